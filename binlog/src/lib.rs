@@ -1,0 +1,1 @@
+//! Binary log positions and GTIDs.

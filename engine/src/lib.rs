@@ -1,0 +1,31 @@
+//! Backup, prepare and restore of MariaDB, as a library.
+//!
+//! Every operation takes an options struct, a [`Cancel`] and a [`Reporter`], returns a summary
+//! that serialises to JSON, and never prints and never starts a program.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`server`] | option files, connection, server profile, BACKUP STAGE, positions |
+//! | [`capture`] | reading a live server: inventory, pages, redo, other engines, DDL |
+//! | [`sink`] | where a backup goes: a folder or an xbstream |
+//! | [`metadata`] | the text files of a backup: checkpoints, info, `backup-my.cnf` |
+//! | [`extract`] | unpacking an xbstream into a folder |
+//! | [`prepare`] | applying the captured redo to the copied pages |
+//! | [`restore`] | placing a prepared backup in a data directory |
+//! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
+
+pub mod cancel;
+pub mod capture;
+pub mod error;
+pub mod extract;
+pub mod io;
+pub mod metadata;
+pub mod prepare;
+pub mod report;
+pub mod restore;
+pub mod server;
+pub mod sink;
+
+pub use cancel::Cancel;
+pub use error::{Error, ErrorKind, Result};
+pub use report::{Event, Phase, Reporter};

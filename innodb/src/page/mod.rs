@@ -1,0 +1,1 @@
+//! Pages: header, trailer, types, checksums, verification.

@@ -1,0 +1,1 @@
+//! Tablespaces: flags, page 0, extents, file names.

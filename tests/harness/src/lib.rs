@@ -1,0 +1,1 @@
+//! Private MariaDB servers and random load for the tests.
