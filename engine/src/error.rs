@@ -68,7 +68,8 @@ impl Error {
 
     /// An I/O error, with the file and what was being done to it: `io("read", path, cause)`.
     pub fn io(doing: &str, path: impl AsRef<std::path::Path>, cause: std::io::Error) -> Self {
-        Self::new(ErrorKind::Failed, format!("cannot {doing} {}", path.as_ref().display())).caused_by(cause)
+        Self::new(ErrorKind::Failed, format!("cannot {doing} {}", path.as_ref().display()))
+            .caused_by(cause)
     }
 
     /// Adds what the user can do about it.

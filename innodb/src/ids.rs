@@ -89,7 +89,11 @@ impl PageSize {
 
     /// `None` unless `bytes` is a power of two from 1024 to 65536.
     pub const fn new(bytes: u32) -> Option<Self> {
-        if bytes.is_power_of_two() && bytes >= 1024 && bytes <= 65536 { Some(Self(bytes)) } else { None }
+        if bytes.is_power_of_two() && bytes >= 1024 && bytes <= 65536 {
+            Some(Self(bytes))
+        } else {
+            None
+        }
     }
 
     /// The size in bytes.

@@ -1,1 +1,1 @@
-//! (being written)
+//! Files, buffers and `io_uring`; the only `unsafe` of the project.

@@ -1,1 +1,1 @@
-//! (being written)
+//! Where a backup goes: a folder or an xbstream.
