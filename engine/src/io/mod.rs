@@ -1,1 +1,6 @@
 //! Files, buffers and `io_uring`; the only `unsafe` of the project.
+
+pub mod read_ahead;
+pub mod spool;
+
+pub use read_ahead::{IoMode, ReadAhead};

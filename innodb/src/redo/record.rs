@@ -322,7 +322,7 @@ impl<'a> Bodies<'a> {
                     varint::take(&mut body).ok_or(Malformed::Short("the length of a MEMSET"))?;
                 let fits = !body.is_empty()
                     && length as usize >= body.len()
-                    && length as usize % body.len() == 0;
+                    && (length as usize).is_multiple_of(body.len());
                 if !fits {
                     return Err(Malformed::Invalid(
                         "the pattern of a MEMSET does not divide its length",
