@@ -1,35 +1,20 @@
 //! The server as the engine sees it: option files, connection, profile, locks, positions.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`option_file`] | `my.cnf` files: groups, includes, precedence |
+//! | [`connect`] | how to reach the server, from option files, environment and command line |
+//! | [`session`] | one connection, blocking, with deadlines and cancelling |
+//! | [`profile`] | what kind of server this is and where its files are |
+//! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
+//! | [`lsn`] | log sequence numbers, flushing and checkpoints |
 
-use std::path::PathBuf;
+pub mod connect;
+pub mod lsn;
+pub mod option_file;
+pub mod profile;
+pub mod session;
+pub mod stages;
 
-/// How to reach the server.
-#[derive(Clone, Default)]
-pub struct ConnectOptions {
-    /// Host name or address; `localhost` means the socket unless a port was asked for.
-    pub host: Option<String>,
-    /// TCP port.
-    pub port: Option<u16>,
-    /// Unix socket.
-    pub socket: Option<PathBuf>,
-    /// User name; the operating system's user when unset.
-    pub user: Option<String>,
-    /// Password. Never printed.
-    pub password: Option<String>,
-    /// TLS settings.
-    pub tls: TlsOptions,
-}
-
-/// TLS settings, in the client's own words.
-#[derive(Clone, Debug, Default)]
-pub struct TlsOptions {
-    /// Use TLS (`--ssl`).
-    pub enabled: bool,
-    /// Certificate authority file (`--ssl-ca`).
-    pub ca: Option<PathBuf>,
-    /// Client certificate (`--ssl-cert`).
-    pub cert: Option<PathBuf>,
-    /// Client key (`--ssl-key`).
-    pub key: Option<PathBuf>,
-    /// Check the server's certificate and name (`--ssl-verify-server-cert`).
-    pub verify: bool,
-}
+pub use connect::{ConnectOptions, Protocol, TlsOptions};
+pub use session::{Row, Session, Wait};

@@ -1,0 +1,264 @@
+//! The engine's server connection against a real server: logins, TLS, locks, cancelling.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod private_server;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engine::server::profile::{Naming, ServerProfile};
+use engine::server::stages::{BackupStages, lock_table, unlock_table};
+use engine::server::{ConnectOptions, Session, TlsOptions, Wait, lsn};
+use engine::{Cancel, ErrorKind};
+use private_server::PrivateServer;
+
+const SHORT: Duration = Duration::from_secs(2);
+
+fn wait() -> Wait<'static> {
+    Wait::short("testing")
+}
+
+fn root(server: &PrivateServer) -> ConnectOptions {
+    ConnectOptions {
+        socket: Some(server.socket()),
+        user: Some("root".into()),
+        ..Default::default()
+    }
+}
+
+fn tcp(server: &PrivateServer, user: &str, password: &str) -> ConnectOptions {
+    ConnectOptions {
+        host: Some("127.0.0.1".into()),
+        port: Some(server.port()),
+        user: Some(user.into()),
+        password: Some(password.into()),
+        ..Default::default()
+    }
+}
+
+fn connect(options: &ConnectOptions) -> Session {
+    Session::connect(options, &Cancel::new()).unwrap()
+}
+
+fn run(session: &mut Session, statements: &[&str]) {
+    for statement in statements {
+        session.execute(statement, wait()).unwrap();
+    }
+}
+
+#[test]
+fn socket_login_reads_the_profile_and_lsns() {
+    let server = PrivateServer::start(&["--log-bin=bin", "--server-id=7"]);
+    let mut session = connect(&root(&server));
+    let profile = ServerProfile::read(&mut session).unwrap();
+    assert_eq!(profile.datadir, server.datadir());
+    assert_eq!(profile.innodb_undo_directory, server.datadir());
+    assert_eq!(profile.aria_log_dir_path, server.datadir());
+    assert_eq!(profile.page_size.bytes(), 16384);
+    assert_eq!(profile.server_id, 7);
+    assert!(profile.log_bin);
+    assert!(profile.encryption.plugins.is_empty());
+    assert_eq!(profile.naming(), Naming::Xtrabackup);
+    profile.refuse_unsupported().unwrap();
+
+    let before = lsn::redo_state(&mut session).unwrap();
+    assert!(before.flushed <= before.current);
+    run(&mut session, &["CREATE TABLE test.t (a INT) ENGINE=InnoDB"]);
+    lsn::flush_engine_logs(&mut session, wait()).unwrap();
+    assert!(lsn::flushed_lsn(&mut session).unwrap() > before.current);
+    assert!(lsn::request_checkpoint(&mut session, wait()).unwrap());
+
+    let rows = session.query("SELECT NULL AS a, X'00FF' AS b, 12 AS c", wait()).unwrap();
+    assert_eq!(rows[0].bytes("a"), None);
+    assert_eq!(rows[0].bytes("B"), Some(&[0, 255][..]));
+    assert_eq!(rows[0].number("c"), Some(12));
+}
+
+#[test]
+fn first_statement_lifts_the_session_limits() {
+    let server = PrivateServer::start(&["--max-statement-time=5", "--wait-timeout=60"]);
+    let mut session = connect(&root(&server));
+    let limits = session.query("SELECT @@wait_timeout AS w, @@max_statement_time AS m", wait());
+    let limits = limits.unwrap();
+    assert_eq!(limits[0].number("w"), Some(2_147_483));
+    assert_eq!(limits[0].text("m").unwrap(), "0.000000");
+}
+
+#[test]
+fn native_and_ed25519_passwords_over_tcp() {
+    let server = PrivateServer::start(&[]);
+    run(
+        &mut connect(&root(&server)),
+        &[
+            "CREATE USER n@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('n1')",
+            "INSTALL SONAME 'auth_ed25519'",
+            "CREATE USER e@'%' IDENTIFIED VIA ed25519 USING PASSWORD('e1')",
+        ],
+    );
+    for (user, password) in [("n", "n1"), ("e", "e1")] {
+        let mut session = connect(&tcp(&server, user, password));
+        let who = session.value("SELECT CURRENT_USER()", wait()).unwrap();
+        assert_eq!(who.unwrap(), format!("{user}@%"));
+        let refused = Session::connect(&tcp(&server, user, "wrong"), &Cancel::new()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Server);
+        assert!(refused.to_string().contains("1045"), "{refused}");
+        assert!(refused.advice().unwrap().contains("password"));
+        assert!(!refused.to_string().contains("wrong"));
+    }
+}
+
+#[test]
+fn unix_socket_login_needs_no_password() {
+    let server = PrivateServer::start(&[]);
+    run(
+        &mut connect(&root(&server)),
+        &["CREATE OR REPLACE USER root@localhost IDENTIFIED VIA unix_socket"],
+    );
+    let mut options = root(&server);
+    options.user = None;
+    let who = connect(&options).value("SELECT CURRENT_USER()", wait()).unwrap();
+    assert_eq!(who.as_deref(), Some("root@localhost"));
+}
+
+#[test]
+fn tls_with_an_own_authority() {
+    let server = PrivateServer::start_with_tls();
+    run(&mut connect(&root(&server)), &["CREATE USER t@'%' IDENTIFIED BY 't1' REQUIRE SSL"]);
+    let with = |tls: TlsOptions| ConnectOptions { tls, ..tcp(&server, "t", "t1") };
+    let ca = |name: &str| TlsOptions { ca: Some(server.file(name)), ..Default::default() };
+    for tls in [ca("ca.pem"), TlsOptions { enabled: true, ..Default::default() }] {
+        let mut session = connect(&with(tls));
+        let status = session.query("SHOW STATUS LIKE 'Ssl_cipher'", wait()).unwrap();
+        assert!(!status[0].text("Value").unwrap().is_empty());
+    }
+    let refuse = |tls: TlsOptions| {
+        let error = Session::connect(&with(tls), &Cancel::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+        error
+    };
+    let unknown = refuse(ca("other-ca.pem"));
+    assert!(unknown.to_string().contains("certificate"), "{unknown}");
+    refuse(TlsOptions { verify: true, ..Default::default() });
+    refuse(TlsOptions::default());
+    refuse(ca("absent.pem"));
+}
+
+#[test]
+fn stages_in_order_are_timed_and_released() {
+    let server = PrivateServer::start(&[]);
+    run(&mut connect(&root(&server)), &["CREATE TABLE test.`a b` (a INT) ENGINE=MyISAM"]);
+    let cancel = Cancel::new();
+    let mut stages = BackupStages::open(&root(&server), &cancel, SHORT, false).unwrap();
+    stages.start().unwrap();
+    let mut worker = connect(&root(&server));
+    lock_table(&mut worker, "test", "a b", SHORT).unwrap();
+    unlock_table(&mut worker).unwrap();
+    stages.lock_table("test", "a b").unwrap();
+    stages.unlock().unwrap();
+    stages.flush().unwrap();
+    stages.block_ddl().unwrap();
+    let error = stages.flush().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Failed, "going back is refused: {error}");
+    thread::sleep(Duration::from_millis(50));
+    stages.block_commit().unwrap();
+    thread::sleep(Duration::from_millis(20));
+    let times = stages.end().unwrap();
+    assert!(times.commit_blocked >= Duration::from_millis(20));
+    assert!(times.ddl_blocked >= times.commit_blocked + Duration::from_millis(50));
+    run(&mut connect(&root(&server)), &["CREATE TABLE test.after_end (a INT)"]);
+}
+
+#[test]
+fn second_backup_is_refused_and_the_first_one_named() {
+    let server = PrivateServer::start(&[]);
+    let cancel = Cancel::new();
+    let mut first = BackupStages::open(&root(&server), &cancel, SHORT, false).unwrap();
+    first.start().unwrap();
+    let limit = Duration::from_secs(1);
+    let mut second = BackupStages::open(&root(&server), &cancel, limit, false).unwrap();
+    let started = Instant::now();
+    let error = second.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    let advice = error.advice().unwrap();
+    assert!(advice.contains("of root@localhost"), "{advice}");
+    drop(first);
+    BackupStages::open(&root(&server), &cancel, SHORT, false).unwrap().start().unwrap();
+}
+
+#[test]
+fn dropped_stages_release_the_server() {
+    let server = PrivateServer::start(&[]);
+    let mut stages = BackupStages::open(&root(&server), &Cancel::new(), SHORT, false).unwrap();
+    stages.start().unwrap();
+    stages.block_commit().unwrap();
+    drop(stages);
+    run(&mut connect(&root(&server)), &["CREATE TABLE test.after_drop (a INT)"]);
+}
+
+#[test]
+fn cancelled_block_ddl_releases_the_server() {
+    let server = PrivateServer::start(&[]);
+    run(&mut connect(&root(&server)), &["CREATE TABLE test.m (a INT) ENGINE=MyISAM"]);
+    let blocker = root(&server);
+    let sleeper = thread::spawn(move || {
+        run(&mut connect(&blocker), &["INSERT INTO test.m SELECT SLEEP(8)"]);
+    });
+    thread::sleep(Duration::from_millis(500));
+
+    let cancel = Cancel::new();
+    let limit = Duration::from_secs(60);
+    let mut stages = BackupStages::open(&root(&server), &cancel, limit, false).unwrap();
+    stages.start().unwrap();
+    let raise = cancel.clone();
+    let started = Instant::now();
+    let raiser = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        raise.cancel();
+    });
+    let error = stages.block_ddl().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    raiser.join().unwrap();
+
+    // The writer still runs; a new table elsewhere must not have to wait for it.
+    let mut other = connect(&root(&server));
+    let started = Instant::now();
+    run(&mut other, &["CREATE TABLE test.free (a INT)", "INSERT INTO test.free VALUES (1)"]);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let mut next = BackupStages::open(&root(&server), &Cancel::new(), SHORT, false).unwrap();
+    next.start().unwrap();
+    sleeper.join().unwrap();
+}
+
+#[test]
+fn given_up_statement_is_killed_and_the_session_dead() {
+    let server = PrivateServer::start(&[]);
+    let mut session = connect(&root(&server));
+    let hasty = Wait { deadline: Duration::from_millis(300), reason: "sleeping" };
+    let error = session.execute("DO SLEEP(60)", hasty).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("sleeping"), "{error}");
+    assert!(!session.is_open());
+    assert_eq!(session.execute("DO 1", wait()).unwrap_err().kind(), ErrorKind::Server);
+    let mut other = connect(&root(&server));
+    let left = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DO%'";
+    let gone = (0..20).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        other.value(left, wait()).unwrap().as_deref() == Some("0")
+    });
+    assert!(gone, "the statement still runs");
+}
+
+#[test]
+fn vanished_server_is_told_as_such() {
+    let mut server = PrivateServer::start(&[]);
+    let mut session = connect(&root(&server));
+    server.kill();
+    let error = session.execute("DO 1", wait()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server);
+    let absent = Session::connect(&root(&server), &Cancel::new()).unwrap_err();
+    let socket: PathBuf = server.socket();
+    assert!(absent.to_string().contains(socket.to_str().unwrap()), "{absent}");
+}
