@@ -1,0 +1,103 @@
+//! The last touch after redo was applied: LSN, trailer, checksum.
+//!
+//! The result equals what a server writes for the same page, byte for byte. It is always plain:
+//! pages of encrypted tablespaces must not be stamped but encrypted anew, because the LSN is part
+//! of how they are encrypted.
+
+use super::PageType;
+use super::checksum;
+use super::layout::{fil, full_crc32_trailer, legacy_trailer};
+use crate::bytes::{put, u16_at, u32_at};
+use crate::space::SpaceFlags;
+use crate::{Lsn, PageId, PageNo, SpaceId};
+
+/// Why a page cannot be stamped. The page is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StampError {
+    /// The slice is not one page of the tablespace.
+    #[error("{page}: {found} bytes instead of a page of {expected}")]
+    Length {
+        /// Which page.
+        page: PageId,
+        /// Bytes a page has.
+        expected: usize,
+        /// Bytes there are.
+        found: usize,
+    },
+    /// The page is encrypted.
+    #[error("{page}: encrypted with key version {key_version}, cannot be changed without the key")]
+    Encrypted {
+        /// Which page.
+        page: PageId,
+        /// Version of the key.
+        key_version: u32,
+    },
+    /// The page is page-compressed.
+    #[error("{page}: page-compressed, cannot be changed before it is decompressed")]
+    PageCompressed {
+        /// Which page.
+        page: PageId,
+    },
+}
+
+/// Makes `page` complete after its last change, which ended at `lsn`.
+///
+/// Legacy pages lose bytes 26–33, where only page 0 of a tablespace and the transaction system
+/// page have something to keep. The caller sees to it that a legacy page is not encrypted: its
+/// key version cannot be told from those other uses.
+///
+/// # Errors
+/// When `page` is not a plain page of the physical size that `flags` say.
+pub fn stamp(page: &mut [u8], id: PageId, lsn: Lsn, flags: &SpaceFlags) -> Result<(), StampError> {
+    let expected = flags.physical_size().bytes();
+    if page.len() != expected {
+        return Err(StampError::Length { page: id, expected, found: page.len() });
+    }
+    let page_type = PageType(u16_at(page, fil::TYPE).unwrap_or_default());
+    let low = &lsn.0.to_be_bytes()[4..];
+    if flags.is_full_crc32() {
+        let key_version = u32_at(page, fil::KEY_VERSION).unwrap_or_default();
+        if key_version != 0 {
+            return Err(StampError::Encrypted { page: id, key_version });
+        }
+        if page_type.full_crc32_stored_size().is_some() {
+            return Err(StampError::PageCompressed { page: id });
+        }
+        write(page, fil::LSN, &lsn.0.to_be_bytes());
+        write(page, expected - full_crc32_trailer::LSN_LOW, low);
+        let sum = checksum::full_crc32(page);
+        write(page, expected - full_crc32_trailer::CHECKSUM, &sum.to_be_bytes());
+        return Ok(());
+    }
+
+    if page_type.is_legacy_page_compressed() {
+        return Err(StampError::PageCompressed { page: id });
+    }
+    write(page, fil::LSN, &lsn.0.to_be_bytes());
+    if !keeps_flush_lsn_field(id) {
+        write(page, fil::LEGACY_KEY_VERSION, &[0; fil::SPACE_ID - fil::LEGACY_KEY_VERSION]);
+    }
+    if flags.zip_size().is_some() {
+        let sum = checksum::zip_crc32(page);
+        write(page, fil::CHECKSUM, &sum.to_be_bytes());
+    } else {
+        write(page, expected - legacy_trailer::LSN_LOW, low);
+        let sum = checksum::legacy_crc32(page).to_be_bytes();
+        write(page, fil::CHECKSUM, &sum);
+        write(page, expected - legacy_trailer::CHECKSUM, &sum);
+    }
+    Ok(())
+}
+
+/// Page 0 has its flush LSN in bytes 26–33, and servers leave these alone on the transaction
+/// system page too.
+fn keeps_flush_lsn_field(id: PageId) -> bool {
+    const TRX_SYS: PageId = PageId { space: SpaceId::SYSTEM, page: PageNo(5) };
+    id.page == PageNo(0) || id == TRX_SYS
+}
+
+/// Writes to a page whose length was checked.
+fn write(page: &mut [u8], offset: usize, value: &[u8]) {
+    let fits = put(page, offset, value);
+    debug_assert!(fits.is_some(), "a page is larger than its header and trailer");
+}
