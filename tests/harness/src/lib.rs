@@ -1,1 +1,38 @@
-//! Private MariaDB servers and random load for the tests.
+//! Private MariaDB servers, random load and proofs for the whole-system tests.
+//!
+//! This crate and `xtask` are the only places that start other programs. Everything a test
+//! starts or writes is private to it (data directory, socket, port) and goes away with the
+//! value that owns it, also when the test process is killed, so that any number of test
+//! processes can run side by side.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`server`] | a `mariadbd` of one's own: start, stop, crash, restart |
+//! | [`client`] | a blocking SQL connection |
+//! | [`load`] | seeded random DML and DDL, in threads, that replicates exactly |
+//! | [`tool`] | the backup tools under test: the stock one and ours, one set of calls |
+//! | [`process`] | running a program with a deadline; its time and memory |
+//! | [`proof`] | the replica proof: a restored copy must catch up and equal its source |
+//! | [`compare`] | comparing the tables of two servers |
+//! | [`pages`] | comparing two prepared directories byte for byte |
+
+pub mod client;
+pub mod compare;
+mod keeper;
+pub mod load;
+pub mod pages;
+mod port;
+pub mod process;
+pub mod proof;
+pub mod scratch;
+pub mod server;
+mod template;
+pub mod tool;
+
+pub use client::Client;
+pub use scratch::Scratch;
+pub use server::{ChecksumAlgorithm, Server, ServerOptions};
+pub use tool::Tool;
+
+/// Result of everything that can fail here; tests unwrap it.
+pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;

@@ -1,0 +1,210 @@
+//! The backup tools under test, behind one set of calls.
+//!
+//! What is proved for our tool is proved for the stock one by the same code, so that a failing
+//! proof can be told from a failing harness.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::process::{self, Finished};
+use crate::{Result, Server};
+
+/// Which tool does the work.
+#[derive(Clone, Debug)]
+pub enum Tool {
+    /// `mariadb-backup` and `mbstream`.
+    Stock,
+    /// The `haulout` program at this path.
+    Haulout(PathBuf),
+}
+
+/// How to back up.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// Copying threads.
+    pub parallel: usize,
+    /// User of the server.
+    pub user: String,
+    /// Password, handed over in the environment.
+    pub password: Option<String>,
+    /// More arguments of the tool.
+    pub extra: Vec<String>,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self { parallel: 2, user: "root".to_owned(), password: None, extra: Vec::new() }
+    }
+}
+
+impl Tool {
+    /// For messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stock => "mariadb-backup",
+            Self::Haulout(_) => "haulout",
+        }
+    }
+
+    /// The command that backs `server` up into the directory `target`.
+    pub fn backup(&self, server: &Server, target: &Path, options: &BackupOptions) -> Command {
+        let mut command = self.backup_base(server, options);
+        command.arg(format!("--target-dir={}", target.display()));
+        command
+    }
+
+    /// The command that backs `server` up to its standard output.
+    pub fn backup_stream(&self, server: &Server, options: &BackupOptions) -> Command {
+        let mut command = self.backup_base(server, options);
+        match self {
+            Self::Stock => command.arg("--stream=mbstream"),
+            Self::Haulout(_) => command.arg("--stream"),
+        };
+        command
+    }
+
+    fn backup_base(&self, server: &Server, options: &BackupOptions) -> Command {
+        let mut command = match self {
+            Self::Stock => {
+                let mut command = Command::new("mariadb-backup");
+                command.args(["--no-defaults", "--backup"]);
+                command.arg(format!("--datadir={}", server.datadir().display()));
+                command
+            }
+            Self::Haulout(program) => {
+                let mut command = Command::new(program);
+                command.args(["backup", "--no-defaults"]);
+                command
+            }
+        };
+        command
+            .arg(format!("--socket={}", server.socket().display()))
+            .arg(format!("--user={}", options.user))
+            .arg(format!("--parallel={}", options.parallel))
+            .args(&options.extra);
+        if let Some(password) = &options.password {
+            command.env("MYSQL_PWD", password);
+        }
+        command
+    }
+
+    /// The command that prepares the backup in `dir` with so many bytes of memory.
+    pub fn prepare(&self, dir: &Path, memory: u64) -> Command {
+        match self {
+            Self::Stock => {
+                let mut command = Command::new("mariadb-backup");
+                command
+                    .arg("--prepare")
+                    .arg(format!("--target-dir={}", dir.display()))
+                    .arg(format!("--use-memory={memory}"));
+                command
+            }
+            Self::Haulout(program) => {
+                let mut command = Command::new(program);
+                command.arg("prepare").arg(dir).arg(format!("--memory={memory}"));
+                command
+            }
+        }
+    }
+
+    /// The command that places the prepared backup in `dir` into `datadir`.
+    pub fn restore(&self, dir: &Path, datadir: &Path) -> Command {
+        match self {
+            Self::Stock => {
+                let mut command = Command::new("mariadb-backup");
+                command
+                    .args(["--no-defaults", "--copy-back"])
+                    .arg(format!("--target-dir={}", dir.display()))
+                    .arg(format!("--datadir={}", datadir.display()));
+                command
+            }
+            Self::Haulout(program) => {
+                let mut command = Command::new(program);
+                command.arg("restore").arg(dir).arg("--to").arg(datadir);
+                command
+            }
+        }
+    }
+
+    /// The command that unpacks its standard input into `dir`.
+    pub fn extract(&self, dir: &Path, parallel: usize) -> Command {
+        match self {
+            Self::Stock => {
+                let mut command = Command::new("mbstream");
+                command.args(["-x", "-p", &parallel.to_string(), "-C"]).arg(dir);
+                command
+            }
+            Self::Haulout(program) => {
+                let mut command = Command::new(program);
+                command.arg("extract").arg("--to").arg(dir);
+                command.arg(format!("--parallel={parallel}"));
+                command
+            }
+        }
+    }
+
+    /// Takes a backup, with `--json` if the tool has it.
+    pub fn run_backup(&self, server: &Server, target: &Path) -> Result<Finished> {
+        let mut command = self.backup(server, target, &BackupOptions::default());
+        if let Self::Haulout(_) = self {
+            command.arg("--json");
+        }
+        self.checked(command)
+    }
+
+    /// Prepares a backup with 256 MiB of memory.
+    pub fn run_prepare(&self, dir: &Path) -> Result<Finished> {
+        self.checked(self.prepare(dir, 256 << 20))
+    }
+
+    /// Restores a prepared backup by copying.
+    pub fn run_restore(&self, dir: &Path, datadir: &Path) -> Result<Finished> {
+        self.checked(self.restore(dir, datadir))
+    }
+
+    /// Runs a command that has to succeed, by the tool's own rules of success.
+    pub fn checked(&self, command: Command) -> Result<Finished> {
+        let finished = process::run(command)?.success()?;
+        if let Self::Stock = self
+            && finished.command.contains("mariadb-backup")
+            && !finished.stderr.contains("completed OK!")
+        {
+            bail!("no \"completed OK!\": {}", finished.report());
+        }
+        Ok(finished)
+    }
+}
+
+/// The position that a backup recorded.
+#[derive(Clone, Debug)]
+pub struct BinlogPosition {
+    /// Binary log file.
+    pub file: String,
+    /// Offset in the file.
+    pub offset: u64,
+    /// GTID position; empty when nothing was written yet.
+    pub gtid: String,
+}
+
+impl BinlogPosition {
+    /// Reads it from a backup directory, under the old or the new name.
+    pub fn of_backup(dir: &Path) -> Result<Self> {
+        let names = ["xtrabackup_binlog_info", "mariadb_backup_binlog_info"];
+        let text = names.iter().find_map(|name| std::fs::read_to_string(dir.join(name)).ok());
+        let text = text.with_context(|| format!("no binlog info in {}", dir.display()))?;
+        let mut fields = text.trim_end_matches('\n').split('\t');
+        let file = fields.next().unwrap_or_default().to_owned();
+        let offset = fields.next().unwrap_or_default();
+        let offset = offset.parse().with_context(|| format!("no offset in {text:?}"))?;
+        Ok(Self { file, offset, gtid: fields.next().unwrap_or_default().to_owned() })
+    }
+}
+
+/// Whether a directory holds something that a user or a script would take for a backup.
+pub fn looks_like_backup(dir: &Path) -> bool {
+    ["xtrabackup_checkpoints", "mariadb_backup_checkpoints"]
+        .iter()
+        .any(|name| dir.join(name).exists())
+}
