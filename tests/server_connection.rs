@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::server::profile::{Naming, ServerProfile};
+use engine::metadata::{BackupMyCnf, BinlogInfo, Naming};
+use engine::server::position::ReplicationPosition;
+use engine::server::privileges;
+use engine::server::profile::ServerProfile;
 use engine::server::stages::{BackupStages, lock_table, unlock_table};
 use engine::server::{ConnectOptions, Session, TlsOptions, Wait, lsn};
 use engine::{Cancel, ErrorKind};
@@ -73,6 +76,108 @@ fn socket_login_reads_the_profile_and_lsns() {
     assert_eq!(rows[0].bytes("a"), None);
     assert_eq!(rows[0].bytes("B"), Some(&[0, 255][..]));
     assert_eq!(rows[0].number("c"), Some(12));
+}
+
+#[test]
+fn settings_file_of_a_real_server_reads_back() {
+    let server = PrivateServer::start(&[]);
+    let profile = ServerProfile::read(&mut connect(&root(&server))).unwrap();
+    let settings = BackupMyCnf::from_profile(&profile).unwrap();
+    assert_eq!(BackupMyCnf::parse(&settings.to_text()), Ok(settings));
+}
+
+#[test]
+fn position_names_every_domain() {
+    let server = PrivateServer::start(&["--log-bin=bin", "--server-id=7"]);
+    let mut session = connect(&root(&server));
+    run(
+        &mut session,
+        &[
+            "RESET MASTER",
+            "SET GLOBAL gtid_slave_pos='5-5-55'",
+            "CREATE TABLE test.own (a INT)",
+            "SET SESSION gtid_domain_id=3, server_id=99",
+            "CREATE TABLE test.foreign_server (a INT)",
+        ],
+    );
+    let profile = ServerProfile::read(&mut session).unwrap();
+    let position = ReplicationPosition::read(&mut session, &profile).unwrap();
+    // The server's own word lacks domain 3, whose transaction has the id of another server.
+    assert_eq!(position.current_pos.to_string(), "0-7-1,5-5-55");
+    assert_eq!(position.gtid.to_string(), "0-7-1,3-99-1,5-5-55");
+    assert_eq!(position.binlog_state.position(), position.binlog_pos);
+    let info = BinlogInfo::from_position(&position).unwrap();
+    assert!(info.to_text().starts_with("bin.000001\t"), "{}", info.to_text());
+    let offset = session.query("SHOW MASTER STATUS", wait()).unwrap()[0].number("Position");
+    assert_eq!(offset, Some(info.position.offset()));
+}
+
+#[test]
+fn position_without_a_binary_log() {
+    let server = PrivateServer::start(&[]);
+    let mut session = connect(&root(&server));
+    let profile = ServerProfile::read(&mut session).unwrap();
+    assert!(!profile.log_bin);
+    let position = ReplicationPosition::read(&mut session, &profile).unwrap();
+    assert_eq!(position, ReplicationPosition::default());
+    assert_eq!(BinlogInfo::from_position(&position), None);
+}
+
+#[test]
+fn missing_privileges_are_named_with_the_statement_that_helps() {
+    let server = PrivateServer::start(&["--log-bin=bin"]);
+    let mut admin = connect(&root(&server));
+    run(&mut admin, &["CREATE USER b@localhost IDENTIFIED BY 'b1'"]);
+    let options =
+        ConnectOptions { user: Some("b".into()), password: Some("b1".into()), ..root(&server) };
+    let check = || {
+        let mut session = connect(&options);
+        let profile = ServerProfile::read(&mut session).unwrap();
+        privileges::check(&mut session, &profile)
+    };
+    let error = check().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server);
+    assert!(error.to_string().contains("missing required privilege RELOAD"), "{error}");
+    let advice = error.advice().unwrap();
+    let statement = advice.strip_prefix("run: ").unwrap();
+    assert_eq!(statement, "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO 'b'@'localhost';");
+    run(&mut admin, &[statement.trim_end_matches(';')]);
+    assert_eq!(check().unwrap().len(), 1, "the lack of SELECT is only warned about");
+
+    // What the check asks for is what the statements need.
+    let mut session = connect(&options);
+    let profile = ServerProfile::read(&mut session).unwrap();
+    ReplicationPosition::read(&mut session, &profile).unwrap();
+    lsn::redo_state(&mut session).unwrap();
+    lsn::flush_engine_logs(&mut session, wait()).unwrap();
+    assert!(!lsn::request_checkpoint(&mut session, wait()).unwrap());
+    let mut stages = BackupStages::open(&options, &Cancel::new(), SHORT, false).unwrap();
+    stages.start().unwrap();
+    stages.lock_table("mysql", "db").unwrap();
+    stages.block_commit().unwrap();
+    stages.end().unwrap();
+}
+
+#[test]
+fn privileges_of_a_role_count_when_it_is_active() {
+    let server = PrivateServer::start(&[]);
+    run(
+        &mut connect(&root(&server)),
+        &[
+            "CREATE ROLE backup",
+            "GRANT RELOAD, PROCESS, SELECT ON *.* TO backup",
+            "CREATE USER b@localhost IDENTIFIED BY 'b1'",
+            "GRANT backup TO b@localhost",
+        ],
+    );
+    let options =
+        ConnectOptions { user: Some("b".into()), password: Some("b1".into()), ..root(&server) };
+    let mut session = connect(&options);
+    let profile = ServerProfile::read(&mut session).unwrap();
+    let error = privileges::check(&mut session, &profile).unwrap_err();
+    assert!(error.advice().unwrap().contains("SET DEFAULT ROLE"));
+    run(&mut session, &["SET ROLE backup"]);
+    assert!(privileges::check(&mut session, &profile).unwrap().is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Files, buffers and `io_uring`; the only `unsafe` of the project.
 
+pub mod durable;
 pub mod read_ahead;
 pub mod spool;
 

@@ -71,14 +71,22 @@ impl<T> ReadAhead<T> {
         buffer.resize(length, 0);
         let number = self.front + self.in_flight.len() as u64;
         if let Some(ring) = &mut self.ring {
-            let size = u32::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            let size =
+                u32::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
             let fd = types::Fd(file.as_raw_fd());
-            let read = opcode::Read::new(fd, buffer.as_mut_ptr(), size).offset(offset).build().user_data(number);
+            let read = opcode::Read::new(fd, buffer.as_mut_ptr(), size)
+                .offset(offset)
+                .build()
+                .user_data(number);
             // SAFETY: the buffer's memory and the file stay in `in_flight`, untouched, until the
             // completion of this request was seen; `drop` waits for that too. The buffer is
             // `length` bytes long, and moving the Vec does not move its heap memory.
-            #[expect(unsafe_code, reason = "io_uring reads into memory that the type system cannot lend out")]
-            unsafe { ring.submission().push(&read) }.map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+            #[expect(
+                unsafe_code,
+                reason = "io_uring reads into memory that the type system cannot lend out"
+            )]
+            unsafe { ring.submission().push(&read) }
+                .map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
             self.in_flight.push_back(Request { tag, file, offset, buffer, result: None });
             self.submit()?;
         } else {
@@ -95,7 +103,11 @@ impl<T> ReadAhead<T> {
             while self.in_flight.front().is_some_and(|request| request.result.is_none()) {
                 if let Err(error) = self.wait() {
                     // Without completions there is no safe way on: the front request stays in flight.
-                    return self.in_flight.front().map(|_| error).and_then(|error| self.fail(error));
+                    return self
+                        .in_flight
+                        .front()
+                        .map(|_| error)
+                        .and_then(|error| self.fail(error));
                 }
             }
         }

@@ -48,7 +48,10 @@ impl Spool {
     pub fn push(&self, block: &[u8]) -> io::Result<()> {
         let mut state = self.lock();
         if state.abandoned {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the redo log is no longer being written"));
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the redo log is no longer being written",
+            ));
         }
         let spilled = state.written > state.read;
         if !spilled && state.in_memory + block.len() <= self.memory_limit {

@@ -6,12 +6,16 @@
 //! | [`connect`] | how to reach the server, from option files, environment and command line |
 //! | [`session`] | one connection, blocking, with deadlines and cancelling |
 //! | [`profile`] | what kind of server this is and where its files are |
+//! | [`privileges`] | whether the account may do what a backup needs |
 //! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
 //! | [`lsn`] | log sequence numbers, flushing and checkpoints |
+//! | [`position`] | binary log position and GTIDs |
 
 pub mod connect;
 pub mod lsn;
 pub mod option_file;
+pub mod position;
+pub mod privileges;
 pub mod profile;
 pub mod session;
 pub mod stages;

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use innodb::PageSize;
 
 use super::session::{Session, Variables, Wait};
+pub use crate::metadata::Naming;
 use crate::{Error, ErrorKind, Result};
 
 /// A server version. Compares as versions do.
@@ -72,16 +73,6 @@ pub enum Generation {
     /// 10.8 and later: redo as a plain sequence of mini-transactions.
     #[serde(rename = "10.8")]
     V10_8,
-}
-
-/// The two families of file names in a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Naming {
-    /// `xtrabackup_*`: up to 11.0.
-    Xtrabackup,
-    /// `mariadb_backup_*`: from 11.1 on.
-    MariadbBackup,
 }
 
 /// What the server can encrypt, and does.
