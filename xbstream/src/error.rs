@@ -98,6 +98,9 @@ pub enum Fault {
     /// Renaming a folder: only files are renamed in a stream.
     #[error("a rename of a folder")]
     FolderRename,
+    /// More files are open than any writer opens.
+    #[error("more than {0} files are open at a time")]
+    TooManyOpen(usize),
     /// The stream is over, but files have no end chunk.
     #[error("the stream is cut off: {count} files have no end, {path} among them")]
     Unfinished {

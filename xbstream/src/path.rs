@@ -59,6 +59,12 @@ impl StreamPath {
         self.split().0
     }
 
+    /// The folders that the path is in, innermost first.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
+        let slashes = self.0.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
+        slashes.filter_map(|(at, _)| self.0.get(..at)).map(|folder| Self(folder.into()))
+    }
+
     /// The last component.
     pub fn file_name(&self) -> &[u8] {
         self.split().1
@@ -235,6 +241,7 @@ mod tests {
     fn folder_and_name() {
         let path = StreamPath::new("a/b/c").unwrap();
         assert_eq!((path.parent(), path.file_name()), (Some(&b"a/b"[..]), &b"c"[..]));
+        assert_eq!(path.ancestors().map(|f| f.to_string()).collect::<Vec<_>>(), ["a/b", "a"]);
         assert_eq!(path.components().collect::<Vec<_>>(), [b"a", b"b", b"c"]);
         let path = StreamPath::new("c").unwrap();
         assert_eq!((path.parent(), path.file_name()), (None, &b"c"[..]));

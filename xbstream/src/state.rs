@@ -8,13 +8,17 @@
 //!
 //! [`StreamState`] knows every file that the stream has made under its current name, so renames
 //! and removals can be confined to those. Memory grows with the number of files, by little more
-//! than their paths.
+//! than their paths; the number of open ones is bounded.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::error::Fault;
 use crate::path::{RemoveTarget, StreamPath};
+
+/// More files than this are not open at a time: a writer has as many open as it has threads,
+/// and a few more. What is open has no other cost to a hostile stream than a few bytes.
+pub const OPEN_MAX: usize = 16 * 1024;
 
 /// What the first chunk of a file asks for, or that it was not the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +31,11 @@ pub enum Opening {
     Continue,
 }
 
-/// A rename of a file that the stream has made.
+/// What a rename comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renamed {
-    /// The stream has not made a file of the old name.
-    Unknown,
+    /// The stream has not made a file of the old name, or both names are the same.
+    Nothing,
     /// The new name is new to the stream.
     Moved,
     /// The stream has made a file of the new name too; it is replaced.
@@ -103,16 +107,19 @@ impl StreamState {
         if is_open(from) || is_open(to) {
             return Err(Fault::StillOpen);
         }
+        if from == to {
+            return Ok(Renamed::Nothing);
+        }
         if self.files.remove(from).is_none() {
             let below = RemoveTarget::Exact(from.clone());
             return match self.covered(&below).next() {
                 Some(_) => Err(Fault::FolderRename),
-                None => Ok(Renamed::Unknown),
+                None => Ok(Renamed::Nothing),
             };
         }
         match self.files.insert(to.clone(), FileState::Ended) {
-            Some(_) if from != to => Ok(Renamed::Replaced),
-            _ => Ok(Renamed::Moved),
+            Some(_) => Ok(Renamed::Replaced),
+            None => Ok(Renamed::Moved),
         }
     }
 
@@ -136,6 +143,11 @@ impl StreamState {
         self.files.len()
     }
 
+    /// Whether the stream has made `path`, or is about to.
+    pub fn contains(&self, path: &[u8]) -> bool {
+        self.files.contains_key(path)
+    }
+
     /// Checks, at the end of the stream, that every file has ended.
     pub fn finish(&self) -> Result<(), Fault> {
         let mut open = self.files.iter().filter(|(_, s)| matches!(s, FileState::Open { .. }));
@@ -154,6 +166,9 @@ impl StreamState {
             None => Opening::Create,
         };
         if opening != Opening::Continue {
+            if self.open >= OPEN_MAX {
+                return Err(Fault::TooManyOpen(OPEN_MAX));
+            }
             self.open += 1;
             self.files.insert(path.clone(), FileState::Open { next: 0 });
         }
@@ -221,14 +236,27 @@ mod tests {
     }
 
     #[test]
+    fn open_files_are_bounded() {
+        let mut state = StreamState::new();
+        for file in 0..OPEN_MAX {
+            state.payload(&path(&file.to_string()), 0, 1, false).unwrap();
+        }
+        assert!(matches!(state.payload(&path("x"), 0, 1, false), Err(Fault::TooManyOpen(_))));
+        state.end(&path("0"), false).unwrap();
+        state.payload(&path("x"), 0, 1, false).unwrap();
+    }
+
+    #[test]
     fn rename_follows_the_file() {
         let mut state = StreamState::new();
         state.end(&path("d/a"), false).unwrap();
         state.end(&path("d/b"), false).unwrap();
-        assert_eq!(state.rename(&path("x"), &path("y")).unwrap(), Renamed::Unknown);
+        assert_eq!(state.rename(&path("x"), &path("y")).unwrap(), Renamed::Nothing);
         assert_eq!(state.rename(&path("d/a"), &path("d/c")).unwrap(), Renamed::Moved);
         assert_eq!(state.rename(&path("d/c"), &path("d/b")).unwrap(), Renamed::Replaced);
+        assert_eq!(state.rename(&path("d/b"), &path("d/b")).unwrap(), Renamed::Nothing);
         assert_eq!(state.files(), 1);
+        assert!(state.contains(b"d/b") && !state.contains(b"d/c"));
         // The old name is free again.
         assert_eq!(state.payload(&path("d/a"), 0, 1, false).unwrap(), Opening::Create);
         assert!(matches!(state.rename(&path("d/b"), &path("d/a")), Err(Fault::StillOpen)));

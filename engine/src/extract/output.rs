@@ -1,0 +1,84 @@
+//! A file being written, by several threads at once.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use xbstream::StreamPath;
+
+use super::target::{NO_SPACE_ADVICE, Target};
+use super::{lock, sparse};
+use crate::{Error, Result};
+
+/// A file of the stream. It is created by the first thread that has something to write, so that
+/// creating many small files does not hold up the stream.
+pub struct Output {
+    path: StreamPath,
+    file: OnceLock<File>,
+    creating: Mutex<()>,
+    sparse: AtomicBool,
+}
+
+impl Output {
+    /// A file that does not exist yet.
+    pub fn new(path: StreamPath) -> Self {
+        Self {
+            path,
+            file: OnceLock::new(),
+            creating: Mutex::new(()),
+            sparse: AtomicBool::new(false),
+        }
+    }
+
+    /// Looks at the first bytes of the file, to know whether it has holes. To be called before
+    /// the first [`write`](Self::write).
+    pub fn inspect(&self, start: &[u8]) {
+        self.sparse.store(sparse::is_page_compressed(&self.path, start), Ordering::Relaxed);
+    }
+
+    /// Whether blocks of zeros are left out, so that the length must be set at the end.
+    pub fn is_sparse(&self) -> bool {
+        self.sparse.load(Ordering::Relaxed)
+    }
+
+    /// Writes `bytes` at `offset`.
+    pub fn write(&self, target: &Target, offset: u64, bytes: &[u8]) -> Result<()> {
+        let file = self.file(target)?;
+        let written = if self.is_sparse() {
+            sparse::runs(offset, bytes)
+                .into_iter()
+                .try_for_each(|(at, run)| file.write_all_at(run, at))
+        } else {
+            file.write_all_at(bytes, offset)
+        };
+        written.map_err(|cause| self.cannot("write", target, cause))
+    }
+
+    /// Creates the file if nothing was written, and sets its length where the writes do not.
+    pub fn finish(&self, target: &Target, set_len: Option<u64>) -> Result<()> {
+        let file = self.file(target)?;
+        match set_len {
+            None => Ok(()),
+            Some(len) => file.set_len(len).map_err(|cause| self.cannot("extend", target, cause)),
+        }
+    }
+
+    fn file(&self, target: &Target) -> Result<&File> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let _creating = lock(&self.creating);
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let file = target.create(&self.path)?;
+        Ok(self.file.get_or_init(|| file))
+    }
+
+    fn cannot(&self, doing: &str, target: &Target, cause: std::io::Error) -> Error {
+        let full = cause.kind() == std::io::ErrorKind::StorageFull;
+        let error = Error::io(doing, target.display(&self.path), cause);
+        if full { error.advise(NO_SPACE_ADVICE) } else { error }
+    }
+}
