@@ -4,6 +4,7 @@
 //! byte behind the header is one LSN. Nothing marks the end of a log: it ends where a
 //! mini-transaction fails to parse, so only a failure *behind* a good CRC is corruption.
 
+pub mod apply;
 pub mod header;
 pub mod mtr;
 pub mod record;
