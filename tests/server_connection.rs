@@ -1,9 +1,8 @@
 //! The engine's server connection against a real server: logins, TLS, locks, cancelling.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod private_server;
-
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use engine::server::profile::ServerProfile;
 use engine::server::stages::{BackupStages, lock_table, unlock_table};
 use engine::server::{ConnectOptions, Session, TlsOptions, Wait, lsn};
 use engine::{Cancel, ErrorKind};
-use private_server::PrivateServer;
+use harness::{Scratch, Server, ServerOptions};
 
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -22,15 +21,33 @@ fn wait() -> Wait<'static> {
     Wait::short("testing")
 }
 
-fn root(server: &PrivateServer) -> ConnectOptions {
+fn plain() -> ServerOptions {
+    ServerOptions { binlog: false, ..Default::default() }
+}
+
+fn logged() -> ServerOptions {
+    ServerOptions { server_id: 7, ..Default::default() }
+}
+
+/// A server with a database `test`. Anonymous accounts of a fresh server would hide accounts
+/// for any host.
+fn start(options: ServerOptions) -> Server {
+    let server = options.start().unwrap();
+    server.run("DELETE FROM mysql.global_priv WHERE user=''").unwrap();
+    server.run("FLUSH PRIVILEGES").unwrap();
+    server.run("CREATE DATABASE test").unwrap();
+    server
+}
+
+fn root(server: &Server) -> ConnectOptions {
     ConnectOptions {
-        socket: Some(server.socket()),
+        socket: Some(server.socket().to_owned()),
         user: Some("root".into()),
         ..Default::default()
     }
 }
 
-fn tcp(server: &PrivateServer, user: &str, password: &str) -> ConnectOptions {
+fn tcp(server: &Server, user: &str, password: &str) -> ConnectOptions {
     ConnectOptions {
         host: Some("127.0.0.1".into()),
         port: Some(server.port()),
@@ -50,9 +67,65 @@ fn run(session: &mut Session, statements: &[&str]) {
     }
 }
 
+/// Two authorities, and a server certificate for 127.0.0.1 signed by the first.
+fn make_certificates(dir: &Path) {
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").current_dir(dir).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    for (key, certificate) in [("ca.key", "ca.pem"), ("other.key", "other-ca.pem")] {
+        openssl(&[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test CA",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ]);
+    }
+    openssl(&[
+        "req",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=server",
+        "-keyout",
+        "server.key",
+        "-out",
+        "server.csr",
+    ]);
+    let extensions = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n";
+    std::fs::write(dir.join("extensions"), extensions).unwrap();
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "extensions",
+        "-out",
+        "server.pem",
+    ]);
+}
+
 #[test]
 fn socket_login_reads_the_profile_and_lsns() {
-    let server = PrivateServer::start(&["--log-bin=bin", "--server-id=7"]);
+    let server = start(logged());
     let mut session = connect(&root(&server));
     let profile = ServerProfile::read(&mut session).unwrap();
     assert_eq!(profile.datadir, server.datadir());
@@ -80,7 +153,7 @@ fn socket_login_reads_the_profile_and_lsns() {
 
 #[test]
 fn settings_file_of_a_real_server_reads_back() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     let profile = ServerProfile::read(&mut connect(&root(&server))).unwrap();
     let settings = BackupMyCnf::from_profile(&profile).unwrap();
     assert_eq!(BackupMyCnf::parse(&settings.to_text()), Ok(settings));
@@ -88,7 +161,7 @@ fn settings_file_of_a_real_server_reads_back() {
 
 #[test]
 fn position_names_every_domain() {
-    let server = PrivateServer::start(&["--log-bin=bin", "--server-id=7"]);
+    let server = start(logged());
     let mut session = connect(&root(&server));
     run(
         &mut session,
@@ -107,14 +180,14 @@ fn position_names_every_domain() {
     assert_eq!(position.gtid.to_string(), "0-7-1,3-99-1,5-5-55");
     assert_eq!(position.binlog_state.position(), position.binlog_pos);
     let info = BinlogInfo::from_position(&position).unwrap();
-    assert!(info.to_text().starts_with("bin.000001\t"), "{}", info.to_text());
+    assert!(info.to_text().starts_with("binlog.000001\t"), "{}", info.to_text());
     let offset = session.query("SHOW MASTER STATUS", wait()).unwrap()[0].number("Position");
     assert_eq!(offset, Some(info.position.offset()));
 }
 
 #[test]
 fn position_without_a_binary_log() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     let mut session = connect(&root(&server));
     let profile = ServerProfile::read(&mut session).unwrap();
     assert!(!profile.log_bin);
@@ -125,7 +198,7 @@ fn position_without_a_binary_log() {
 
 #[test]
 fn missing_privileges_are_named_with_the_statement_that_helps() {
-    let server = PrivateServer::start(&["--log-bin=bin"]);
+    let server = start(logged());
     let mut admin = connect(&root(&server));
     run(&mut admin, &["CREATE USER b@localhost IDENTIFIED BY 'b1'"]);
     let options =
@@ -160,7 +233,7 @@ fn missing_privileges_are_named_with_the_statement_that_helps() {
 
 #[test]
 fn privileges_of_a_role_count_when_it_is_active() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     run(
         &mut connect(&root(&server)),
         &[
@@ -182,7 +255,7 @@ fn privileges_of_a_role_count_when_it_is_active() {
 
 #[test]
 fn first_statement_lifts_the_session_limits() {
-    let server = PrivateServer::start(&["--max-statement-time=5", "--wait-timeout=60"]);
+    let server = start(plain().arg("--max-statement-time=5").arg("--wait-timeout=60"));
     let mut session = connect(&root(&server));
     let limits = session.query("SELECT @@wait_timeout AS w, @@max_statement_time AS m", wait());
     let limits = limits.unwrap();
@@ -192,7 +265,7 @@ fn first_statement_lifts_the_session_limits() {
 
 #[test]
 fn native_and_ed25519_passwords_over_tcp() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     run(
         &mut connect(&root(&server)),
         &[
@@ -215,7 +288,7 @@ fn native_and_ed25519_passwords_over_tcp() {
 
 #[test]
 fn unix_socket_login_needs_no_password() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     run(
         &mut connect(&root(&server)),
         &["CREATE OR REPLACE USER root@localhost IDENTIFIED VIA unix_socket"],
@@ -228,10 +301,18 @@ fn unix_socket_login_needs_no_password() {
 
 #[test]
 fn tls_with_an_own_authority() {
-    let server = PrivateServer::start_with_tls();
+    let certificates = Scratch::new().unwrap();
+    make_certificates(certificates.path());
+    let option = |name: &str, file: &str| format!("--{name}={}", certificates.join(file).display());
+    let server = start(
+        plain()
+            .arg(option("ssl-ca", "ca.pem"))
+            .arg(option("ssl-cert", "server.pem"))
+            .arg(option("ssl-key", "server.key")),
+    );
     run(&mut connect(&root(&server)), &["CREATE USER t@'%' IDENTIFIED BY 't1' REQUIRE SSL"]);
     let with = |tls: TlsOptions| ConnectOptions { tls, ..tcp(&server, "t", "t1") };
-    let ca = |name: &str| TlsOptions { ca: Some(server.file(name)), ..Default::default() };
+    let ca = |name: &str| TlsOptions { ca: Some(certificates.join(name)), ..Default::default() };
     for tls in [ca("ca.pem"), TlsOptions { enabled: true, ..Default::default() }] {
         let mut session = connect(&with(tls));
         let status = session.query("SHOW STATUS LIKE 'Ssl_cipher'", wait()).unwrap();
@@ -251,7 +332,7 @@ fn tls_with_an_own_authority() {
 
 #[test]
 fn stages_in_order_are_timed_and_released() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     run(&mut connect(&root(&server)), &["CREATE TABLE test.`a b` (a INT) ENGINE=MyISAM"]);
     let cancel = Cancel::new();
     let mut stages = BackupStages::open(&root(&server), &cancel, SHORT, false).unwrap();
@@ -276,7 +357,7 @@ fn stages_in_order_are_timed_and_released() {
 
 #[test]
 fn second_backup_is_refused_and_the_first_one_named() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     let cancel = Cancel::new();
     let mut first = BackupStages::open(&root(&server), &cancel, SHORT, false).unwrap();
     first.start().unwrap();
@@ -294,7 +375,7 @@ fn second_backup_is_refused_and_the_first_one_named() {
 
 #[test]
 fn dropped_stages_release_the_server() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     let mut stages = BackupStages::open(&root(&server), &Cancel::new(), SHORT, false).unwrap();
     stages.start().unwrap();
     stages.block_commit().unwrap();
@@ -304,7 +385,7 @@ fn dropped_stages_release_the_server() {
 
 #[test]
 fn cancelled_block_ddl_releases_the_server() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     run(&mut connect(&root(&server)), &["CREATE TABLE test.m (a INT) ENGINE=MyISAM"]);
     let blocker = root(&server);
     let sleeper = thread::spawn(move || {
@@ -339,7 +420,7 @@ fn cancelled_block_ddl_releases_the_server() {
 
 #[test]
 fn given_up_statement_is_killed_and_the_session_dead() {
-    let server = PrivateServer::start(&[]);
+    let server = start(plain());
     let mut session = connect(&root(&server));
     let hasty = Wait { deadline: Duration::from_millis(300), reason: "sleeping" };
     let error = session.execute("DO SLEEP(60)", hasty).unwrap_err();
@@ -358,12 +439,11 @@ fn given_up_statement_is_killed_and_the_session_dead() {
 
 #[test]
 fn vanished_server_is_told_as_such() {
-    let mut server = PrivateServer::start(&[]);
+    let mut server = start(plain());
     let mut session = connect(&root(&server));
-    server.kill();
+    server.crash().unwrap();
     let error = session.execute("DO 1", wait()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Server);
     let absent = Session::connect(&root(&server), &Cancel::new()).unwrap_err();
-    let socket: PathBuf = server.socket();
-    assert!(absent.to_string().contains(socket.to_str().unwrap()), "{absent}");
+    assert!(absent.to_string().contains(server.socket().to_str().unwrap()), "{absent}");
 }

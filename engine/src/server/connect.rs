@@ -40,6 +40,11 @@ pub struct ConnectOptions {
     pub password: Option<String>,
     /// TLS settings.
     pub tls: TlsOptions,
+    /// No TLS, whatever the settings say (`--skip-ssl`).
+    pub skip_tls: bool,
+    /// A TLS setting of the option files that narrows whom to trust but is not supported. TLS
+    /// connections refuse it by name instead of trusting more than was asked for.
+    pub unsupported_tls: Option<String>,
     /// How long connecting may take; ten seconds when unset.
     pub connect_timeout: Option<Duration>,
 }
@@ -58,7 +63,8 @@ pub enum Protocol {
 /// A certificate authority given here means that the server's certificate must be signed by it
 /// *and* carry the host's name as subject alternative name, whether or not `verify` is set:
 /// checking only half of a certificate protects from nothing. Without `ca` and `verify` the
-/// connection is encrypted, but the server is not authenticated. The socket is never encrypted.
+/// connection is encrypted, but the server is not authenticated; with `verify` alone the authorities
+/// that browsers trust count. The socket is never encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     /// Use TLS (`--ssl`). Naming a CA or a client certificate implies it.
@@ -84,17 +90,21 @@ impl fmt::Debug for ConnectOptions {
             .field("user", &self.user)
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("tls", &self.tls)
+            .field("skip_tls", &self.skip_tls)
+            .field("unsupported_tls", &self.unsupported_tls)
             .field("connect_timeout", &self.connect_timeout)
             .finish()
     }
 }
 
 impl TlsOptions {
-    /// These settings in the words of the client library; `None` without TLS.
-    pub(crate) fn client_options(&self) -> Result<Option<mysql_async::SslOpts>> {
-        if !self.enabled && self.ca.is_none() && self.cert.is_none() && !self.verify {
-            return Ok(None);
-        }
+    /// Whether anything here asks for TLS.
+    fn wanted(&self) -> bool {
+        self.enabled || self.verify || self.ca.is_some() || self.cert.is_some()
+    }
+
+    /// These settings in the words of the client library.
+    fn client_options(&self) -> Result<mysql_async::SslOpts> {
         let mut options = mysql_async::SslOpts::default();
         if let Some(ca) = &self.ca {
             options =
@@ -114,7 +124,7 @@ impl TlsOptions {
             }
             (None, None) => {}
         }
-        Ok(Some(options))
+        Ok(options)
     }
 }
 
@@ -184,11 +194,19 @@ impl ConnectOptions {
             "protocol" => self.protocol = parse_protocol(&text(), &option.origin.to_string())?,
             "user" => self.user = Some(text()).filter(|v| !v.is_empty()),
             "password" => self.password = option.value.clone(),
-            "ssl" => self.tls.enabled = option.is_on(),
+            "ssl" => {
+                self.tls.enabled = option.is_on();
+                self.skip_tls = !option.is_on();
+            }
             "ssl-ca" => self.tls.ca = path(),
             "ssl-cert" => self.tls.cert = path(),
             "ssl-key" => self.tls.key = path(),
             "ssl-verify-server-cert" => self.tls.verify = option.is_on(),
+            "ssl-capath" | "ssl-crl" | "ssl-crlpath" | "ssl-fp" | "ssl-fplist" | "tls-fp"
+            | "tls-fplist" => {
+                self.unsupported_tls =
+                    path().map(|_| format!("{} ({})", option.name, option.origin));
+            }
             "connect-timeout" => {
                 let seconds = text().parse().map_err(|_| {
                     Error::new(
@@ -225,6 +243,8 @@ impl ConnectOptions {
         self.user = command_line.user.or(self.user);
         self.password = command_line.password.or(self.password);
         self.connect_timeout = command_line.connect_timeout.or(self.connect_timeout);
+        self.skip_tls = command_line.skip_tls || (self.skip_tls && !command_line.tls.wanted());
+        self.unsupported_tls = command_line.unsupported_tls.or(self.unsupported_tls);
         self.tls.enabled |= command_line.tls.enabled;
         self.tls.verify |= command_line.tls.verify;
         self.tls.ca = command_line.tls.ca.or(self.tls.ca);
@@ -258,6 +278,20 @@ impl ConnectOptions {
                     .advise("give --user")
             }),
         }
+    }
+
+    /// The TLS settings of a TCP connection in the words of the client library; `None` without
+    /// TLS.
+    pub(crate) fn tls_client_options(&self) -> Result<Option<mysql_async::SslOpts>> {
+        if self.skip_tls || !(self.tls.wanted() || self.unsupported_tls.is_some()) {
+            return Ok(None);
+        }
+        if let Some(setting) = &self.unsupported_tls {
+            let message = format!("the TLS setting {setting} is not supported");
+            return Err(Error::new(ErrorKind::Usage, message)
+                .advise("name the certificate authority with ssl-ca in the group [haulout]"));
+        }
+        self.tls.client_options().map(Some)
     }
 
     fn is_local_host(&self) -> bool {
@@ -365,6 +399,25 @@ mod tests {
         let ours = |name: &str| (name == "HAULOUT_PASSWORD").then(|| "strongest".to_owned());
         let found = ConnectOptions::from_sources(&files, &ours).unwrap();
         assert_eq!(found.password.as_deref(), Some("strongest"));
+    }
+
+    #[test]
+    fn tls_can_be_switched_off_and_on_again() {
+        let files = "[client]\nssl-ca=/ca.pem\n[haulout]\nskip-ssl\n";
+        assert!(from(files).tls_client_options().unwrap().is_none());
+        let mut typed = ConnectOptions::default();
+        typed.tls.enabled = true;
+        assert!(from(files).overlaid_with(typed).tls_client_options().unwrap().is_some());
+        let typed = ConnectOptions { skip_tls: true, ..Default::default() };
+        let found = from("[client]\nssl\n").overlaid_with(typed);
+        assert!(found.tls_client_options().unwrap().is_none());
+    }
+
+    #[test]
+    fn unsupported_narrowing_of_trust_is_refused_by_name() {
+        let error = from("[client]\nssl-capath=/x\n").tls_client_options().unwrap_err();
+        assert!(error.to_string().contains("ssl-capath (option file:2)"), "{error}");
+        assert!(from("[client]\nssl-key=/x\n").tls_client_options().unwrap().is_none());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use innodb::Lsn;
 
-use super::session::{Session, Wait, code};
+use super::failure::code;
+use super::session::{Session, Wait};
 use crate::{Error, ErrorKind, Result};
 
 /// Where the server's redo log stands.

@@ -5,6 +5,8 @@
 //! | [`option_file`] | `my.cnf` files: groups, includes, precedence |
 //! | [`connect`] | how to reach the server, from option files, environment and command line |
 //! | [`session`] | one connection, blocking, with deadlines and cancelling |
+//! | [`failure`] | why a statement or a connection failed, in words that help |
+//! | [`rows`] | what the server answered |
 //! | [`profile`] | what kind of server this is and where its files are |
 //! | [`privileges`] | whether the account may do what a backup needs |
 //! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
@@ -12,13 +14,16 @@
 //! | [`position`] | binary log position and GTIDs |
 
 pub mod connect;
+pub mod failure;
 pub mod lsn;
 pub mod option_file;
 pub mod position;
 pub mod privileges;
 pub mod profile;
+pub mod rows;
 pub mod session;
 pub mod stages;
 
 pub use connect::{ConnectOptions, Protocol, TlsOptions};
-pub use session::{Row, Session, Wait};
+pub use rows::{Row, Variables};
+pub use session::{Session, Wait};

@@ -189,19 +189,26 @@ impl Default for Reader {
 }
 
 impl Reader {
+    /// Reads a file that the user named: it must be there and readable.
     fn must_read(&mut self, path: &Path) -> Result<()> {
-        if !path.exists() {
-            let message = format!("the option file {} does not exist", path.display());
-            return Err(Error::new(ErrorKind::Usage, message));
-        }
+        std::fs::File::open(path).map_err(|error| {
+            let message = format!("cannot open the option file {}", path.display());
+            Error::new(ErrorKind::Usage, message).caused_by(error)
+        })?;
         self.read_if_there(path, 0)
     }
 
-    /// Reads one file with its includes; a file that is not there is no error.
+    /// Reads one file with its includes. A file that is not there is no error, and one of
+    /// another user that is closed to this one is reported and passed over.
     fn read_if_there(&mut self, path: &Path, depth: usize) -> Result<()> {
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let text = format!("the option file {} is ignored: {error}", path.display());
+                self.found.warnings.push(text);
+                return Ok(());
+            }
             Err(error) => return Err(Error::io("open the option file", path, error)),
         };
         let metadata = file.metadata().map_err(|e| Error::io("look at", path, e))?;

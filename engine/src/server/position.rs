@@ -12,7 +12,8 @@
 use binlog::{BinlogPosition, GtidPosition, GtidState};
 
 use super::profile::ServerProfile;
-use super::session::{Row, Session, Wait};
+use super::rows::Row;
+use super::session::{Session, Wait};
 use crate::{Error, ErrorKind, Result};
 
 /// The binary log position and all GTID variables of one moment.

@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 
 use innodb::PageSize;
 
-use super::session::{Session, Variables, Wait};
+use super::rows::Variables;
+use super::session::{Session, Wait};
 pub use crate::metadata::Naming;
 use crate::{Error, ErrorKind, Result};
 

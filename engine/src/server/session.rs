@@ -8,8 +8,6 @@
 //!
 //! A session runs its own small runtime and must not be used from inside another one.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +17,8 @@ use mysql_async::{Conn, OptsBuilder, Value};
 use tokio::runtime::Runtime;
 
 use super::connect::{ConnectOptions, Endpoint};
+use super::failure::{Failure, connect_error};
+use super::rows::{Row, Variables};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Sent first on every connection: a backup may wait longer than the server's defaults allow.
@@ -28,31 +28,17 @@ const WAIT_TIMEOUT: usize = 2_147_483;
 /// Largest packet that is accepted from the server.
 const PACKET_MAX: usize = 64 << 20;
 /// Largest result, in bytes of values, that is held in memory.
-const RESULT_MAX: usize = 512 << 20;
+pub(super) const RESULT_MAX: usize = 512 << 20;
 /// How often a wait looks at the cancel flag.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long connecting may take by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an idle TCP connection shows that it lives, so that nothing in between forgets it.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long the attempt to kill a statement that was given up may take.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an orderly goodbye may take.
 const QUIT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Error numbers of the server that the engine acts upon.
-pub mod code {
-    /// `ER_ACCESS_DENIED_ERROR`.
-    pub const ACCESS_DENIED: u16 = 1045;
-    /// `ER_UNKNOWN_SYSTEM_VARIABLE`.
-    pub const UNKNOWN_VARIABLE: u16 = 1193;
-    /// `ER_LOCK_WAIT_TIMEOUT`.
-    pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
-    /// `ER_LOCK_DEADLOCK`.
-    pub const DEADLOCK: u16 = 1213;
-    /// `ER_SPECIFIC_ACCESS_DENIED_ERROR`.
-    pub const PRIVILEGE_MISSING: u16 = 1227;
-    /// `ER_OPTION_PREVENTS_STATEMENT`.
-    pub const READ_ONLY: u16 = 1290;
-}
 
 /// How long to wait for an answer, and what for.
 #[derive(Clone, Copy, Debug)]
@@ -70,36 +56,6 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// A row of a result: values by column name.
-#[derive(Clone, Debug)]
-pub struct Row {
-    columns: Arc<[String]>,
-    values: Vec<Option<Vec<u8>>>,
-}
-
-impl Row {
-    /// The bytes of a column; `None` when it is NULL or not there. Names ignore case.
-    pub fn bytes(&self, column: &str) -> Option<&[u8]> {
-        let index = self.columns.iter().position(|name| name.eq_ignore_ascii_case(column))?;
-        self.at(index)
-    }
-
-    /// The bytes of the column with this index.
-    pub fn at(&self, index: usize) -> Option<&[u8]> {
-        self.values.get(index)?.as_deref()
-    }
-
-    /// A column as text; what is not UTF-8 shows as replacement characters.
-    pub fn text(&self, column: &str) -> Option<Cow<'_, str>> {
-        self.bytes(column).map(String::from_utf8_lossy)
-    }
-
-    /// A column as an unsigned number.
-    pub fn number(&self, column: &str) -> Option<u64> {
-        self.text(column)?.parse().ok()
-    }
-}
-
 /// One connection to the server.
 pub struct Session {
     runtime: Runtime,
@@ -107,104 +63,6 @@ pub struct Session {
     options: ConnectOptions,
     cancel: Cancel,
     id: u64,
-}
-
-/// Why a statement gave no result.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The server answered with an error; the connection lives.
-    Server(mysql_async::ServerError),
-    /// The connection broke or the answer made no sense.
-    Lost(mysql_async::Error),
-    /// The session was given up before.
-    Closed,
-    /// The deadline passed.
-    Deadline(Duration),
-    /// The cancel flag was raised.
-    Cancelled,
-    /// The result is larger than [`RESULT_MAX`].
-    TooLarge,
-}
-
-impl From<mysql_async::Error> for Failure {
-    fn from(error: mysql_async::Error) -> Self {
-        match error {
-            mysql_async::Error::Server(error) => Self::Server(error),
-            other => Self::Lost(other),
-        }
-    }
-}
-
-impl Failure {
-    /// The server's error number, when it was the server that refused.
-    pub(crate) fn code(&self) -> Option<u16> {
-        match self {
-            Self::Server(error) => Some(error.code),
-            _ => None,
-        }
-    }
-
-    /// The error for the user: what was being done, with which statement, and why it failed.
-    pub(crate) fn into_error(self, statement: &str, wait: Wait<'_>) -> Error {
-        let doing = wait.reason;
-        match self {
-            Self::Server(error) => {
-                let kind = match error.code {
-                    code::LOCK_WAIT_TIMEOUT => ErrorKind::Timeout,
-                    _ => ErrorKind::Server,
-                };
-                let advice = advice_on(&error);
-                let message = format!("the server refused '{statement}' while {doing}");
-                let described = Error::new(kind, message).caused_by(error);
-                match advice {
-                    Some(advice) => described.advise(advice),
-                    None => described,
-                }
-            }
-            Self::Lost(error) => Error::new(
-                ErrorKind::Server,
-                format!("lost the connection to the server while {doing} ('{statement}')"),
-            )
-            .caused_by(error)
-            .advise("look at the server's error log: it may have been stopped or have crashed"),
-            Self::Closed => Error::new(
-                ErrorKind::Server,
-                format!("the connection to the server is closed (wanted: {doing})"),
-            ),
-            Self::Deadline(after) => Error::new(
-                ErrorKind::Timeout,
-                format!("no answer within {after:?} while {doing} ('{statement}')"),
-            ),
-            Self::Cancelled => {
-                Error::new(ErrorKind::Interrupted, format!("interrupted while {doing}"))
-            }
-            Self::TooLarge => Error::new(
-                ErrorKind::Server,
-                format!("the answer to '{statement}' is larger than {RESULT_MAX} bytes"),
-            ),
-        }
-    }
-}
-
-/// What the user can do about an error of the server.
-fn advice_on(error: &mysql_async::ServerError) -> Option<String> {
-    match error.code {
-        code::ACCESS_DENIED => Some(
-            "check user and password (--user, option file group [client] or [haulout], \
-             HAULOUT_PASSWORD), and that no anonymous account ''@'localhost' hides the account"
-                .to_owned(),
-        ),
-        1142 | 1143 | 1044 | code::PRIVILEGE_MISSING => {
-            Some("grant the privilege that the message names to the backup account".to_owned())
-        }
-        1040 | 1203 => Some("raise max_connections or close idle connections".to_owned()),
-        1130 => Some("create an account for this host, or connect through the socket".to_owned()),
-        3159 => Some("the account requires TLS: give --ssl or --ssl-ca".to_owned()),
-        code::LOCK_WAIT_TIMEOUT => {
-            Some("look for long statements in SHOW FULL PROCESSLIST, or wait longer".to_owned())
-        }
-        _ => None,
-    }
 }
 
 impl Session {
@@ -277,7 +135,7 @@ impl Session {
             let name = String::from_utf8_lossy(row.at(0)?).to_ascii_lowercase();
             Some((name, String::from_utf8_lossy(row.at(1).unwrap_or_default()).into_owned()))
         });
-        Ok(Variables(pairs.collect()))
+        Ok(pairs.collect())
     }
 
     /// Runs a statement; the failure keeps the server's error number.
@@ -312,6 +170,9 @@ impl Session {
 
     /// Tells the server to end this connection, which may still be waiting for a lock there.
     fn kill(&self) {
+        if self.id == 0 {
+            return;
+        }
         let Ok(client) = client_options(&self.options, &self.options.endpoint()) else { return };
         let statement = format!("KILL CONNECTION {}", self.id);
         let kill = async {
@@ -349,45 +210,6 @@ impl Drop for Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("id", &self.id).field("options", &self.options).finish()
-    }
-}
-
-/// Variables of the server by lower-case name.
-#[derive(Clone, Debug, Default)]
-pub struct Variables(BTreeMap<String, String>);
-
-impl Variables {
-    /// The value of a variable.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// The value of a variable that every MariaDB server has.
-    pub fn require(&self, name: &str) -> Result<&str> {
-        self.get(name).ok_or_else(|| {
-            Error::new(ErrorKind::Server, format!("the server has no variable '{name}'"))
-        })
-    }
-
-    /// A variable as a number.
-    pub fn number(&self, name: &str) -> Result<u64> {
-        let text = self.require(name)?;
-        text.parse().map_err(|_| {
-            let message = format!("the server's variable '{name}' is '{text}', not a number");
-            Error::new(ErrorKind::Server, message)
-        })
-    }
-
-    /// Whether a switch is on.
-    pub fn is_on(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|value| matches!(value.to_ascii_uppercase().as_str(), "ON" | "1"))
-    }
-}
-
-impl FromIterator<(String, String)> for Variables {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
     }
 }
 
@@ -465,52 +287,8 @@ fn client_options(options: &ConnectOptions, endpoint: &Endpoint) -> Result<OptsB
         Endpoint::Tcp(host, port) => Ok(builder
             .ip_or_hostname(host.as_str())
             .tcp_port(*port)
-            .ssl_opts(options.tls.client_options()?)),
-    }
-}
-
-/// The error of a connection that did not come about.
-fn connect_error(failure: Failure, options: &ConnectOptions, endpoint: &Endpoint) -> Error {
-    let message = format!("cannot connect to the server at {endpoint}");
-    match failure {
-        Failure::Cancelled => Error::new(ErrorKind::Interrupted, "interrupted while connecting"),
-        Failure::Deadline(after) => {
-            Error::new(ErrorKind::Timeout, format!("{message} within {after:?}"))
-                .advise("check that the server runs and answers there")
-        }
-        Failure::Server(error) => {
-            let user = options.user_name().unwrap_or_default();
-            let advice = advice_on(&error);
-            let refused = Error::new(ErrorKind::Server, format!("{message} as user '{user}'"))
-                .caused_by(error);
-            match advice {
-                Some(advice) => refused.advise(advice),
-                None => refused,
-            }
-        }
-        Failure::Lost(error) => {
-            let text = error.to_string();
-            let advice = match endpoint {
-                _ if text.contains("certificate") => {
-                    "the server's certificate must be signed by the authority of --ssl-ca and \
-                     name the host as subject alternative name"
-                }
-                _ if text.contains("auth plugin") => {
-                    "the account uses a login method that is not supported: use unix_socket, \
-                     mysql_native_password, ed25519 or parsec"
-                }
-                Endpoint::Socket(_) => {
-                    "check that the server runs and that --socket names the server's socket \
-                     (SELECT @@socket)"
-                }
-                Endpoint::Tcp(..) => {
-                    "check that the server runs, listens on that port (skip_networking, \
-                     bind_address) and that nothing between filters it"
-                }
-            };
-            Error::new(ErrorKind::Server, message).caused_by(error).advise(advice)
-        }
-        Failure::Closed | Failure::TooLarge => Error::new(ErrorKind::Server, message),
+            .tcp_keepalive(Some(KEEPALIVE))
+            .ssl_opts(options.tls_client_options()?)),
     }
 }
 

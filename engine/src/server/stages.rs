@@ -9,7 +9,9 @@
 use std::time::{Duration, Instant};
 
 use super::connect::ConnectOptions;
-use super::session::{Failure, Row, Session, Wait, code};
+use super::failure::{Failure, code};
+use super::rows::Row;
+use super::session::{Session, Wait};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// How much longer than the server's own lock timeout an answer may take.
