@@ -1,2 +1,56 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask setup|test|demo|proof|bench|fuzz`.
+//!
+//! Together with the tests this is the only place that starts other programs. Every command
+//! installs nothing but Debian packages, and only when a program is missing.
+
+mod bench;
+mod build;
+mod demo;
+mod fuzz;
+mod proof;
+mod setup;
+mod test;
+mod text;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Haulout")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install the Debian packages that tests and benchmarks need
+    Setup,
+    /// Format check, lints and every test
+    Test(test::Arguments),
+    /// Back up a busy server, restore it, and prove that the copy is right
+    Demo(demo::Arguments),
+    /// Replica proofs over many seeds
+    Proof(proof::Arguments),
+    /// Measure against the stock tool
+    Bench(bench::Arguments),
+    /// Run the fuzz targets, one after the other
+    Fuzz(fuzz::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Setup => setup::setup(),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Proof(arguments) => proof::proof(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -106,6 +106,15 @@ pub fn check_tables(client: &mut Client) -> Result<Vec<String>> {
     Ok(complaints)
 }
 
+/// How many tables of each engine there are.
+pub fn tables_by_engine(client: &mut Client) -> Result<Vec<(String, String)>> {
+    let rows = client.text(&format!(
+        "SELECT engine, COUNT(*) FROM information_schema.tables \
+         WHERE table_schema NOT IN {SYSTEM} AND engine IS NOT NULL GROUP BY 1 ORDER BY 2 DESC"
+    ))?;
+    Ok(rows.into_iter().map(|mut row| (row.swap_remove(0), row.swap_remove(0))).collect())
+}
+
 struct Table {
     database: String,
     name: String,

@@ -31,7 +31,7 @@ pub mod tool;
 
 pub use client::Client;
 pub use scratch::Scratch;
-pub use server::{ChecksumAlgorithm, Server, ServerOptions};
+pub use server::{ChecksumAlgorithm, Server, ServerOptions, runs_as_root};
 pub use tool::Tool;
 
 /// Result of everything that can fail here; tests unwrap it.

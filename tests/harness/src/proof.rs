@@ -32,6 +32,24 @@ pub struct Proof {
     pub around: Duration,
 }
 
+/// A step of a proof that just ended, for those who want to tell about it while it runs.
+pub enum Step<'a> {
+    /// The source runs, holds its tables, and is being written to.
+    Loaded(&'a Server),
+    /// The backup is there; the writing went on meanwhile.
+    BackedUp(&'a Finished),
+    /// The writing has stopped.
+    LoadStopped(&'a LoadReport),
+    /// The backup is prepared.
+    Prepared(&'a Finished),
+    /// The copy is in its data directory.
+    Restored(&'a Finished),
+    /// A server runs on the copy, and `CHECK TABLE` found nothing wrong with it.
+    Booted(&'a Server),
+    /// The copy caught up from this position in this time.
+    CaughtUp(&'a BinlogPosition, Duration),
+}
+
 /// What a successful proof saw.
 #[derive(Debug)]
 pub struct ProofReport {
@@ -68,8 +86,13 @@ impl Proof {
 
     /// Runs it. Any difference is an error that names it; the scratch directory then stays.
     pub fn run(&self) -> Result<ProofReport> {
+        self.run_telling(&mut |_| {})
+    }
+
+    /// Runs it and calls `tell` after every step.
+    pub fn run_telling(&self, tell: &mut dyn FnMut(Step<'_>)) -> Result<ProofReport> {
         let scratch = Scratch::new()?;
-        match self.run_in(&scratch) {
+        match self.run_in(&scratch, tell) {
             Ok(report) => Ok(report),
             Err(error) => {
                 let dir = scratch.keep();
@@ -79,27 +102,34 @@ impl Proof {
         }
     }
 
-    fn run_in(&self, scratch: &Scratch) -> Result<ProofReport> {
+    fn run_in(&self, scratch: &Scratch, tell: &mut dyn FnMut(Step<'_>)) -> Result<ProofReport> {
         let source = self.server.start()?;
         create_replication_user(&source)?;
         let load = Load::start(&source, &self.load)?;
+        tell(Step::Loaded(&source));
         std::thread::sleep(self.around);
 
         let backup_dir = scratch.join("backup");
         let backup = self.tool.run_backup(&source, &backup_dir)?;
+        tell(Step::BackedUp(&backup));
         let source_bytes = tree_size(source.datadir())?;
         let position = BinlogPosition::of_backup(&backup_dir)?;
         std::thread::sleep(self.around);
         let load = load.stop()?;
+        tell(Step::LoadStopped(&load));
 
         let prepare = self.tool.run_prepare(&backup_dir)?;
+        tell(Step::Prepared(&prepare));
         let datadir = scratch.join("copy");
         let restore = self.tool.run_restore(&backup_dir, &datadir)?;
+        tell(Step::Restored(&restore));
 
         let copy = replica_options(&self.server).start_on(&datadir)?;
         let complaints = compare::check_tables(&mut copy.client()?)?;
         ensure!(complaints.is_empty(), "the copy is damaged:\n{}", complaints.join("\n"));
+        tell(Step::Booted(&copy));
         let catch_up = attach(&source, &copy, &position)?;
+        tell(Step::CaughtUp(&position, catch_up));
         let tables = ensure_equal(&source, &copy)?;
         let errors = copy.logged_errors()?;
         ensure!(errors.is_empty(), "the copy's server logged errors:\n{}", errors.join("\n"));

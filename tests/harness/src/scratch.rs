@@ -72,14 +72,20 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of all files below a directory.
+/// Bytes of all files below a directory. Files may come and go meanwhile.
 pub fn tree_size(dir: &Path) -> Result<u64> {
     let mut bytes = 0;
-    for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.with_context(|| format!("list {}", dir.display()))?,
+    };
+    for entry in entries {
         let entry = entry?;
-        bytes += match entry.file_type()?.is_dir() {
-            true => tree_size(&entry.path())?,
-            false => entry.metadata()?.len(),
+        bytes += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => tree_size(&entry.path())?,
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error.into()),
         };
     }
     Ok(bytes)

@@ -320,8 +320,13 @@ fn pid_of(child: &Child) -> Pid {
 
 /// The user that servers run as: the calling one. `mariadbd` refuses root unless told so.
 pub(crate) fn unix_user() -> String {
-    match rustix::process::getuid().is_root() {
+    match runs_as_root() {
         true => "root".to_owned(),
         false => std::env::var("USER").unwrap_or_else(|_| "mysql".to_owned()),
     }
+}
+
+/// Whether this process has root's rights.
+pub fn runs_as_root() -> bool {
+    rustix::process::geteuid().is_root()
 }

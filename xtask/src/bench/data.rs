@@ -1,0 +1,187 @@
+//! What is measured on: a sysbench data directory, and backups of it.
+//!
+//! Making them takes minutes, so they are kept in the build directory and used again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use harness::scratch::{cache_dir, tree_size};
+use harness::tool::BackupOptions;
+use harness::{Result, Server, ServerOptions, Tool, process};
+
+use crate::text::size;
+
+/// A row of sysbench with its index entry, in bytes on disk.
+const ROW_BYTES: f64 = 243.0;
+const ROWS_PER_TABLE: u64 = 1_000_000;
+/// sysbench and the making of the data may take their time.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// The cached data of one size.
+pub struct Data {
+    dir: PathBuf,
+    tables: u64,
+    rows: u64,
+}
+
+impl Data {
+    /// Makes the data directory if it is not there yet.
+    pub fn open(size_gb: f64) -> Result<Self> {
+        let dir = cache_dir(&format!("haulout-bench/{size_gb}gb"))?;
+        let rows = (size_gb * 1e9 / ROW_BYTES) as u64;
+        let tables = rows.div_ceil(ROWS_PER_TABLE).max(1);
+        let data = Self { dir, tables, rows: rows / tables };
+        if !data.complete("datadir") {
+            data.build()?;
+        }
+        Ok(data)
+    }
+
+    /// The data directory; its server is not running.
+    pub fn datadir(&self) -> PathBuf {
+        self.dir.join("datadir")
+    }
+
+    /// A scratch directory on the same file system.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("scratch-{name}"))
+    }
+
+    /// A part is complete when its mark exists; a part that was interrupted is made again.
+    fn complete(&self, part: &str) -> bool {
+        self.dir.join(format!("{part}.complete")).exists()
+    }
+
+    fn mark_complete(&self, part: &str) -> Result<()> {
+        Ok(std::fs::write(self.dir.join(format!("{part}.complete")), "")?)
+    }
+
+    fn options(&self) -> ServerOptions {
+        ServerOptions {
+            log_file_size: 2 << 30,
+            buffer_pool: 1 << 30,
+            binlog: false,
+            ..ServerOptions::default()
+        }
+    }
+
+    /// Starts the server on the data directory.
+    pub fn start(&self) -> Result<Server> {
+        self.options().start_on(&self.datadir())
+    }
+
+    fn build(&self) -> Result<()> {
+        eprintln!("making {} tables of {} rows", self.tables, self.rows);
+        remove(&self.datadir())?;
+        let mut server = self.options().start()?;
+        server.run("CREATE DATABASE sbtest")?;
+        process::start(self.sysbench(&server, "prepare", &[]), None)?.wait(LIMIT)?.success()?;
+        server.run("SET GLOBAL innodb_fast_shutdown = 0")?;
+        server.stop()?;
+        // The server's own directory goes with it, so the data moves out before.
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(server.datadir()).arg(self.datadir());
+        process::start(copy, None)?.wait(LIMIT)?.success()?;
+        self.mark_complete("datadir")
+    }
+
+    fn sysbench(&self, server: &Server, verb: &str, extra: &[&str]) -> Command {
+        let mut command = Command::new("sysbench");
+        command
+            .args(["oltp_write_only", "--db-driver=mysql", "--mysql-user=root", "--threads=2"])
+            .arg(format!("--mysql-socket={}", server.socket().display()))
+            .arg(format!("--tables={}", self.tables))
+            .arg(format!("--table-size={}", self.rows))
+            .args(extra)
+            .arg(verb);
+        command
+    }
+
+    /// A backup by the stock tool, taken from an idle server, as one stream.
+    pub fn stream(&self) -> Result<PathBuf> {
+        let file = self.dir.join("stream.xb");
+        if !self.complete("stream") {
+            eprintln!("making a stream");
+            let server = self.start()?;
+            let command = Tool::Stock.backup_stream(&server, &BackupOptions::default());
+            let output = std::fs::File::create(&file)?;
+            process::start(command, Some(output.into()))?.wait(LIMIT)?.success()?;
+            self.mark_complete("stream")?;
+        }
+        Ok(file)
+    }
+
+    /// An unprepared backup by the stock tool with so many MiB of redo, taken while sysbench
+    /// writes.
+    ///
+    /// The backup copies the pages at once and then waits for a statement on a MyISAM table
+    /// before it can block DDL. It follows the redo log meanwhile, and that wait ends when
+    /// there is redo enough.
+    pub fn write_heavy_backup(&self, redo_mib: u64) -> Result<PathBuf> {
+        let part = format!("raw-{redo_mib}");
+        let target = self.dir.join(&part);
+        if self.complete(&part) {
+            return Ok(target);
+        }
+        eprintln!("making a backup with {redo_mib} MiB of redo");
+        remove(&target)?;
+        // The server works on a copy, so that the data of the other measurements stays as it is.
+        let datadir = self.scratch("source");
+        remove(&datadir)?;
+        copy_tree(&self.datadir(), &datadir)?;
+        let server = self.options().start_on(&datadir)?;
+        server.run("CREATE TABLE IF NOT EXISTS sbtest.gate (a INT) ENGINE=MyISAM")?;
+
+        let lsn = || -> Result<u64> {
+            let mut client = server.client()?;
+            let row = client.text("SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")?;
+            Ok(row.first().context("no Innodb_lsn_current")?[1].parse()?)
+        };
+        let mut gate = server.client()?.with_timeout(LIMIT);
+        let gate_id = gate.scalar("SELECT CONNECTION_ID()")?.context("no connection id")?;
+        let holder = std::thread::spawn(move || {
+            // Ends with "query execution was interrupted", which is what it is for.
+            let _ = gate.run("INSERT INTO sbtest.gate SELECT SLEEP(3000)");
+        });
+        let first = lsn()?;
+        let load = process::start(self.sysbench(&server, "run", &["--time=3600"]), None)?;
+        let backup = Tool::Stock.backup(&server, &target, &BackupOptions::default());
+        let backup = process::start(backup, Some(Stdio::null()))?;
+        while lsn()? < first + (redo_mib << 20) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        server.run(&format!("KILL QUERY {gate_id}"))?;
+        let backup = backup.wait(LIMIT)?.success()?;
+        ensure!(backup.stderr.contains("completed OK!"), "{}", backup.report());
+        drop(load);
+        let _ = holder.join();
+        drop(server);
+        remove(&datadir)?;
+        eprintln!("{} of redo", size(std::fs::metadata(target.join("ib_logfile0"))?.len()));
+        self.mark_complete(&part)?;
+        Ok(target)
+    }
+
+    /// Bytes of the data directory.
+    pub fn bytes(&self) -> Result<u64> {
+        tree_size(&self.datadir())
+    }
+}
+
+/// Removes a directory if it is there.
+pub fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a directory tree.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(from).arg(to);
+    process::start(copy, None)?.wait(LIMIT)?.success()?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! `cargo xtask bench`: ours against the stock tool, in turn, on the same data.
+//!
+//! Each round runs stock and ours once, in alternating order, on data that is in the page
+//! cache, and removes what they wrote. Ratios are taken within a round; the table shows the
+//! medians. The floors (`cat`, `cp`) show what reading once and copying once cost here.
+
+mod data;
+mod rounds;
+mod table;
+
+use harness::{Result, Tool};
+
+use crate::{build, setup, text};
+use data::Data;
+use table::Table;
+
+/// What to measure, on how much data.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to measure; everything when nothing is named
+    what: Vec<What>,
+    /// Size of the sysbench data in GB
+    #[arg(long, default_value_t = 2.9)]
+    size_gb: f64,
+    /// Rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Threads of either tool
+    #[arg(long, default_value_t = 2)]
+    parallel: usize,
+    /// Redo of the backup that is prepared, in MiB
+    #[arg(long, default_value_t = 816)]
+    redo_mib: u64,
+}
+
+/// One thing that both tools do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum What {
+    /// Backup to a folder
+    Backup,
+    /// Backup to a stream
+    Stream,
+    /// Prepare after a write-heavy backup
+    Prepare,
+    /// Unpacking a stream
+    Extract,
+    /// `cat` and `cp` of the data directory
+    Floors,
+}
+
+const EVERYTHING: [What; 5] =
+    [What::Floors, What::Backup, What::Stream, What::Extract, What::Prepare];
+
+/// Measures and prints the table.
+pub fn bench(arguments: &Arguments) -> Result<()> {
+    setup::setup()?;
+    let tools = [Tool::Stock, build::release()?];
+    let data = Data::open(arguments.size_gb)?;
+    let what = if arguments.what.is_empty() { &EVERYTHING[..] } else { &arguments.what };
+    let mut table = Table::default();
+    for what in what {
+        eprintln!("measuring {what:?}, {} rounds", arguments.rounds);
+        rounds::measure(*what, arguments, &tools, &data, &mut table)?;
+    }
+    println!(
+        "sysbench data of {}, {} threads, median of {} rounds, {} processors",
+        text::size(data.bytes()?),
+        arguments.parallel,
+        arguments.rounds,
+        std::thread::available_parallelism()?
+    );
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The rounds of each measurement.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use harness::process::{self, Cost};
+use harness::tool::BackupOptions;
+use harness::{Result, Server, Tool};
+
+use super::data::{Data, copy_tree, remove};
+use super::table::{Row, Table};
+use super::{Arguments, What};
+
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Measures one thing and adds its rows to the table.
+pub fn measure(
+    what: What,
+    arguments: &Arguments,
+    tools: &[Tool; 2],
+    data: &Data,
+    table: &mut Table,
+) -> Result<()> {
+    let rounds = arguments.rounds;
+    let options = BackupOptions { parallel: arguments.parallel, ..BackupOptions::default() };
+    let target = data.scratch("target");
+    match what {
+        What::Floors => {
+            warm(&data.datadir())?;
+            let mut cat = Row::single("read once (cat)");
+            let mut copy = Row::single("copy once (cp)");
+            for _ in 0..rounds {
+                let mut command = Command::new("sh");
+                command.args(["-c", "find \"$0\" -type f -exec cat {} + >/dev/null"]);
+                command.arg(data.datadir());
+                cat.add_single(run(command)?);
+                clear(&target)?;
+                let mut command = Command::new("cp");
+                command.arg("-r").arg(data.datadir()).arg(&target);
+                copy.add_single(run(command)?);
+            }
+            table.push(cat);
+            table.push(copy);
+        }
+        What::Backup => {
+            let server = warm_server(data)?;
+            let row = compare("backup to a folder", rounds, tools, |tool| {
+                clear(&target)?;
+                run(tool.backup(&server, &target, &options))
+            })?;
+            table.push(row);
+        }
+        What::Stream => {
+            let server = warm_server(data)?;
+            let row = compare("backup to a stream, to nowhere", rounds, tools, |tool| {
+                run_to(tool.backup_stream(&server, &options), Stdio::null())
+            })?;
+            table.push(row);
+            let row = compare("backup to a stream, to a pipe", rounds, tools, |tool| {
+                let mut reader =
+                    Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+                let pipe = reader.stdin.take().map_or_else(Stdio::null, Stdio::from);
+                let cost = run_to(tool.backup_stream(&server, &options), pipe);
+                reader.wait()?;
+                cost
+            })?;
+            table.push(row);
+        }
+        What::Extract => {
+            let stream = data.stream()?;
+            warm_file(&stream)?;
+            let row = compare("extract a stream", rounds, tools, |tool| {
+                clear(&target)?;
+                std::fs::create_dir(&target)?;
+                let mut command = tool.extract(&target, arguments.parallel);
+                command.stdin(File::open(&stream)?);
+                run(command)
+            })?;
+            table.push(row);
+        }
+        What::Prepare => {
+            let raw = data.write_heavy_backup(arguments.redo_mib)?;
+            for (name, memory) in [("prepare, 1 GiB", 1 << 30), ("prepare, 128 MiB", 128 << 20)] {
+                let row = compare(name, rounds, tools, |tool| {
+                    clear(&target)?;
+                    copy_tree(&raw, &target)?;
+                    sync_disks()?;
+                    run(tool.prepare(&target, memory))
+                })?;
+                table.push(row);
+            }
+        }
+    }
+    remove(&target)
+}
+
+/// Runs both tools in every round, the order changing from round to round.
+fn compare(
+    name: &str,
+    rounds: usize,
+    tools: &[Tool; 2],
+    mut once: impl FnMut(&Tool) -> Result<Cost>,
+) -> Result<Row> {
+    let mut row = Row::pair(name);
+    for round in 0..rounds {
+        let (stock, ours) = if round % 2 == 0 {
+            let stock = once(&tools[0])?;
+            (stock, once(&tools[1])?)
+        } else {
+            let ours = once(&tools[1])?;
+            (once(&tools[0])?, ours)
+        };
+        eprintln!(
+            "  {name}: stock {:.2} s, ours {:.2} s",
+            stock.wall.as_secs_f64(),
+            ours.wall.as_secs_f64()
+        );
+        row.add_pair(stock, ours);
+    }
+    Ok(row)
+}
+
+fn run(command: Command) -> Result<Cost> {
+    run_to(command, Stdio::null())
+}
+
+fn run_to(command: Command, stdout: Stdio) -> Result<Cost> {
+    Ok(process::start(command, Some(stdout))?.wait(LIMIT)?.success()?.cost)
+}
+
+/// Removes a target and waits until the disk is quiet, so that one run does not pay for the
+/// writes of another.
+fn clear(target: &Path) -> Result<()> {
+    remove(target)?;
+    sync_disks()
+}
+
+fn sync_disks() -> Result<()> {
+    run(Command::new("sync")).map(drop)
+}
+
+fn warm_server(data: &Data) -> Result<Server> {
+    let server = data.start()?;
+    warm(&data.datadir())?;
+    Ok(server)
+}
+
+/// Reads everything into the page cache.
+fn warm(dir: &Path) -> Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "find \"$0\" -type f -exec cat {} + >/dev/null"]).arg(dir);
+    run(command).map(drop)
+}
+
+fn warm_file(file: &Path) -> Result<()> {
+    let mut command = Command::new("cat");
+    command.arg(file);
+    run(command).map(drop)
+}

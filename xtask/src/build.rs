@@ -1,0 +1,51 @@
+//! Calling cargo.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use harness::{Result, Tool};
+
+/// The root of the workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Runs cargo in the root of the workspace; its output goes to the terminal.
+pub fn cargo(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments).current_dir(root());
+    visible(command)
+}
+
+/// Runs a command whose output goes to the terminal; it has to succeed.
+pub fn visible(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+/// Builds the optimised `haulout` program.
+pub fn release() -> Result<Tool> {
+    cargo(&["build", "--quiet", "--release", "--bin", "haulout"])?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(Tool::Haulout(target.join("release/haulout").canonicalize()?))
+}
+
+/// The tool that a command's `--tool` names.
+pub fn tool(name: ToolName) -> Result<Tool> {
+    match name {
+        ToolName::Haulout => release(),
+        ToolName::Stock => Ok(Tool::Stock),
+    }
+}
+
+/// A tool by name.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum ToolName {
+    /// Ours, built with optimisation.
+    Haulout,
+    /// `mariadb-backup`, to see how it does.
+    Stock,
+}
