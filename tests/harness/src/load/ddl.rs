@@ -180,7 +180,7 @@ fn alter(table: &Table, rng: &mut Rng) -> Vec<String> {
     };
     let index = match rng.u32(0..3) {
         0 => format!("ADD INDEX IF NOT EXISTS i{number} (k, c(20))"),
-        1 => format!("ADD INDEX IF NOT EXISTS i{number} (b(30))"),
+        1 => format!("ADD INDEX IF NOT EXISTS i{number} (b(16))"),
         _ => format!("DROP INDEX IF EXISTS i{number}"),
     };
     match rng.u32(0..3) {
