@@ -10,7 +10,7 @@ use engine::metadata::{BackupMyCnf, BinlogInfo, Naming};
 use engine::server::position::ReplicationPosition;
 use engine::server::privileges;
 use engine::server::profile::ServerProfile;
-use engine::server::stages::{BackupStages, lock_table, unlock_table};
+use engine::server::stages::{BackupStages, Stage, lock_table, unlock_table};
 use engine::server::{ConnectOptions, Session, TlsOptions, Wait, lsn};
 use engine::{Cancel, ErrorKind};
 use harness::{Scratch, Server, ServerOptions};
@@ -346,6 +346,7 @@ fn stages_in_order_are_timed_and_released() {
     stages.block_ddl().unwrap();
     let error = stages.flush().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed, "going back is refused: {error}");
+    assert_eq!(stages.stage(), Some(Stage::BlockDdl));
     thread::sleep(Duration::from_millis(50));
     stages.block_commit().unwrap();
     thread::sleep(Duration::from_millis(20));
@@ -369,6 +370,14 @@ fn second_backup_is_refused_and_the_first_one_named() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     let advice = error.advice().unwrap();
     assert!(advice.contains("of root@localhost"), "{advice}");
+
+    // With the plugin the server knows who it is.
+    run(&mut connect(&root(&server)), &["INSTALL SONAME 'metadata_lock_info'"]);
+    let _idle = connect(&root(&server));
+    let mut third = BackupStages::open(&root(&server), &cancel, limit, false).unwrap();
+    let error = third.start().unwrap_err();
+    let holder = format!(": connection {} of root@localhost", first.connection_id());
+    assert!(error.advice().unwrap().contains(&holder), "{error}: {:?}", error.advice());
     drop(first);
     BackupStages::open(&root(&server), &cancel, SHORT, false).unwrap().start().unwrap();
 }

@@ -20,7 +20,7 @@ pub struct RedoState {
 /// Reads the state of the redo log. The end of the durable part never exceeds the end.
 pub fn redo_state(session: &mut Session) -> Result<RedoState> {
     let wait = Wait::short("reading the end of the redo log");
-    let rows = session.query("SHOW GLOBAL STATUS LIKE 'Innodb\\_lsn\\_%'", wait)?;
+    let rows = session.query("SHOW GLOBAL STATUS LIKE 'Innodb_lsn_%'", wait)?;
     let number = |name: &str| {
         let row = rows.iter().find(|row| {
             row.text("Variable_name").is_some_and(|found| found.eq_ignore_ascii_case(name))

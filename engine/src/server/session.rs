@@ -100,6 +100,13 @@ impl Session {
         Self::connect(&self.options, &self.cancel)
     }
 
+    /// The same for a question that must not take long, whatever the options say.
+    pub(crate) fn another_within(&self, connect_timeout: Duration) -> Result<Self> {
+        let connect_timeout = Some(connect_timeout);
+        let options = ConnectOptions { connect_timeout, ..self.options.clone() };
+        Self::connect(&options, &self.cancel)
+    }
+
     /// The server's number of this connection.
     pub fn id(&self) -> u64 {
         self.id
@@ -189,7 +196,9 @@ impl Session {
         self.quit();
     }
 
-    fn quit(&mut self) {
+    /// Ends the connection, and with it every lock that it holds, but keeps the session to be
+    /// asked for its number.
+    pub(crate) fn quit(&mut self) {
         if let Some(conn) = self.conn.take() {
             // A goodbye that fails leaves a closed socket, which means the same.
             let _ = self

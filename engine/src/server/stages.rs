@@ -18,6 +18,8 @@ use crate::{Cancel, Error, ErrorKind, Result};
 const GRACE: Duration = Duration::from_secs(3);
 /// The largest `lock_wait_timeout` that the server accepts, in seconds.
 const LOCK_WAIT_TIMEOUT_MAX: u64 = 31_536_000;
+/// How long asking for suspects may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(2);
 /// How many suspects a message names.
 const SUSPECTS_MAX: usize = 5;
 
@@ -143,6 +145,11 @@ impl BackupStages {
         Ok(self.times)
     }
 
+    /// The server's number of the connection that holds the stage.
+    pub fn connection_id(&self) -> u64 {
+        self.session.id()
+    }
+
     /// The stage that was reached.
     pub fn stage(&self) -> Option<Stage> {
         self.stage
@@ -183,18 +190,16 @@ impl BackupStages {
                 self.stage = Some(stage);
                 Ok(requested.elapsed())
             }
-            Err(failure) => Err(self.explain(stage, &statement, wait, failure)),
+            Err(failure) => {
+                // Nobody shall wait for a backup that has failed while its error is worded.
+                self.session.quit();
+                Err(self.explain(stage, &statement, wait, failure))
+            }
         }
     }
 
     /// Says who is in the way when a stage was not granted in time.
-    fn explain(
-        &mut self,
-        stage: Stage,
-        statement: &str,
-        wait: Wait<'_>,
-        failure: Failure,
-    ) -> Error {
+    fn explain(&self, stage: Stage, statement: &str, wait: Wait<'_>, failure: Failure) -> Error {
         let timed_out = matches!(failure, Failure::Deadline(_))
             || matches!(failure.code(), Some(code::LOCK_WAIT_TIMEOUT | code::DEADLOCK));
         if !timed_out {
@@ -214,8 +219,10 @@ impl BackupStages {
             Stage::BlockCommit => "a running commit is in the way",
         };
         // The names help but are not needed: failing to find them must not hide the timeout.
-        let suspects =
-            self.session.another().and_then(|mut other| suspects(&mut other, &self.session));
+        let suspects = self
+            .session
+            .another_within(QUESTION_LIMIT)
+            .and_then(|mut other| suspects(&mut other, &self.session));
         let advice = match suspects {
             Ok(found) if !found.is_empty() => format!("{what}: {}", found.join("; ")),
             _ => format!("{what}: look at SHOW FULL PROCESSLIST"),
@@ -253,7 +260,8 @@ pub fn quoted(name: &str) -> String {
 /// Connections that may hold what was waited for, most telling first.
 fn suspects(session: &mut Session, waiting: &Session) -> Result<Vec<String>> {
     let own = [session.id(), waiting.id()];
-    let wait = Wait::short("looking for whoever holds the backup lock");
+    let reason = "looking for whoever holds the backup lock";
+    let wait = Wait { deadline: QUESTION_LIMIT, reason };
     let rows = session.query(
         "SELECT id, user, host, command, time, state, info \
          FROM information_schema.processlist ORDER BY time DESC",
@@ -262,7 +270,7 @@ fn suspects(session: &mut Session, waiting: &Session) -> Result<Vec<String>> {
     // With the metadata lock plugin installed the server knows; without it, guess.
     let holders = session.query(
         "SELECT thread_id FROM information_schema.metadata_lock_info \
-         WHERE lock_type LIKE 'Backup%' OR lock_mode LIKE 'MDL\\_BACKUP%'",
+         WHERE lock_type LIKE 'Backup%' OR lock_mode LIKE 'MDL_BACKUP%'",
         wait,
     );
     let holders: Vec<u64> = holders
