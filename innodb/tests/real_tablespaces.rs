@@ -208,3 +208,41 @@ fn every_flipped_bit_of_a_covered_byte_is_noticed() {
         }
     }
 }
+
+/// Verifies a whole data directory of a stopped server, named by `DATADIR`.
+#[test]
+#[ignore = "needs a data directory"]
+fn a_whole_data_directory() {
+    let mut verdicts = std::collections::BTreeMap::<String, usize>::new();
+    let mut damaged = 0;
+    let mut directories = vec![PathBuf::from(std::env::var_os("DATADIR").unwrap())];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                directories.push(entry.path());
+            } else if name == "ibdata1" || name.starts_with("undo0") || name.ends_with(".ibd") {
+                let space = Space::read(&entry.path());
+                for (number, page) in space.pages() {
+                    if space.header.id == innodb::SpaceId::SYSTEM
+                        && page::verify::is_doublewrite(number, space.flags().logical_size())
+                    {
+                        continue;
+                    }
+                    let verdict = space.verify(number, page);
+                    if !verdict.is_intact() {
+                        println!("{} page {number}: {verdict:?}", space.name);
+                        damaged += 1;
+                    }
+                    let kind = format!("{verdict:?}").split([' ', '(']).next().unwrap().to_owned();
+                    let format =
+                        if space.flags().is_full_crc32() { "full_crc32" } else { "legacy" };
+                    let zip = space.flags().zip_size().map_or("", |_| " zip");
+                    *verdicts.entry(format!("{format}{zip} {kind}")).or_default() += 1;
+                }
+            }
+        }
+    }
+    println!("{verdicts:#?}");
+    assert_eq!(damaged, 0);
+}
