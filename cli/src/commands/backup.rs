@@ -1,0 +1,163 @@
+//! `haulout backup`.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::{Cancel, Error, ErrorKind, Reporter, Result};
+
+use super::connection::Connection;
+use super::{parse_threads, quoted, rate};
+use crate::console::Outcome;
+use crate::duration::{self, show_seconds};
+use crate::machine;
+use crate::size::Size;
+
+const EXAMPLES: &str = "\
+Examples:
+  haulout backup --target-dir /backups/monday
+  haulout backup --target-dir /backups/monday --throttle 100MiB --lock-timeout 2m
+  haulout backup --stream | ssh host2 haulout extract --to /backups/monday";
+
+/// Back up a running server, into a directory or as an xbstream on standard output
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Backup {
+    #[command(flatten)]
+    to: Destination,
+    /// Copying threads [default: the cores, at most 4]
+    #[arg(long, value_name = "N", env = "HAULOUT_PARALLEL", value_parser = parse_threads)]
+    parallel: Option<usize>,
+    /// Read at most this many bytes per second; redo is never throttled
+    #[arg(long, value_name = "SIZE", env = "HAULOUT_THROTTLE", value_parser = parse_throttle)]
+    throttle: Option<Size>,
+    /// Give up when a lock is not granted within this time
+    #[arg(long, value_name = "TIME", env = "HAULOUT_LOCK_TIMEOUT", default_value = "60s",
+          value_parser = duration::parse)]
+    lock_timeout: Duration,
+    /// List corrupt pages in the file innodb_corrupted_pages and go on
+    #[arg(long)]
+    continue_on_corrupt_pages: bool,
+    /// Where redo is kept that the target cannot take yet [default: the temporary directory]
+    #[arg(long, value_name = "DIR", env = "HAULOUT_SPOOL_DIR")]
+    spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Destination {
+    /// Directory for the backup; created if missing, must be empty
+    #[arg(long, value_name = "DIR")]
+    target_dir: Option<PathBuf>,
+    /// Write an xbstream to standard output
+    #[arg(long)]
+    stream: bool,
+}
+
+impl Backup {
+    /// Whether standard output carries the backup.
+    pub fn streams(&self) -> bool {
+        self.to.stream
+    }
+
+    /// Takes the backup.
+    pub fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
+        let dir = self.to.target_dir.clone();
+        let target = match &dir {
+            Some(dir) => Target::Folder(dir.clone()),
+            None => Target::Stream(stream_to_stdout()?),
+        };
+        let options = BackupOptions {
+            connect: self.connection.resolve(reporter)?,
+            target,
+            datadir: None,
+            parallel: self.parallel.unwrap_or_else(machine::default_threads),
+            throttle: self.throttle.map(|size| size.0),
+            lock_timeout: self.lock_timeout,
+            continue_on_corrupt_pages: self.continue_on_corrupt_pages,
+            spool_dir: self.spool_dir,
+            tool_name: "haulout".to_string(),
+            // There is no secret among the arguments of this face.
+            tool_command: std::env::args_os()
+                .skip(1)
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        let summary = capture::backup(options, cancel, reporter)?;
+        Outcome::new(&summary, describe(&summary, dir.as_deref()))
+    }
+}
+
+/// A rate of zero would never end.
+fn parse_throttle(text: &str) -> std::result::Result<Size, String> {
+    match text.parse()? {
+        Size(0) => Err("at least one byte per second; leave it out for no limit".to_string()),
+        size => Ok(size),
+    }
+}
+
+/// Standard output as a place for binary data: unbuffered, and never a terminal.
+pub fn stream_to_stdout() -> Result<Box<dyn Write + Send>> {
+    let stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        let message = "standard output is a terminal; a stream would garble it";
+        return Err(Error::new(ErrorKind::Usage, message)
+            .advise("send the stream into a file or a pipe: haulout backup --stream > FILE"));
+    }
+    let descriptor =
+        stdout.as_fd().try_clone_to_owned().map_err(|e| Error::io("open", "standard output", e))?;
+    Ok(Box::new(File::from(descriptor)))
+}
+
+/// The summary in plain words.
+pub fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
+    let mut words = vec![
+        format!(
+            "Backed up MariaDB {}: {} files, {} in {} ({}/s), and {} of redo.",
+            summary.server_version,
+            summary.files,
+            Size(summary.bytes),
+            show_seconds(summary.seconds),
+            rate(summary.bytes, summary.seconds),
+            Size(summary.redo_bytes),
+        ),
+        format!(
+            "Blocked meanwhile: commits for {}, DDL for {}.",
+            show_seconds(summary.commit_blocked_seconds),
+            show_seconds(summary.ddl_blocked_seconds),
+        ),
+        format!(
+            "Once prepared it equals the server at LSN {} (redo starts at {}, last checkpoint {}).",
+            summary.end_lsn, summary.start_lsn, summary.to_lsn
+        ),
+    ];
+    if let (Some(file), Some(position)) = (&summary.binlog_file, summary.binlog_position) {
+        words.push(format!("Binary log position: {file} at {position}."));
+    }
+    if let Some(gtid) = summary.gtid.as_deref().filter(|gtid| !gtid.is_empty()) {
+        words.push(format!("GTID position: {gtid}."));
+    }
+    if summary.torn_pages > 0 {
+        words.push(format!("Torn pages that a second reading made whole: {}.", summary.torn_pages));
+    }
+    if summary.corrupt_pages > 0 {
+        words.push(format!(
+            "CORRUPT PAGES: {}, listed in the file innodb_corrupted_pages of the backup.",
+            summary.corrupt_pages
+        ));
+    }
+    words.push(match dir {
+        Some(dir) => format!("Next, prepare it with: haulout prepare {}", quoted(dir)),
+        None => "Next, unpack it with: haulout extract --to DIR < STREAM, then prepare it with: \
+                 haulout prepare DIR"
+            .to_string(),
+    });
+    words
+}

@@ -1,0 +1,146 @@
+//! The native face: `haulout backup|prepare|restore|extract`.
+//!
+//! Each command has a file of its own, which turns arguments into the engine's options and the
+//! engine's summary into words. Settings come from flags, then from `HAULOUT_*` variables, then
+//! from the machine.
+
+mod backup;
+mod connection;
+mod extract;
+mod prepare;
+mod restore;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapError;
+use clap::{Parser, Subcommand};
+use engine::{Cancel, Error, ErrorKind, Reporter, Result};
+
+pub use backup::stream_to_stdout;
+pub use extract::stream_from_stdin;
+
+use crate::console::{Console, Outcome};
+use crate::signals;
+
+const EXAMPLES: &str = "\
+Examples:
+  haulout backup --target-dir /backups/monday
+  haulout prepare /backups/monday
+  haulout restore /backups/monday --to /var/lib/mysql --owner mysql:mysql
+
+Exit codes:
+  0 done, 1 failed, 2 usage or configuration, 3 damage found, 4 server refused or unreachable,
+  5 store refused or unreachable, 6 lock or time limit, 7 redo or binary log gap,
+  8 nothing matches the request, 130 interrupted";
+
+/// Hot physical backup of MariaDB: take it from the running server, prepare it, put it back
+#[derive(Debug, Parser)]
+#[command(name = "haulout", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Haulout {
+    #[command(flatten)]
+    console: Console,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Backup(backup::Backup),
+    Prepare(prepare::Prepare),
+    Restore(restore::Restore),
+    Extract(extract::Extract),
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Backup(_) => "backup",
+            Self::Prepare(_) => "prepare",
+            Self::Restore(_) => "restore",
+            Self::Extract(_) => "extract",
+        }
+    }
+
+    /// Whether the data of this command goes to standard output.
+    fn writes_stdout(&self) -> bool {
+        matches!(self, Self::Backup(backup) if backup.streams())
+    }
+
+    fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
+        match self {
+            Self::Backup(backup) => backup.run(cancel, reporter),
+            Self::Prepare(prepare) => prepare.run(cancel, reporter),
+            Self::Restore(restore) => restore.run(cancel, reporter),
+            Self::Extract(extract) => extract.run(cancel, reporter),
+        }
+    }
+}
+
+/// Runs the command that the arguments (with the program's name first) ask for.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let haulout = match Haulout::try_parse_from(arguments) {
+        Ok(haulout) => haulout,
+        Err(refusal) => return refuse(&refusal, arguments),
+    };
+    let Haulout { mut console, command } = haulout;
+    console.stdout_is_data = command.writes_stdout();
+    let name = command.name();
+    let ended = signals::listen().and_then(|cancel| {
+        let reporter = console.reporter();
+        let outcome = command.run(&cancel, &*reporter);
+        // Dropped first: its progress line must be gone before anything else is said.
+        drop(reporter);
+        console.finish(name, &outcome?)
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console.fail(Some(name), &error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// Arguments that are no request, and requests for help or version.
+fn refuse(refusal: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let wants_words = matches!(refusal.kind(), ClapError::DisplayHelp | ClapError::DisplayVersion);
+    if !wants_words && arguments.iter().any(|argument| argument == "--json") {
+        let text = refusal.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        let error = Error::new(ErrorKind::Usage, message).advise("see haulout --help");
+        Console { json: true, ..Console::default() }.fail(None, &error);
+    } else if refusal.print().is_err() {
+        // Help that could not be written is not delivered.
+        return ExitCode::from(ErrorKind::Failed.exit_code());
+    }
+    ExitCode::from(if wants_words { 0 } else { ErrorKind::Usage.exit_code() })
+}
+
+/// Bytes per second, for summaries.
+fn rate(bytes: u64, seconds: f64) -> crate::size::Size {
+    crate::size::Size(if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 })
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// At least one thread.
+fn parse_threads(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 1..=1024) => Ok(threads),
+        _ => Err("a number from 1 to 1024".to_string()),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

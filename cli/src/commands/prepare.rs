@@ -1,0 +1,74 @@
+//! `haulout prepare`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use engine::prepare::{self, PrepareOptions, PrepareSummary};
+use engine::{Cancel, Reporter, Result};
+
+use super::{parse_threads, quoted};
+use crate::console::Outcome;
+use crate::duration::show_seconds;
+use crate::machine;
+use crate::size::Size;
+
+const EXAMPLES: &str = "\
+Examples:
+  haulout prepare /backups/monday
+  haulout prepare /backups/monday --memory 1GiB --parallel 8";
+
+/// Make a backup consistent: apply the redo that was copied with it
+///
+/// May be interrupted at any time and run again. Transactions that were open are rolled back by
+/// the server at its first start, as after a crash.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Prepare {
+    /// Directory that holds the backup
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Most memory to use for redo and pages [default: a quarter of what is available, at least
+    /// 128MiB]
+    #[arg(long, value_name = "SIZE", env = "HAULOUT_MEMORY")]
+    memory: Option<Size>,
+    /// Applying threads [default: the cores, at most 4]
+    #[arg(long, value_name = "N", env = "HAULOUT_PARALLEL", value_parser = parse_threads)]
+    parallel: Option<usize>,
+}
+
+impl Prepare {
+    /// Prepares the backup.
+    pub fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
+        let options = PrepareOptions {
+            dir: self.dir.clone(),
+            memory: self.memory.unwrap_or_else(machine::default_memory).0,
+            parallel: self.parallel.unwrap_or_else(machine::default_threads),
+        };
+        let summary = prepare::prepare(options, cancel, reporter)?;
+        Outcome::new(&summary, describe(&summary, &self.dir))
+    }
+}
+
+/// The summary in plain words.
+fn describe(summary: &PrepareSummary, dir: &Path) -> Vec<String> {
+    let mut words = Vec::new();
+    if summary.already_prepared {
+        words.push("The backup was prepared before; there was nothing left to do.".to_string());
+    } else {
+        words.push(format!(
+            "Prepared in {}: read {} of redo ({} mini-transactions), wrote {} pages in {} {}.",
+            show_seconds(summary.seconds),
+            Size(summary.redo_bytes),
+            summary.mini_transactions,
+            summary.pages_written,
+            summary.batches,
+            if summary.batches == 1 { "batch" } else { "batches" },
+        ));
+    }
+    words.push(format!("It equals the server at LSN {}.", summary.end_lsn));
+    words.push(format!(
+        "Next, put it back with: haulout restore {} --to DATADIR --owner mysql:mysql",
+        quoted(dir)
+    ));
+    words
+}

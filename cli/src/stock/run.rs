@@ -1,0 +1,308 @@
+//! From settings to operations.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::prepare::{self, PrepareOptions};
+use engine::restore::{self, Mode, RestoreOptions};
+use engine::server::option_file::OptionFiles;
+use engine::server::{ConnectOptions, Protocol, TlsOptions};
+use engine::{Cancel, Error, ErrorKind, Result};
+
+use super::log::{self, StockLog};
+use super::settings::Settings;
+use super::{Ended, failed, not_yet};
+use crate::commands::stream_to_stdout;
+use crate::{machine, signals};
+
+/// Where the stock tool puts a backup unless told otherwise.
+const TARGET_DIR: &str = "./xtrabackup_backupfiles";
+
+/// What one operation of the stock tool's `--throttle` moves: its read buffer.
+const THROTTLE_UNIT: u64 = 10 << 20;
+
+/// How long to wait for each lock unless told otherwise. The stock tool would wait forever.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How the tool was started, for the info file.
+pub struct Invocation {
+    /// The program's name.
+    pub tool_name: String,
+    /// Its arguments, without secrets.
+    pub command: String,
+}
+
+/// What can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Backup,
+    Prepare,
+    CopyBack,
+    MoveBack,
+}
+
+/// Does the one thing that the settings ask for.
+pub fn run(
+    settings: &Settings,
+    files: &OptionFiles,
+    invocation: Invocation,
+) -> std::result::Result<(), Ended> {
+    let action = action(settings)?;
+    if let Some(format) = settings.text("stream") {
+        if !matches!(format, "xbstream" | "mbstream") {
+            return Err(failed(format!("Invalid --stream argument: {format}")).into());
+        }
+        if action != Action::Backup {
+            log::line(0, "Warning: --stream has no effect without --backup");
+        }
+    }
+    let cancel = signals::listen()?;
+    match action {
+        Action::Backup => {
+            if let Some(word @ ("off" | "lockless")) = settings.text("binlog-info") {
+                return Err(not_yet(&format!("--binlog-info={word}")).into());
+            }
+            backup(settings, files, invocation, &cancel)?;
+        }
+        Action::Prepare => {
+            let options = PrepareOptions {
+                dir: target_dir(settings),
+                memory: settings
+                    .number("use-memory")
+                    .unwrap_or_else(|| machine::default_memory().0),
+                parallel: threads(settings).unwrap_or_else(machine::default_threads),
+            };
+            let summary = prepare::prepare(options, &cancel, &StockLog)?;
+            log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
+        }
+        Action::CopyBack => put_back(settings, Mode::Copy, &cancel)?,
+        Action::MoveBack => put_back(settings, Mode::Move, &cancel)?,
+    }
+    Ok(())
+}
+
+/// The one action that was asked for.
+fn action(settings: &Settings) -> std::result::Result<Action, Ended> {
+    let asked: Vec<_> = [
+        (Action::CopyBack, "copy-back"),
+        (Action::MoveBack, "move-back"),
+        (Action::Prepare, "prepare"),
+        (Action::Prepare, "apply-log"),
+        (Action::Backup, "backup"),
+    ]
+    .into_iter()
+    .filter(|(_, name)| settings.switch(name))
+    .collect();
+    match asked.as_slice() {
+        [(action, _)] | [(action @ Action::Prepare, _), (Action::Prepare, _)] => Ok(*action),
+        [(_, first), (second, name), ..] if *second != Action::Backup => {
+            let message = format!("Error: --{first} and --{name} are mutually exclusive");
+            Err(failed(message).into())
+        }
+        _ => Err(Ended::Unclear),
+    }
+}
+
+/// `--backup`.
+fn backup(
+    settings: &Settings,
+    files: &OptionFiles,
+    invocation: Invocation,
+    cancel: &Cancel,
+) -> Result<()> {
+    let streams = settings.text("stream").is_some();
+    let target = match streams {
+        true => Target::Stream(stream_to_stdout()?),
+        false => Target::Folder(target_dir(settings)),
+    };
+    let wait = settings.number("startup-wait-timeout").filter(|seconds| *seconds > 0);
+    let wait = wait.or_else(|| settings.number("ftwrl-wait-timeout").filter(|s| *s > 0));
+    let throttle = settings.number("throttle").filter(|operations| *operations > 0);
+    let options = BackupOptions {
+        connect: connection(settings, files)?,
+        target,
+        datadir: settings.path("datadir"),
+        parallel: threads(settings).unwrap_or(1),
+        throttle: throttle.map(|operations| operations.saturating_mul(THROTTLE_UNIT)),
+        lock_timeout: wait.map_or(LOCK_TIMEOUT, Duration::from_secs),
+        continue_on_corrupt_pages: settings.switch("log-innodb-page-corruption"),
+        // The stock tool takes a list here; the first will do.
+        spool_dir: settings
+            .text("tmpdir")
+            .and_then(|list| list.split(':').find(|dir| !dir.is_empty()))
+            .map(PathBuf::from),
+        tool_name: invocation.tool_name,
+        tool_command: invocation.command,
+    };
+    let summary = capture::backup(options, cancel, &StockLog)?;
+    let dir = (!streams).then(|| target_dir(settings));
+    for text in describe(&summary, dir.as_deref()) {
+        log::line(0, &text);
+    }
+    Ok(())
+}
+
+/// The facts of a backup, in the words that scripts search for.
+fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(dir) = dir {
+        lines.push(format!("Backup created in directory '{}/'", dir.display()));
+    }
+    if let (Some(file), Some(position)) = (&summary.binlog_file, summary.binlog_position) {
+        let gtid = summary.gtid.as_deref().unwrap_or_default();
+        lines.push(format!(
+            "MySQL binlog position: filename '{file}', position '{position}', \
+             GTID of the last change '{gtid}'"
+        ));
+    }
+    lines.push(format!(
+        "Redo log (from LSN {} to {}) was copied.",
+        summary.start_lsn, summary.end_lsn
+    ));
+    lines.push(format!(
+        "Commits were blocked for {:.3} s, DDL for {:.3} s",
+        summary.commit_blocked_seconds, summary.ddl_blocked_seconds
+    ));
+    if summary.corrupt_pages > 0 {
+        lines.push(
+            "Error: corrupted innodb pages are found and logged to innodb_corrupted_pages file"
+                .to_string(),
+        );
+    }
+    lines
+}
+
+/// `--copy-back` and `--move-back`.
+fn put_back(settings: &Settings, mode: Mode, cancel: &Cancel) -> Result<()> {
+    let datadir = settings.path("datadir").ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "Please set parameter 'datadir'")
+            .advise("give --datadir, or datadir in group [mysqld] of an option file")
+    })?;
+    let options = RestoreOptions {
+        source: target_dir(settings),
+        datadir,
+        mode,
+        parallel: threads(settings).unwrap_or_else(machine::default_threads),
+        owner: None,
+        force_non_empty: settings.switch("force-non-empty-directories"),
+        innodb_data_home_dir: settings.path("innodb-data-home-dir"),
+        innodb_undo_directory: settings.path("innodb-undo-directory"),
+        innodb_log_group_home_dir: settings.path("innodb-log-group-home-dir"),
+        aria_log_dir_path: settings.path("aria-log-dir-path"),
+        innodb_data_file_path: settings.text("innodb-data-file-path").map(str::to_string),
+    };
+    restore::restore(options, cancel, &StockLog).map(|_| ())
+}
+
+/// How to reach the server: its option files, with the command line on top.
+fn connection(settings: &Settings, files: &OptionFiles) -> Result<ConnectOptions> {
+    let path = |name| settings.typed_text(name).map(PathBuf::from);
+    let text = |name| settings.typed_text(name).map(str::to_string);
+    let port = settings.typed_number("port").filter(|port| *port > 0);
+    let typed = ConnectOptions {
+        host: text("host"),
+        port: port
+            .map(u16::try_from)
+            .transpose()
+            .map_err(|_| Error::new(ErrorKind::Usage, "the port is above 65535"))?,
+        socket: path("socket"),
+        protocol: match settings.typed_text("protocol") {
+            None => None,
+            Some("tcp") => Some(Protocol::Tcp),
+            Some("socket") => Some(Protocol::Socket),
+            Some(other) => {
+                let message = format!("there is no protocol '{other}' on this system");
+                return Err(Error::new(ErrorKind::Usage, message));
+            }
+        },
+        user: text("user"),
+        password: text("password"),
+        tls: TlsOptions {
+            enabled: settings.typed_switch("ssl") == Some(true),
+            ca: path("ssl-ca"),
+            cert: path("ssl-cert"),
+            key: path("ssl-key"),
+            verify: settings.typed_switch("ssl-verify-server-cert") == Some(true),
+        },
+        ..ConnectOptions::default()
+    };
+    let mut connect = ConnectOptions::from_option_files(files)?.overlaid_with(typed);
+    if settings.typed_switch("ssl") == Some(false) {
+        connect.tls = TlsOptions::default();
+    }
+    Ok(connect)
+}
+
+fn target_dir(settings: &Settings) -> PathBuf {
+    settings.path("target-dir").unwrap_or_else(|| PathBuf::from(TARGET_DIR))
+}
+
+/// The number of threads that was asked for; 0 means 1.
+fn threads(settings: &Settings) -> Option<usize> {
+    let number = settings.number("parallel")?;
+    Some(usize::try_from(number).unwrap_or(usize::MAX).clamp(1, 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::parse::arguments;
+    use super::*;
+
+    fn settings(line: &str) -> Settings {
+        let line: Vec<String> = line.split_whitespace().map(str::to_string).collect();
+        Settings::typed(arguments(&line).unwrap().given)
+    }
+
+    #[test]
+    fn exactly_one_action() {
+        let action = |line| match action(&settings(line)) {
+            Ok(action) => format!("{action:?}"),
+            Err(Ended::Unclear) => "help".to_string(),
+            Err(Ended::Refused(refusal)) => refusal.message,
+            Err(Ended::Failed(error)) => error.to_string(),
+        };
+        let exclusive = "Error: --copy-back and --move-back are mutually exclusive";
+        for (line, result) in [
+            ("--backup", "Backup"),
+            ("--prepare", "Prepare"),
+            ("--apply-log", "Prepare"),
+            ("--prepare --apply-log", "Prepare"),
+            ("--copy-back", "CopyBack"),
+            ("--move-back", "MoveBack"),
+            ("", "help"),
+            ("--backup --skip-backup", "help"),
+            ("--backup --prepare", "help"),
+            ("--copy-back --move-back", exclusive),
+        ] {
+            assert_eq!(action(line), result, "{line}");
+        }
+    }
+
+    #[test]
+    fn connection_arguments_lie_over_option_files() {
+        let text = "[client]\nuser=a\npassword=b\nsocket=/s\n[mariadb-backup]\nuser=c\nssl=1\n";
+        let files = OptionFiles::from_text(text).unwrap();
+        let connect = connection(&settings("-H db1 -P 3307 --skip-ssl"), &files).unwrap();
+        assert_eq!(connect.user.as_deref(), Some("c"));
+        assert_eq!((connect.host.as_deref(), connect.port), (Some("db1"), Some(3307)));
+        assert_eq!((connect.socket, connect.tls.enabled), (None, false));
+        assert!(connection(&settings("-P 70000"), &files).is_err());
+        assert!(connection(&settings("--protocol=pipe"), &files).is_err());
+    }
+
+    #[test]
+    fn a_put_back_without_datadir_is_refused() {
+        let error = put_back(&settings("--copy-back"), Mode::Copy, &Cancel::new()).unwrap_err();
+        assert_eq!(error.to_string(), "Please set parameter 'datadir'");
+    }
+
+    #[test]
+    fn threads_are_at_least_one() {
+        for (line, count) in [("", None), ("--parallel=0", Some(1)), ("--parallel=9T", Some(1024))]
+        {
+            assert_eq!(threads(&settings(line)), count, "{line}");
+        }
+    }
+}
