@@ -20,6 +20,7 @@ mod owner;
 mod signals;
 mod size;
 mod stock;
+mod streams;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -16,10 +16,8 @@ use engine::{Error, ErrorKind, Event, Reporter, Result};
 use xbstream::writer::Mode;
 use xbstream::{StreamPath, StreamWriter};
 
-use crate::commands::{stream_from_stdin, stream_to_stdout};
-use crate::console;
-use crate::signals;
 use crate::stock::log;
+use crate::{console, signals, streams};
 
 const HELP: &str = "\
 mbstream of haulout: pack and unpack files in the xbstream format.
@@ -98,7 +96,9 @@ fn unpack(request: Request) -> Result<()> {
     let cancel = signals::listen()?;
     let options = ExtractOptions { dir, parallel: request.parallel.unwrap_or(1) };
     let reporter = Names { verbose: request.verbose };
-    extract::extract(stream_from_stdin()?, options, &cancel, &reporter).map(|_| ())
+    extract::extract(streams::from_stdin(&cancel)?, options, &cancel, &reporter)
+        .map(|_| ())
+        .map_err(|error| signals::blame(error, &cancel))
 }
 
 /// `-c`. A signal ends the program by itself: there is nothing to clean up.
@@ -106,7 +106,7 @@ fn create(request: &Request) -> Result<()> {
     if request.files.is_empty() {
         return Err(usage("no files are specified."));
     }
-    let mut writer = StreamWriter::new(stream_to_stdout()?);
+    let mut writer = StreamWriter::new(streams::to_stdout()?);
     let mut packed = BTreeSet::new();
     for named in &request.files {
         let path = stream_path(named)?;

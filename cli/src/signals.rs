@@ -28,3 +28,11 @@ pub fn listen() -> Result<Cancel> {
         .map_err(|e| Error::new(ErrorKind::Failed, "cannot start a thread").caused_by(e))?;
     Ok(cancel)
 }
+
+/// After an interruption, whatever an operation failed with is a consequence of it.
+pub fn blame(error: Error, cancel: &Cancel) -> Error {
+    if !cancel.is_cancelled() || error.kind() == ErrorKind::Interrupted {
+        return error;
+    }
+    Error::new(ErrorKind::Interrupted, "interrupted").caused_by(error)
+}

@@ -1,21 +1,18 @@
 //! `haulout backup`.
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use engine::capture::{self, BackupOptions, BackupSummary, Target};
-use engine::{Cancel, Error, ErrorKind, Reporter, Result};
+use engine::{Cancel, Reporter, Result};
 
 use super::connection::Connection;
 use super::{parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::{self, show_seconds};
-use crate::machine;
 use crate::size::Size;
+use crate::{machine, streams};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +68,7 @@ impl Backup {
         let dir = self.to.target_dir.clone();
         let target = match &dir {
             Some(dir) => Target::Folder(dir.clone()),
-            None => Target::Stream(stream_to_stdout()?),
+            None => Target::Stream(streams::to_stdout()?),
         };
         let options = BackupOptions {
             connect: self.connection.resolve(reporter)?,
@@ -103,21 +100,8 @@ fn parse_throttle(text: &str) -> std::result::Result<Size, String> {
     }
 }
 
-/// Standard output as a place for binary data: unbuffered, and never a terminal.
-pub fn stream_to_stdout() -> Result<Box<dyn Write + Send>> {
-    let stdout = std::io::stdout();
-    if stdout.is_terminal() {
-        let message = "standard output is a terminal; a stream would garble it";
-        return Err(Error::new(ErrorKind::Usage, message)
-            .advise("send the stream into a file or a pipe: haulout backup --stream > FILE"));
-    }
-    let descriptor =
-        stdout.as_fd().try_clone_to_owned().map_err(|e| Error::io("open", "standard output", e))?;
-    Ok(Box::new(File::from(descriptor)))
-}
-
 /// The summary in plain words.
-pub fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
+fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
     let mut words = vec![
         format!(
             "Backed up MariaDB {}: {} files, {} in {} ({}/s), and {} of redo.",

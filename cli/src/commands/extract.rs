@@ -1,19 +1,16 @@
 //! `haulout extract`.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use engine::extract::{self, ExtractOptions, ExtractSummary};
-use engine::{Cancel, Error, ErrorKind, Reporter, Result};
+use engine::{Cancel, Reporter, Result};
 
 use super::{parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
-use crate::machine;
 use crate::size::Size;
+use crate::{machine, streams};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,21 +36,9 @@ impl Extract {
             dir: self.to.clone(),
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
         };
-        let summary = extract::extract(stream_from_stdin()?, options, cancel, reporter)?;
+        let summary = extract::extract(streams::from_stdin(cancel)?, options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &self.to))
     }
-}
-
-/// Standard input as a source of binary data: unbuffered, and never a terminal.
-pub fn stream_from_stdin() -> Result<Box<dyn Read + Send>> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        return Err(Error::new(ErrorKind::Usage, "standard input is a terminal, not a stream")
-            .advise("send the stream in: haulout extract --to DIR < FILE"));
-    }
-    let descriptor =
-        stdin.as_fd().try_clone_to_owned().map_err(|e| Error::io("open", "standard input", e))?;
-    Ok(Box::new(File::from(descriptor)))
 }
 
 /// The summary in plain words.

@@ -17,9 +17,6 @@ use clap::error::ErrorKind as ClapError;
 use clap::{Parser, Subcommand};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
-pub use backup::stream_to_stdout;
-pub use extract::stream_from_stdin;
-
 use crate::console::{Console, Outcome};
 use crate::signals;
 
@@ -88,7 +85,8 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     let name = command.name();
     let ended = signals::listen().and_then(|cancel| {
         let reporter = console.reporter();
-        let outcome = command.run(&cancel, &*reporter);
+        let outcome =
+            command.run(&cancel, &*reporter).map_err(|error| signals::blame(error, &cancel));
         // Dropped first: its progress line must be gone before anything else is said.
         drop(reporter);
         console.finish(name, &outcome?)

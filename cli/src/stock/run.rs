@@ -13,8 +13,7 @@ use engine::{Cancel, Error, ErrorKind, Result};
 use super::log::{self, StockLog};
 use super::settings::Settings;
 use super::{Ended, failed, not_yet};
-use crate::commands::stream_to_stdout;
-use crate::{machine, signals};
+use crate::{machine, signals, streams};
 
 /// Where the stock tool puts a backup unless told otherwise.
 const TARGET_DIR: &str = "./xtrabackup_backupfiles";
@@ -57,29 +56,19 @@ pub fn run(
             log::line(0, "Warning: --stream has no effect without --backup");
         }
     }
-    let cancel = signals::listen()?;
-    match action {
-        Action::Backup => {
-            if let Some(word @ ("off" | "lockless")) = settings.text("binlog-info") {
-                return Err(not_yet(&format!("--binlog-info={word}")).into());
-            }
-            backup(settings, files, invocation, &cancel)?;
-        }
-        Action::Prepare => {
-            let options = PrepareOptions {
-                dir: target_dir(settings),
-                memory: settings
-                    .number("use-memory")
-                    .unwrap_or_else(|| machine::default_memory().0),
-                parallel: threads(settings).unwrap_or_else(machine::default_threads),
-            };
-            let summary = prepare::prepare(options, &cancel, &StockLog)?;
-            log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
-        }
-        Action::CopyBack => put_back(settings, Mode::Copy, &cancel)?,
-        Action::MoveBack => put_back(settings, Mode::Move, &cancel)?,
+    if let (Action::Backup, Some(word @ ("off" | "lockless"))) =
+        (action, settings.text("binlog-info"))
+    {
+        return Err(not_yet(&format!("--binlog-info={word}")).into());
     }
-    Ok(())
+    let cancel = signals::listen()?;
+    let done = match action {
+        Action::Backup => backup(settings, files, invocation, &cancel),
+        Action::Prepare => make_consistent(settings, &cancel),
+        Action::CopyBack => put_back(settings, Mode::Copy, &cancel),
+        Action::MoveBack => put_back(settings, Mode::Move, &cancel),
+    };
+    Ok(done.map_err(|error| signals::blame(error, &cancel))?)
 }
 
 /// The one action that was asked for.
@@ -113,7 +102,7 @@ fn backup(
 ) -> Result<()> {
     let streams = settings.text("stream").is_some();
     let target = match streams {
-        true => Target::Stream(stream_to_stdout()?),
+        true => Target::Stream(streams::to_stdout()?),
         false => Target::Folder(target_dir(settings)),
     };
     let wait = settings.number("startup-wait-timeout").filter(|seconds| *seconds > 0);
@@ -171,6 +160,19 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
         );
     }
     lines
+}
+
+/// `--prepare`.
+fn make_consistent(settings: &Settings, cancel: &Cancel) -> Result<()> {
+    let memory = settings.number("use-memory").unwrap_or_else(|| machine::default_memory().0);
+    let options = PrepareOptions {
+        dir: target_dir(settings),
+        memory,
+        parallel: threads(settings).unwrap_or_else(machine::default_threads),
+    };
+    let summary = prepare::prepare(options, cancel, &StockLog)?;
+    log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
+    Ok(())
 }
 
 /// `--copy-back` and `--move-back`.
