@@ -184,14 +184,21 @@ impl<'p, const COMP: bool> IndexPage<'p, COMP> {
     /// The slot of `owner`.
     #[inline]
     pub fn slot_of(&self, owner: usize) -> Result<usize, Misfit> {
+        const BLOCK: usize = 16;
         let missing =
             Misfit::Impossible { what: "a record without a directory slot", value: owner };
         let wanted = u16::try_from(owner).map_err(|_| missing)?.to_be_bytes();
         let end = self.bytes.len() - index::DIRECTORY_END;
         let directory = self.bytes.get(self.records_end()..end).ok_or(missing)?;
-        // Slots grow downwards: the first in memory is the last.
+        // Slots grow downwards: the first in memory is the last. A search slot by slot would be
+        // most of the work of an insert, so whole blocks are compared at once first.
         let (slots, _) = directory.as_chunks::<SLOT>();
-        let position = slots.iter().position(|slot| *slot == wanted).ok_or(missing)?;
+        let is_wanted = |slot: &[u8; SLOT]| *slot == wanted;
+        let (blocks, _) = slots.as_chunks::<BLOCK>();
+        let has_wanted = |block: &[_; BLOCK]| block.iter().fold(false, |any, s| any | is_wanted(s));
+        let block = blocks.iter().position(has_wanted).unwrap_or(blocks.len()) * BLOCK;
+        let within = slots.get(block..).and_then(|slots| slots.iter().position(is_wanted));
+        let position = block + within.ok_or(missing)?;
         Ok(self.slots - 1 - position)
     }
 
