@@ -1,8 +1,71 @@
 //! Applying the captured redo to the copied pages.
+//!
+//! The log is read once, in order, and sorted by neighbourhoods of pages ([`collector`]); then
+//! workers bring the pages up to date in parallel ([`apply`]). What does not fit in the memory
+//! limit is done in batches, each a prefix of what is left that ends between mini-transactions.
+//! A later batch must not be needed to understand an earlier one: the first pass reads the whole
+//! log, and takes note of everything about tablespaces ([`facts`]), even when it stops collecting.
+//!
+//! Invariants:
+//! - A page changes only by whole mini-transactions newer than its LSN. So all of this can be
+//!   killed and started again, and the redo that was already applied is skipped.
+//! - A kill can tear a page that is being written; [`journal`] makes it whole again.
+//! - The log and the state change only after all data is durable ([`finish`]).
+//! - No undo, no dictionary: the server rolls back at its first start, as after a crash.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`markers`] | tables dropped, renamed and made during the backup |
+//! | [`inventory`] | which tablespaces the backup has |
+//! | [`log_reader`] | mini-transactions from the log file |
+//! | [`facts`] | what the log says about tablespaces |
+//! | [`arena`], [`collector`], [`chains`] | redo by page |
+//! | [`spaces`] | which file a tablespace is, and its size |
+//! | [`apply`], [`journal`] | from redo to pages |
+//! | [`positions`], [`finish`] | the final state |
 
-use std::path::PathBuf;
+mod apply;
+mod arena;
+mod chains;
+mod collector;
+mod facts;
+mod finish;
+mod inventory;
+pub mod journal;
+mod log_reader;
+mod markers;
+mod meter;
+mod positions;
+mod spaces;
 
-use crate::{Cancel, Reporter, Result};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use innodb::Lsn;
+use innodb::redo::record::{Record, Records};
+use innodb::redo::{FileRecord, Malformed};
+
+use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
+use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
+use apply::Batch;
+use collector::{Collector, WINDOW_BYTES};
+use facts::LogFacts;
+use inventory::Inventory;
+use journal::Journal;
+use log_reader::LogReader;
+use meter::Meter;
+use spaces::Spaces;
+
+/// What the process needs besides redo: code, stacks, the allocator.
+const MEMORY_BASE: usize = 20 << 20;
+/// What each worker needs besides its lists: a window of pages, buffers, the stack.
+const MEMORY_WORKER: usize = WINDOW_BYTES + (1 << 20);
+/// Less redo than this is not collected at once, whatever the limit.
+const MEMORY_REDO_MIN: usize = 8 << 20;
+/// How much redo is read between two looks at the reporter and the cancel flag.
+const READ_STEP: u64 = 4 << 20;
 
 /// What to prepare and with how much memory.
 pub struct PrepareOptions {
@@ -43,6 +106,228 @@ pub fn prepare(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<PrepareSummary> {
-    let _ = (options, cancel, reporter);
-    Err(crate::Error::new(crate::ErrorKind::Failed, "prepare is not built yet"))
+    let started = Instant::now();
+    let dir = options.dir.as_path();
+    let _lock = lock(dir)?;
+    let (checkpoints, naming) = Checkpoints::read(dir)?;
+    let settings = BackupMyCnf::read(dir)?;
+    if checkpoints.backup_type == BackupType::Incremental {
+        return Err(Error::new(
+            ErrorKind::Failed,
+            format!("{} is an incremental backup, which is not supported yet", dir.display()),
+        )
+        .advise("apply it to its base with mariadb-backup"));
+    }
+    let mut log = LogReader::open(&dir.join(finish::LOG))?;
+    let mut summary = PrepareSummary {
+        format: 1,
+        start_lsn: log.checkpoint().lsn.0,
+        end_lsn: 0,
+        redo_bytes: 0,
+        mini_transactions: 0,
+        pages_written: 0,
+        batches: 0,
+        seconds: 0.0,
+        already_prepared: false,
+    };
+
+    let interrupted = Journal::left_in(dir)?;
+    if let Some(journal) = &interrupted {
+        journal.replay(dir, reporter)?;
+    }
+    if checkpoints.backup_type == BackupType::Prepared && is_empty(&mut log)? {
+        if let Some(journal) = interrupted {
+            journal.remove()?;
+        }
+        reporter.info("this backup is prepared already".to_owned());
+        summary.end_lsn = log.lsn().0;
+        summary.already_prepared = true;
+        summary.seconds = started.elapsed().as_secs_f64();
+        return Ok(summary);
+    }
+    log.seek(log.checkpoint().lsn);
+
+    markers::apply(dir, reporter)?;
+    let page_size = settings.page_size;
+    let system_files: Vec<String> = settings
+        .data_file_path
+        .files()
+        .iter()
+        .map(|file| file.stored_name().to_string_lossy().into_owned())
+        .collect();
+    let inventory = Inventory::read(dir, page_size, &system_files)?;
+
+    let workers = options.parallel.max(1);
+    let budget = redo_budget(options.memory, workers);
+    let mut collector = Collector::new(page_size, inventory.pages(page_size), budget, workers);
+    let read = read_all(&mut log, &mut collector, cancel, reporter)?;
+    let end = log.lsn();
+    check_complete(&log, &read.facts, &checkpoints)?;
+
+    let mut spaces = Spaces::bind(inventory, &read.facts, page_size, reporter)?;
+    let journal = Journal::open(dir)?;
+    spaces.resize(&read.facts, page_size)?;
+    let meter = Meter::new(reporter, Phase::ApplyRedo, Some(end.0 - summary.start_lsn));
+    let mut files = BTreeSet::new();
+    let mut next = read.next_batch;
+    loop {
+        let batch = Batch {
+            collector: &collector,
+            facts: &read.facts,
+            spaces: &spaces.by_id,
+            end,
+            journal: &journal,
+            meter: &meter,
+            cancel,
+        };
+        let mut applied = batch.apply(workers)?;
+        summary.batches += 1;
+        summary.pages_written += applied.pages;
+        files.append(&mut applied.files);
+        let Some(from) = next else { break };
+        log.seek(from);
+        next = read_batch(&mut log, &mut collector, cancel)?;
+    }
+    meter.finish();
+
+    finish::remove_deleted(&spaces.deleted)?;
+    finish::remove_empty_databases(dir)?;
+    finish::sync(&files, &spaces.by_id, workers)?;
+    finish::declare_prepared(dir, log.creator(), end, &spaces.by_id, checkpoints, naming)?;
+    journal.remove()?;
+
+    summary.end_lsn = end.0;
+    summary.redo_bytes = end.bytes_since(log.checkpoint().lsn).unwrap_or(0);
+    summary.mini_transactions = read.mini_transactions;
+    summary.seconds = started.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+/// What reading the log to its end has found; the first batch is in the collector.
+struct Read {
+    facts: LogFacts,
+    mini_transactions: u64,
+    /// Where the second batch starts, if the first one could not take everything.
+    next_batch: Option<Lsn>,
+}
+
+/// Reads the whole log, and collects as much of its start as memory allows.
+fn read_all(
+    log: &mut LogReader,
+    collector: &mut Collector,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<Read> {
+    let meter = Meter::new(reporter, Phase::ReadRedo, Some(log.size()));
+    let mut read =
+        Read { facts: LogFacts::new(log.checkpoint().lsn), mini_transactions: 0, next_batch: None };
+    let mut told = log.lsn();
+    collector.begin(told);
+    while let Some(mtr) = log.next()? {
+        if read.next_batch.is_none() && collector.is_full(mtr.end) {
+            read.next_batch = Some(mtr.start);
+        }
+        let result = match read.next_batch {
+            None => collector.add(mtr, &mut read.facts),
+            Some(_) => collector::scan(mtr, &mut read.facts),
+        };
+        result.map_err(|e| malformed(mtr.start, e))?;
+        read.mini_transactions += 1;
+        if let Some(bytes) = mtr.end.bytes_since(told).filter(|bytes| *bytes >= READ_STEP) {
+            cancel.check()?;
+            meter.add(bytes);
+            told = mtr.end;
+        }
+    }
+    meter.add(log.lsn().bytes_since(told).unwrap_or(0));
+    meter.finish();
+    Ok(read)
+}
+
+/// Collects another batch; tells where the next one starts.
+fn read_batch(
+    log: &mut LogReader,
+    collector: &mut Collector,
+    cancel: &Cancel,
+) -> Result<Option<Lsn>> {
+    // All facts are known since the first pass.
+    let mut facts = LogFacts::default();
+    let mut checked = log.lsn();
+    collector.begin(checked);
+    while let Some(mtr) = log.next()? {
+        if collector.is_full(mtr.end) {
+            return Ok(Some(mtr.start));
+        }
+        collector.add(mtr, &mut facts).map_err(|e| malformed(mtr.start, e))?;
+        if mtr.end.bytes_since(checked).is_some_and(|bytes| bytes >= READ_STEP) {
+            cancel.check()?;
+            checked = mtr.end;
+        }
+    }
+    Ok(None)
+}
+
+fn malformed(at: Lsn, cause: Malformed) -> Error {
+    Error::new(ErrorKind::Damage, format!("the redo log is damaged at LSN {at}")).caused_by(cause)
+}
+
+/// Refuses a log that does not reach what the backup needs.
+fn check_complete(log: &LogReader, facts: &LogFacts, checkpoints: &Checkpoints) -> Result<()> {
+    let end = log.lsn();
+    let target = checkpoints.to_lsn.max(checkpoints.last_lsn);
+    let seen = log.stop().map_or_else(String::new, |stop| format!(" ({stop:?})"));
+    if end < target {
+        return Err(Error::new(
+            ErrorKind::Gap,
+            format!(
+                "the redo log ends at LSN {end}{seen}, but the backup needs it up to LSN {target}"
+            ),
+        )
+        .advise("ib_logfile0 was cut short or damaged; copy the backup again, or take a new one"));
+    }
+    if facts.lacks_checkpoint() {
+        return Err(Error::new(
+            ErrorKind::Damage,
+            format!(
+                "the redo log does not complete its checkpoint of LSN {} before it ends at LSN {end}{seen}",
+                log.checkpoint().lsn
+            ),
+        )
+        .advise("ib_logfile0 was cut short or damaged; copy the backup again, or take a new one"));
+    }
+    Ok(())
+}
+
+/// Whether the log holds nothing but the record of its checkpoint.
+fn is_empty(log: &mut LogReader) -> Result<bool> {
+    while let Some(mtr) = log.next()? {
+        for record in Records::new(mtr.records) {
+            match record {
+                Ok(Record::File(FileRecord::Checkpoint(_) | FileRecord::Padding)) => {}
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// How much of the memory limit redo may take.
+fn redo_budget(memory: u64, workers: usize) -> usize {
+    let fixed = MEMORY_BASE + log_reader::BUFFER + workers * MEMORY_WORKER;
+    let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+    memory.saturating_sub(fixed).max(MEMORY_REDO_MIN)
+}
+
+/// Keeps a second prepare out of the folder for as long as the result lives.
+fn lock(dir: &Path) -> Result<File> {
+    let folder = File::open(dir).map_err(|e| Error::io("open", dir, e))?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Failed,
+            format!("{} is in use by another prepare", dir.display()),
+        )
+        .advise("wait until it is done")),
+        Err(std::fs::TryLockError::Error(e)) => Err(Error::io("lock", dir, e)),
+    }
 }

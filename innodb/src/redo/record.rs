@@ -103,6 +103,11 @@ impl<'a> Records<'a> {
         Self { rest: records, page: None }
     }
 
+    /// What was not walked yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     #[inline]
     fn decode(&mut self) -> Result<Record<'a>, Malformed> {
         let (&first, behind) = self.rest.split_first().ok_or(Malformed::Short("a record"))?;

@@ -1,0 +1,156 @@
+//! Memory for collected redo: fixed blocks, handed out to streams of bytes, used again by the
+//! next batch.
+//!
+//! A growing `Vec` would double and copy, and hold up to three times its content for a moment;
+//! blocks make the memory of a batch exactly what was counted. Blocks come from slabs large enough
+//! for the allocator to map them on their own, and a slab's pages exist only once written.
+
+/// Bytes of a block.
+pub const BLOCK: usize = 16 << 10;
+/// Blocks of a slab.
+const SLAB_BLOCKS: usize = 256;
+
+/// All blocks.
+#[derive(Default)]
+pub struct Arena {
+    slabs: Vec<Box<[u8]>>,
+    used: u32,
+}
+
+impl Arena {
+    /// Bytes of the blocks handed out.
+    pub fn bytes(&self) -> usize {
+        self.used as usize * BLOCK
+    }
+
+    /// Takes all blocks back. The streams that had them must be cleared too.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    fn take(&mut self) -> u32 {
+        let block = self.used;
+        self.used += 1;
+        if self.slabs.len() * SLAB_BLOCKS <= block as usize {
+            self.slabs.push(vec![0; SLAB_BLOCKS * BLOCK].into_boxed_slice());
+        }
+        block
+    }
+
+    #[inline]
+    fn block(&self, block: u32) -> &[u8] {
+        let at = block as usize % SLAB_BLOCKS * BLOCK;
+        self.slabs
+            .get(block as usize / SLAB_BLOCKS)
+            .and_then(|slab| slab.get(at..at + BLOCK))
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn block_mut(&mut self, block: u32) -> &mut [u8] {
+        let at = block as usize % SLAB_BLOCKS * BLOCK;
+        self.slabs
+            .get_mut(block as usize / SLAB_BLOCKS)
+            .and_then(|slab| slab.get_mut(at..at + BLOCK))
+            .unwrap_or_default()
+    }
+}
+
+/// Bytes appended one behind the other, in blocks of an [`Arena`].
+#[derive(Default)]
+pub struct Stream {
+    blocks: Vec<u32>,
+    len: usize,
+}
+
+impl Stream {
+    /// Bytes appended.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+        self.len = 0;
+    }
+
+    /// Appends `bytes`.
+    #[inline]
+    pub fn append(&mut self, arena: &mut Arena, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let within = self.len % BLOCK;
+            if within == 0 {
+                self.blocks.push(arena.take());
+            }
+            let Some(&block) = self.blocks.last() else { return };
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - within));
+            if let Some(free) = arena.block_mut(block).get_mut(within..within + now.len()) {
+                free.copy_from_slice(now);
+            }
+            self.len += now.len();
+            bytes = later;
+        }
+    }
+
+    /// The `len` bytes at `at`, fewer at the end of the stream. `scratch` takes them when they
+    /// are not in one block.
+    #[inline]
+    pub fn read<'a>(
+        &self,
+        arena: &'a Arena,
+        at: usize,
+        len: usize,
+        scratch: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
+        let end = at.saturating_add(len).min(self.len);
+        let within = at % BLOCK;
+        if within + (end.saturating_sub(at)) <= BLOCK {
+            let block = self.blocks.get(at / BLOCK).map_or(&[][..], |&block| arena.block(block));
+            return block.get(within..within + end.saturating_sub(at)).unwrap_or_default();
+        }
+        scratch.clear();
+        let mut at = at;
+        while at < end {
+            let within = at % BLOCK;
+            let size = (end - at).min(BLOCK - within);
+            let block = self.blocks.get(at / BLOCK).map_or(&[][..], |&block| arena.block(block));
+            scratch.extend_from_slice(block.get(within..within + size).unwrap_or_default());
+            at += size;
+        }
+        scratch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_appended_is_read_back(pieces in prop::collection::vec((0usize..2, 0usize..40_000), 1..20)) {
+            let mut arena = Arena::default();
+            let mut streams = [Stream::default(), Stream::default()];
+            for _batch in 0..2 {
+                let mut expected = [Vec::new(), Vec::new()];
+                for (number, &(which, size)) in pieces.iter().enumerate() {
+                    let bytes: Vec<u8> = (0..size).map(|i| (i * 7 + number) as u8).collect();
+                    streams[which].append(&mut arena, &bytes);
+                    expected[which].extend(bytes);
+                }
+                let mut scratch = Vec::new();
+                for (stream, expected) in streams.iter().zip(&expected) {
+                    prop_assert_eq!(stream.len(), expected.len());
+                    prop_assert_eq!(stream.read(&arena, 0, expected.len() + 9, &mut scratch), &expected[..]);
+                    let (from, to) = (expected.len() / 3, expected.len() / 2);
+                    prop_assert_eq!(stream.read(&arena, from, to - from, &mut scratch), &expected[from..to]);
+                }
+                for stream in &mut streams {
+                    stream.clear();
+                }
+                arena.clear();
+            }
+        }
+    }
+}

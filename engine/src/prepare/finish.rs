@@ -1,0 +1,97 @@
+//! The last steps: from applied pages to a backup that says it is prepared.
+//!
+//! Their order is the promise. Data first, made durable; then the log that holds nothing but the
+//! end LSN; then the state; then the mark of an unfinished prepare goes. Whichever of them a kill
+//! interrupts, the next prepare finds redo that is already applied, or nothing to apply.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use innodb::redo::header::prepared_log;
+use innodb::{Lsn, SpaceId};
+
+use super::inventory::{DataFile, Tablespace};
+use super::positions;
+use crate::io::durable;
+use crate::metadata::names::BINLOG_POS_INNODB;
+use crate::metadata::{Checkpoints, Naming};
+use crate::{Error, Result};
+
+/// Name of the redo log in a backup.
+pub const LOG: &str = "ib_logfile0";
+
+/// Makes all files that were written to durable.
+pub fn sync(
+    files: &BTreeSet<(SpaceId, usize)>,
+    spaces: &HashMap<SpaceId, Tablespace>,
+    workers: usize,
+) -> Result<()> {
+    let paths: Vec<&Path> = files
+        .iter()
+        .filter_map(|(space, number)| spaces.get(space)?.files.get(*number))
+        .map(|file| file.path.as_path())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(cause) = File::open(path).and_then(|file| file.sync_all())
+                        && let Ok(mut failed) = failed.lock()
+                    {
+                        *failed = Some(Error::io("make durable", path, cause));
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
+}
+
+/// Removes the files of tablespaces that the log deletes.
+pub fn remove_deleted(files: &[DataFile]) -> Result<()> {
+    for file in files {
+        durable::remove_file(&file.path)?;
+    }
+    Ok(())
+}
+
+/// Removes the folders of databases that have nothing in them: they were dropped.
+pub fn remove_empty_databases(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))? {
+        let entry = entry.map_err(|e| Error::io("list", dir, e))?;
+        let path = entry.path();
+        if entry.file_type().map_err(|e| Error::io("inspect", &path, e))?.is_dir() {
+            match fs::remove_dir(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(Error::io("remove", &path, e));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes what a prepared backup has instead of the copied log and its state.
+pub fn declare_prepared(
+    dir: &Path,
+    creator: &str,
+    end: Lsn,
+    spaces: &HashMap<SpaceId, Tablespace>,
+    checkpoints: Checkpoints,
+    naming: Naming,
+) -> Result<()> {
+    if let Some(position) = positions::binlog(spaces)? {
+        durable::write_file(&dir.join(BINLOG_POS_INNODB), &position.line())?;
+        if checkpoints.recover_binlog_info == Some(true) {
+            durable::write_file(&dir.join(naming.binlog_info()), &position.line())?;
+        }
+    }
+    durable::write_file(&dir.join(LOG), &prepared_log(creator, end))?;
+    checkpoints.prepared().write(dir, naming)
+}

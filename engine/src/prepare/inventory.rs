@@ -1,0 +1,242 @@
+//! The tablespaces that are in a backup, by what their first pages say.
+//!
+//! A file whose first page says nothing (never written, or torn) is common: the table was made
+//! after the last checkpoint, and the redo log makes the page. Such files are kept by name, for
+//! [`super::spaces`] to bind once the log was read.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use innodb::page::{Verdict, verify};
+use innodb::space::{SpaceFlags, SpaceHeader};
+use innodb::{PageNo, PageSize, SpaceId};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A file of a tablespace.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Relative to the backup.
+    pub name: String,
+    /// Its first page.
+    pub first_page: PageNo,
+    /// Bytes it has.
+    pub bytes: u64,
+}
+
+/// A tablespace that is in the backup.
+#[derive(Clone, Debug)]
+pub struct Tablespace {
+    /// Its number.
+    pub id: SpaceId,
+    /// Format and sizes.
+    pub flags: SpaceFlags,
+    /// One file, or several of the system tablespace, in their order.
+    pub files: Vec<DataFile>,
+}
+
+/// A file whose first page does not say what it is.
+#[derive(Clone, Debug)]
+pub struct Unidentified {
+    /// The file.
+    pub file: DataFile,
+    /// What is wrong with its first page.
+    pub reason: String,
+}
+
+/// All tablespaces of a backup.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Those whose first page says what they are.
+    pub spaces: HashMap<SpaceId, Tablespace>,
+    /// The others.
+    pub unidentified: Vec<Unidentified>,
+}
+
+impl Inventory {
+    /// Reads the first page of every tablespace below `dir`. `system_files` are the names of the
+    /// system tablespace's files.
+    pub fn read(dir: &Path, page_size: PageSize, system_files: &[String]) -> Result<Self> {
+        let mut inventory = Self::default();
+        inventory.system(dir, page_size, system_files)?;
+        for entry in entries(dir)? {
+            let path = dir.join(&entry);
+            let kind = fs::symlink_metadata(&path).map_err(|e| Error::io("inspect", &path, e))?;
+            if kind.is_dir() {
+                for name in entries(&path)? {
+                    if name.ends_with(".ibd") {
+                        let file = DataFile::at(path.join(&name), format!("{entry}/{name}"))?;
+                        inventory.add(file, page_size)?;
+                    } else if name.ends_with(".delta") {
+                        return Err(incremental(&path.join(name)));
+                    }
+                }
+            } else if is_undo(&entry) {
+                inventory.add(DataFile::at(path, entry)?, page_size)?;
+            } else if entry.ends_with(".delta") {
+                return Err(incremental(&path));
+            }
+        }
+        Ok(inventory)
+    }
+
+    /// Pages in all files.
+    pub fn pages(&self, page_size: PageSize) -> u64 {
+        let files = self.spaces.values().flat_map(|space| &space.files);
+        let files = files.chain(self.unidentified.iter().map(|u| &u.file));
+        files.map(|file| file.bytes).sum::<u64>() / page_size.bytes() as u64
+    }
+
+    fn system(&mut self, dir: &Path, page_size: PageSize, names: &[String]) -> Result<()> {
+        let mut files = Vec::new();
+        let mut next = 0;
+        for name in names {
+            let mut file = DataFile::at(dir.join(name), name.clone())?;
+            file.first_page = PageNo(next);
+            let pages = u32::try_from(file.bytes / page_size.bytes() as u64).unwrap_or(u32::MAX);
+            next = next.saturating_add(pages);
+            files.push(file);
+        }
+        let Some(first) = files.first() else {
+            return Err(Error::new(
+                ErrorKind::Damage,
+                "innodb_data_file_path of backup-my.cnf names no file",
+            ));
+        };
+        let flags = match identify(first, page_size)? {
+            Ok((SpaceId::SYSTEM, flags)) => flags,
+            Ok((id, _)) => {
+                return Err(damaged(first, &format!("it is that of tablespace {id}")));
+            }
+            Err(reason) => return Err(damaged(first, &reason)),
+        };
+        let id = SpaceId::SYSTEM;
+        self.spaces.insert(id, Tablespace { id, flags, files });
+        Ok(())
+    }
+
+    fn add(&mut self, file: DataFile, page_size: PageSize) -> Result<()> {
+        match identify(&file, page_size)? {
+            Ok((id, flags)) => self.insert(id, flags, file),
+            Err(reason) => {
+                self.unidentified.push(Unidentified { file, reason });
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes `file` for tablespace `id`.
+    pub fn insert(&mut self, id: SpaceId, flags: SpaceFlags, file: DataFile) -> Result<()> {
+        if let Some(other) = self.spaces.get(&id).and_then(|space| space.files.first()) {
+            return Err(Error::new(
+                ErrorKind::Damage,
+                format!("{} and {} are both tablespace {id}", other.name, file.name),
+            )
+            .advise("one of the files does not belong in this backup"));
+        }
+        self.spaces.insert(id, Tablespace { id, flags, files: vec![file] });
+        Ok(())
+    }
+}
+
+impl DataFile {
+    fn at(path: PathBuf, name: String) -> Result<Self> {
+        let bytes = fs::metadata(&path).map_err(|e| Error::io("inspect", &path, e))?.len();
+        Ok(Self { path, name, first_page: PageNo(0), bytes })
+    }
+}
+
+impl Tablespace {
+    /// The file that has `page`, and how many pages from there on it has.
+    pub fn locate(&self, page: PageNo) -> Option<(usize, &DataFile, u64)> {
+        let number = self.files.partition_point(|file| file.first_page <= page).checked_sub(1)?;
+        let file = self.files.get(number)?;
+        let pages = file.bytes / self.flags.physical_size().bytes() as u64;
+        let left = pages.checked_sub(u64::from(page.0 - file.first_page.0))?;
+        (left > 0).then_some((number, file, left))
+    }
+}
+
+/// Id and flags of the tablespace in `file`, or why its first page does not tell.
+fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<(SpaceId, SpaceFlags), String>> {
+    let mut start = Vec::new();
+    File::open(&file.path)
+        .and_then(|f| f.take(PageSize::MAX.bytes() as u64).read_to_end(&mut start))
+        .map_err(|e| Error::io("read", &file.path, e))?;
+    let header = match SpaceHeader::parse(&start) {
+        Ok(header) => header,
+        Err(reason) => return Ok(Err(reason.to_string())),
+    };
+    if header.flags.logical_size() != page_size {
+        return Err(Error::new(
+            ErrorKind::Damage,
+            format!(
+                "{} has pages of {} bytes, but backup-my.cnf says innodb_page_size={page_size}",
+                file.name,
+                header.flags.logical_size()
+            ),
+        ));
+    }
+    refuse_unsupported(&file.name, &header.flags)?;
+    if header.is_encrypted() {
+        return Err(unsupported(&file.name, "is encrypted"));
+    }
+    let page_0 = start.get(..header.physical_size().bytes()).unwrap_or_default();
+    match verify(page_0, PageNo(0), Some(header.id), &header.flags) {
+        Verdict::Damaged(damage) => Ok(Err(damage.to_string())),
+        _ => Ok(Ok((header.id, header.flags))),
+    }
+}
+
+/// Refuses what this version cannot write.
+pub fn refuse_unsupported(name: &str, flags: &SpaceFlags) -> Result<()> {
+    if flags.zip_size().is_some() {
+        return Err(unsupported(name, "has ROW_FORMAT=COMPRESSED"));
+    }
+    if flags.page_compression() != innodb::space::PageCompression::None {
+        return Err(unsupported(name, "is page-compressed"));
+    }
+    Ok(())
+}
+
+/// The refusal of a tablespace that this version cannot write.
+pub fn unsupported(name: &str, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        format!("{name} {what}: preparing such a tablespace is not supported yet"),
+    )
+    .advise("nothing was changed; prepare this backup with mariadb-backup")
+}
+
+fn incremental(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        format!("{} belongs to an incremental backup, which is not supported yet", path.display()),
+    )
+    .advise("apply it to its base with mariadb-backup")
+}
+
+fn damaged(file: &DataFile, reason: &str) -> Error {
+    Error::new(ErrorKind::Damage, format!("the first page of {} is damaged: {reason}", file.name))
+        .advise("the copy is not usable; take a new backup")
+}
+
+/// `undo001` to `undo127`.
+pub fn is_undo(name: &str) -> bool {
+    name.strip_prefix("undo").is_some_and(|n| n.len() == 3 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Names in a folder, sorted; those that are not UTF-8 belong to no tablespace.
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))? {
+        let entry = entry.map_err(|e| Error::io("list", dir, e))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}

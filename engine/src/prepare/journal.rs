@@ -1,0 +1,234 @@
+//! Images of the pages that are being written, so that a kill cannot tear a page for good.
+//!
+//! Writing a page larger than 4 KiB can be cut short by a signal between two blocks. The redo that
+//! would make the page good again needs the page it was made for. So every window of pages goes
+//! to its worker's slot of the journal first, whole and stamped, and only then to its place. The
+//! next prepare looks at the pages that the slots name, and puts back the image of those that are
+//! damaged. An image counts only if its own checksum does, so a journal that was itself cut short
+//! is harmless: then the pages in place are still untouched.
+//!
+//! This is about kills, not about power: nothing is synced until the end.
+//!
+//! The file is also the mark of an unfinished prepare, removed as the very last step.
+//!
+//! | offset in a slot | length | field |
+//! |---|---|---|
+//! | 0 | 8 | magic |
+//! | 8 | 4 | CRC-32C of the rest of the header |
+//! | 12 | 4 | tablespace id |
+//! | 16 | 4 | tablespace flags |
+//! | 20 | 4 | first page of the file |
+//! | 24 | 2 | length of the file's name |
+//! | 26 | 2 | number of pages |
+//! | 28 | | name, then page numbers of 4 bytes |
+//! | 4096 | | the pages |
+
+use std::fs::{self, File, OpenOptions};
+use std::io::IoSlice;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+
+use innodb::bytes::{u16_at, u32_at};
+use innodb::page::{Verdict, crc32c, verify};
+use innodb::space::SpaceFlags;
+use innodb::{PageNo, SpaceId};
+
+use super::collector::WINDOW_BYTES;
+use super::inventory::{DataFile, Tablespace};
+use crate::{Error, Reporter, Result};
+
+/// Name of the journal in the backup. A folder that has it is not prepared.
+pub const FILE_NAME: &str = "haulout-prepare.journal";
+
+const MAGIC: &[u8; 8] = b"HAULOUTJ";
+const HEADER_SIZE: usize = 4096;
+const SLOT_SIZE: u64 = (HEADER_SIZE + WINDOW_BYTES) as u64;
+/// Writes of pages up to this size are never cut short within a page.
+const ATOMIC_WRITE: usize = 4096;
+
+mod field {
+    pub const CRC: usize = 8;
+    pub const SPACE: usize = 12;
+    pub const FLAGS: usize = 16;
+    pub const FIRST_PAGE: usize = 20;
+    pub const NAME_LENGTH: usize = 24;
+    pub const PAGES: usize = 26;
+    pub const NAME: usize = 28;
+}
+
+/// The journal of a prepare that runs.
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+}
+
+impl Journal {
+    /// The journal that an interrupted prepare has left in `dir`.
+    pub fn left_in(dir: &Path) -> Result<Option<Self>> {
+        let left = dir.join(FILE_NAME).try_exists().map_err(|e| Error::io("inspect", dir, e))?;
+        if left { Self::open(dir).map(Some) } else { Ok(None) }
+    }
+
+    /// Opens the journal in `dir`, which marks the folder as unfinished.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE_NAME);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| Error::io("create", &path, e))?;
+        Ok(Self { file, path })
+    }
+
+    /// Ends the prepare: the folder is finished.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_file(&self.path).map_err(|e| Error::io("remove", &self.path, e))
+    }
+
+    /// Writes `runs` of neighbouring pages of one file, each with its first page, to the slot of
+    /// `worker`.
+    pub fn note(
+        &self,
+        worker: usize,
+        space: &Tablespace,
+        file: &DataFile,
+        runs: &[(PageNo, &[u8])],
+    ) -> Result<()> {
+        let page_size = space.flags.physical_size().bytes();
+        if page_size <= ATOMIC_WRITE {
+            return Ok(());
+        }
+        let header = header(space, file, runs, page_size);
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(runs.len() + 1);
+        slices.push(IoSlice::new(&header));
+        slices.extend(runs.iter().map(|(_, images)| IoSlice::new(images)));
+        write_all(&self.file, &mut slices, worker as u64 * SLOT_SIZE)
+            .map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    /// Puts back the images of pages below `dir` that a kill has torn.
+    pub fn replay(&self, dir: &Path, reporter: &dyn Reporter) -> Result<()> {
+        let size = self.file.metadata().map_err(|e| Error::io("inspect", &self.path, e))?.len();
+        for slot in 0..size.div_ceil(SLOT_SIZE) {
+            let mut header = vec![0; HEADER_SIZE];
+            if self.file.read_exact_at(&mut header, slot * SLOT_SIZE).is_err() {
+                continue;
+            }
+            let Some(noted) = Noted::parse(&header) else { continue };
+            let healed = noted.replay(dir, &self.file, slot * SLOT_SIZE + HEADER_SIZE as u64)?;
+            if healed > 0 {
+                reporter.info(format!(
+                    "{healed} pages of {} were torn by an interrupted prepare and are whole again",
+                    noted.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header(
+    space: &Tablespace,
+    file: &DataFile,
+    runs: &[(PageNo, &[u8])],
+    page_size: usize,
+) -> Vec<u8> {
+    let numbers = runs.iter().flat_map(|(first, images)| {
+        (0..images.len() / page_size).map(|i| first.0.wrapping_add(i as u32))
+    });
+    let mut out = Vec::with_capacity(HEADER_SIZE);
+    out.extend(MAGIC);
+    out.extend([0; 4]);
+    out.extend(space.id.0.to_be_bytes());
+    out.extend(space.flags.word().to_be_bytes());
+    out.extend(file.first_page.0.to_be_bytes());
+    out.extend((file.name.len() as u16).to_be_bytes());
+    out.extend((numbers.clone().count() as u16).to_be_bytes());
+    out.extend(file.name.as_bytes());
+    for number in numbers {
+        out.extend(number.to_be_bytes());
+    }
+    out.resize(HEADER_SIZE, 0);
+    let crc = crc32c(out.get(field::SPACE..).unwrap_or_default());
+    if let Some(at) = out.get_mut(field::CRC..field::SPACE) {
+        at.copy_from_slice(&crc.to_be_bytes());
+    }
+    out
+}
+
+/// What a slot says.
+struct Noted {
+    space: SpaceId,
+    flags: SpaceFlags,
+    first_page: PageNo,
+    name: String,
+    pages: Vec<PageNo>,
+}
+
+impl Noted {
+    /// `None` for a slot that was never used or whose header is torn.
+    fn parse(header: &[u8]) -> Option<Self> {
+        let valid = header.starts_with(MAGIC)
+            && u32_at(header, field::CRC)? == crc32c(header.get(field::SPACE..)?);
+        if !valid {
+            return None;
+        }
+        let name_end = field::NAME + usize::from(u16_at(header, field::NAME_LENGTH)?);
+        let name = std::str::from_utf8(header.get(field::NAME..name_end)?).ok()?;
+        let count = usize::from(u16_at(header, field::PAGES)?);
+        let pages = (0..count).map(|i| u32_at(header, name_end + 4 * i).map(PageNo));
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        inside.then_some(())?;
+        Some(Self {
+            space: SpaceId(u32_at(header, field::SPACE)?),
+            flags: SpaceFlags::parse(u32_at(header, field::FLAGS)?).ok()?,
+            first_page: PageNo(u32_at(header, field::FIRST_PAGE)?),
+            name: name.to_owned(),
+            pages: pages.collect::<Option<_>>()?,
+        })
+    }
+
+    /// Puts back what is damaged; `images` is where in `journal` the images start.
+    fn replay(&self, dir: &Path, journal: &File, images: u64) -> Result<usize> {
+        let path = dir.join(&self.name);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            opened => opened.map_err(|e| Error::io("open", &path, e))?,
+        };
+        let page_size = self.flags.physical_size().bytes();
+        let (mut image, mut page) = (vec![0; page_size], vec![0; page_size]);
+        let mut healed = 0;
+        for (number, &page_no) in self.pages.iter().enumerate() {
+            let at = images + (number * page_size) as u64;
+            if journal.read_exact_at(&mut image, at).is_err() {
+                continue;
+            }
+            let verdict_of = |page: &[u8]| verify(page, page_no, Some(self.space), &self.flags);
+            let Some(within) = page_no.0.checked_sub(self.first_page.0) else { continue };
+            let place = u64::from(within) * page_size as u64;
+            if verdict_of(&image) != Verdict::Ok || file.read_exact_at(&mut page, place).is_err() {
+                continue;
+            }
+            if let Verdict::Damaged(_) = verdict_of(&page) {
+                file.write_all_at(&image, place).map_err(|e| Error::io("write", &path, e))?;
+                healed += 1;
+            }
+        }
+        Ok(healed)
+    }
+}
+
+/// Writes all of `slices`, one behind the other.
+fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut at: u64) -> std::io::Result<()> {
+    while !slices.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(file, slices, at))?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        at += written as u64;
+        IoSlice::advance_slices(&mut slices, written);
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! From the redo log's tablespace ids to files: which file, which size, whether it stays.
+//!
+//! The id on a file's first page counts; names in the log count only for files whose first page
+//! says nothing. What the log says of tablespaces that are not in the backup is moot, but must be
+//! explained: by a deletion, or at least by a name.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+
+use innodb::space::SpaceFlags;
+use innodb::{PageNo, PageSize, SpaceId};
+
+use super::facts::{LogFacts, SpaceFacts};
+use super::inventory::{
+    DataFile, Inventory, Tablespace, Unidentified, is_undo, refuse_unsupported, unsupported,
+};
+use crate::{Error, ErrorKind, Reporter, Result};
+
+/// What redo is applied to.
+#[derive(Debug, Default)]
+pub struct Spaces {
+    /// By id.
+    pub by_id: HashMap<SpaceId, Tablespace>,
+    /// Files of tablespaces that the log deletes in the end.
+    pub deleted: Vec<DataFile>,
+}
+
+impl Spaces {
+    /// Binds every tablespace that the log changes to its file.
+    pub fn bind(
+        mut inventory: Inventory,
+        facts: &LogFacts,
+        page_size: PageSize,
+        reporter: &dyn Reporter,
+    ) -> Result<Self> {
+        for file in std::mem::take(&mut inventory.unidentified) {
+            resolve(&mut inventory, file, facts, page_size, reporter)?;
+        }
+        let mut spaces = Self { by_id: inventory.spaces, deleted: Vec::new() };
+        for (id, known) in facts.spaces() {
+            if known.deleted {
+                let files = spaces.by_id.remove(&id).map(|space| space.files);
+                spaces.deleted.extend(files.unwrap_or_default());
+                continue;
+            }
+            let Some(space) = spaces.by_id.get(&id) else {
+                explain_missing(id, known, reporter)?;
+                continue;
+            };
+            let name = space.files.first().map_or("", |file| &file.name);
+            if let Some(flags) = known.flags.and_then(|word| SpaceFlags::parse(word).ok()) {
+                refuse_unsupported(name, &flags)?;
+            }
+            if known.encrypts(&space.flags) {
+                return Err(unsupported(name, "becomes encrypted by the redo log"));
+            }
+        }
+        Ok(spaces)
+    }
+
+    /// Gives every file the size that the log asks for, with zeros.
+    pub fn resize(&mut self, facts: &LogFacts, page_size: PageSize) -> Result<()> {
+        for space in self.by_id.values_mut() {
+            let Some(known) = facts.space(space.id) else { continue };
+            let physical = space.flags.physical_size().bytes() as u64;
+            let truncated = known.trim.map(|trim| trim.pages.0);
+            let pages = known.size.max(truncated);
+            let (Some(pages), Some(file)) = (pages, space.files.last_mut()) else { continue };
+            let Some(pages) = pages.checked_sub(file.first_page.0) else { continue };
+            // Pages smaller than 4 KiB may leave a file that ends within a block.
+            let wanted = u64::from(pages) * physical / 4096 * 4096;
+            let smallest = 4 * page_size.bytes() as u64;
+            let wanted = wanted.max(smallest);
+            if file.bytes < wanted || (truncated.is_some() && file.bytes > wanted) {
+                OpenOptions::new()
+                    .write(true)
+                    .open(&file.path)
+                    .and_then(|f| f.set_len(wanted))
+                    .map_err(|e| Error::io("resize", &file.path, e))?;
+                file.bytes = wanted;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the tablespace of a file by its name.
+fn resolve(
+    inventory: &mut Inventory,
+    Unidentified { file, reason }: Unidentified,
+    facts: &LogFacts,
+    page_size: PageSize,
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    let damaged = |why: &str| {
+        Error::new(
+            ErrorKind::Damage,
+            format!("the first page of {} is damaged: {reason}; {why}", file.name),
+        )
+        .advise("the copy is not usable; take a new backup")
+    };
+    let id = facts.owner(&file.name);
+    let Some((id, known)) = id.and_then(|id| Some((id, facts.space(id)?))) else {
+        if is_undo(&file.name) {
+            return Err(damaged("an undo tablespace cannot do without it"));
+        }
+        reporter.warn(format!(
+            "{} cannot be identified ({reason}), and the redo log does not name it; it stays as it is",
+            file.name
+        ));
+        return Ok(());
+    };
+    if !known.makes_page_0 {
+        if known.first_record.is_none() {
+            reporter.warn(format!("{} is not in use ({reason}); it stays as it is", file.name));
+            return Ok(());
+        }
+        return Err(damaged("the redo log changes the tablespace, but does not make that page"));
+    }
+    let word = known.flags.ok_or_else(|| damaged("the redo log makes it without flags"))?;
+    let flags = SpaceFlags::parse(word)
+        .map_err(|e| damaged("the redo log makes it with impossible flags").caused_by(e))?;
+    if flags.logical_size() != page_size {
+        return Err(damaged("the redo log makes it with another page size"));
+    }
+    refuse_unsupported(&file.name, &flags)?;
+    inventory.insert(id, flags, DataFile { first_page: PageNo(0), ..file })
+}
+
+/// Is it right that a tablespace which the log changes is not in the backup?
+fn explain_missing(id: SpaceId, known: &SpaceFacts, reporter: &dyn Reporter) -> Result<()> {
+    match (&known.name, known.first_record) {
+        (None, Some(lsn)) => Err(Error::new(
+            ErrorKind::Damage,
+            format!(
+                "the redo log changes tablespace {id} at LSN {lsn}, but no file of the backup is \
+                 that tablespace and the log does not name one"
+            ),
+        )
+        .advise("a file is missing from the backup; take a new one")),
+        (Some(name), Some(_)) if !name.contains("/#sql") => {
+            reporter.warn(format!(
+                "{name} (tablespace {id}) is not in the backup; redo for it is ignored"
+            ));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
