@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: all fuzz targets in turn.
 //!
-//! The targets are a workspace of their own, below `tests/fuzz`. Coverage instrumentation is
-//! passed by flags, so that the stable toolchain is enough.
+//! The targets are a workspace of their own, below `tests/fuzz`; cargo takes the compiler flags
+//! from the configuration that is there.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,14 +11,6 @@ use harness::Result;
 
 use crate::build::{root, visible};
 use crate::setup;
-
-/// What libFuzzer needs to see which branches an input takes.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
-    -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Ccodegen-units=1 -Cdebug-assertions=on -Coverflow-checks=on";
 
 /// How long.
 #[derive(clap::Args)]
@@ -70,34 +62,23 @@ fn targets(only: &str) -> Result<Vec<String>> {
 }
 
 fn run(target: &str, seconds: u64) -> Result<()> {
-    let root = root().canonicalize()?;
-    let home = root.join("tests/fuzz");
-    let corpus = home.join("corpus").join(target);
-    let artifacts = home.join("artifacts").join(target);
-    for dir in [&corpus, &artifacts] {
-        std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    }
+    let home = root().join("tests/fuzz").canonicalize()?;
+    let corpus = Path::new("corpus").join(target);
+    std::fs::create_dir_all(home.join(&corpus))
+        .with_context(|| format!("create {}", corpus.display()))?;
     let mut command = Command::new("cargo");
     command
         .current_dir(&home)
-        .env("RUSTFLAGS", FLAGS)
-        .env("CARGO_TARGET_DIR", root.join("target/fuzz"))
-        // With a target named, build scripts and macros are not instrumented.
-        .args(["run", "--quiet", "--release", "--target", &host()?, "--bin", target, "--"])
-        .arg(&corpus)
-        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        // Either would replace what the configuration there says.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .args(["run", "--quiet", "--release", "--bin", target, "--"])
         .arg(format!("-max_total_time={seconds}"))
-        .args(["-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"]);
-    let seeds = home.join("seeds").join(target);
-    if Path::new(&seeds).exists() {
+        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"])
+        .arg(corpus);
+    let seeds = Path::new("seeds").join(target);
+    if home.join(&seeds).exists() {
         command.arg(seeds);
     }
     visible(command)
-}
-
-fn host() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("start rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc does not tell its host")?.to_owned())
 }

@@ -53,12 +53,38 @@ impl Contents {
         self.checksums.len()
     }
 
+    /// Names of the tables that both have but whose rows differ.
+    pub fn tables_with_other_rows(&self, other: &Self) -> Vec<&str> {
+        let differs = |(name, sum): &(&String, &String)| {
+            other.checksums.get(*name).is_some_and(|copy| copy != *sum)
+        };
+        self.checksums.iter().filter(differs).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// What differs, by name; empty when the servers are equal.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = difference("definition", &self.definitions, &other.definitions);
         found.extend(difference("rows", &self.checksums, &other.checksums));
         found
     }
+}
+
+/// Says which rows of two tables differ, for a person who looks for the cause.
+pub fn explain_rows(source: &mut Client, copy: &mut Client, table: &str) -> Result<String> {
+    let rows = |client: &mut Client| -> Result<BTreeMap<String, String>> {
+        let columns = client.text(&format!("SHOW COLUMNS FROM {table}"))?;
+        let columns: Vec<String> = columns.iter().map(|column| quote(&column[0])).collect();
+        let list = columns.join(", ");
+        let key = if columns.iter().any(|column| column == "`id`") { "id" } else { "1" };
+        let sql =
+            format!("SELECT {key}, LEFT(CONCAT_WS('|', {list}), 300) FROM {table} LIMIT 20000");
+        Ok(client.text(&sql)?.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect())
+    };
+    let (left, right) = (rows(source)?, rows(copy)?);
+    let mut lines =
+        vec![format!("{table}: {} keys in the source, {} in the copy", left.len(), right.len())];
+    lines.extend(difference("row", &left, &right).into_iter().take(6));
+    Ok(lines.join("\n  "))
 }
 
 fn difference(

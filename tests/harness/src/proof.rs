@@ -205,7 +205,11 @@ fn replication_error(client: &mut Client) -> Result<()> {
 pub fn ensure_equal(source: &Server, copy: &Server) -> Result<usize> {
     let left = Contents::read(&mut source.client()?).context("read the source")?;
     let right = Contents::read(&mut copy.client()?).context("read the copy")?;
-    let differences = left.differences(&right);
+    let mut differences = left.differences(&right);
+    for table in left.tables_with_other_rows(&right) {
+        let rows = compare::explain_rows(&mut source.client()?, &mut copy.client()?, table);
+        differences.push(rows.unwrap_or_else(|error| error.to_string()));
+    }
     ensure!(differences.is_empty(), "the copy differs:\n{}", differences.join("\n"));
     Ok(left.tables())
 }
