@@ -101,3 +101,65 @@ fn write(page: &mut [u8], offset: usize, value: &[u8]) {
     let fits = put(page, offset, value);
     debug_assert!(fits.is_some(), "a page is larger than its header and trailer");
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::page::{Verdict, verify};
+
+    const LSN: Lsn = Lsn(0x12_3456_789a);
+
+    fn id(space: u32, page: u32) -> PageId {
+        PageId { space: SpaceId(space), page: PageNo(page) }
+    }
+
+    /// A page of bytes that mean nothing, but for its number.
+    fn page(flags: &SpaceFlags, id: PageId) -> Vec<u8> {
+        let mut page = vec![0x11; flags.physical_size().bytes()];
+        page[fil::KEY_VERSION..fil::PAGE_NO].fill(0);
+        put(&mut page, fil::PAGE_NO, &id.page.0.to_be_bytes()).unwrap();
+        put(&mut page, fil::SPACE_ID, &id.space.0.to_be_bytes()).unwrap();
+        page
+    }
+
+    #[test]
+    fn stamped_pages_are_intact() {
+        for word in [0x15, 0x13, 0x35, 0, 0xe1, 0x1e1, 0x29, 0xe3] {
+            let flags = SpaceFlags::parse(word).unwrap();
+            for at in [id(7, 3), id(7, 0), id(0, 5), id(7, 5)] {
+                let mut page = page(&flags, at);
+                stamp(&mut page, at, LSN, &flags).unwrap();
+                assert_eq!(crate::page::lsn(&page), Some(LSN));
+                let keeps = at.page == PageNo(0) || at == id(0, 5) || flags.is_full_crc32();
+                assert_eq!(page[26..34] == [0; 8], !keeps, "{word:#x} {at}");
+                let verdict = verify(&page, at.page, Some(at.space), &flags);
+                assert_eq!(verdict, Verdict::Ok, "{word:#x} {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn pages_that_cannot_be_stamped_stay_as_they_are() {
+        let full = SpaceFlags::parse(0x15).unwrap();
+        let legacy = SpaceFlags::parse(0x1_0021).unwrap();
+        let id = id(7, 3);
+        let mut encrypted = page(&full, id);
+        encrypted[3] = 2;
+        let mut compressed = page(&full, id);
+        compressed[fil::TYPE] = 0x80;
+        let mut old_compressed = page(&legacy, id);
+        put(&mut old_compressed, fil::TYPE, &34354u16.to_be_bytes()).unwrap();
+        let short = vec![0; 4096];
+        for (before, flags, error) in [
+            (encrypted, full, StampError::Encrypted { page: id, key_version: 2 }),
+            (compressed, full, StampError::PageCompressed { page: id }),
+            (old_compressed, legacy, StampError::PageCompressed { page: id }),
+            (short, full, StampError::Length { page: id, expected: 16384, found: 4096 }),
+        ] {
+            let mut page = before.clone();
+            assert_eq!(stamp(&mut page, id, LSN, &flags), Err(error));
+            assert!(page == before);
+        }
+    }
+}

@@ -166,6 +166,9 @@ pub fn verify(page: &[u8], page_no: PageNo, space: Option<SpaceId>, flags: &Spac
         legacy(page, page_no)
     };
     let verdict = judged.and_then(|verdict| {
+        if verdict == Verdict::AllZero {
+            return Ok(verdict);
+        }
         identity(page, page_no, space.filter(|_| has_plain_space_id(verdict, flags)))?;
         Ok(verdict)
     });
@@ -239,6 +242,7 @@ fn legacy(page: &[u8], page_no: PageNo) -> Result<Verdict, Damage> {
             || stored == checksum::NONE
             || stored == checksum::innodb_new(page)
         {
+            same_lsn(page, legacy_trailer::LSN_LOW)?;
             return Ok(Verdict::Encrypted { key_version });
         }
     }

@@ -1,0 +1,10 @@
+create database t;
+use t;
+create table encrypted (id int primary key, a varchar(100), key(a)) engine=innodb encrypted=yes;
+create table encrypted_zip (id int primary key, a varchar(100), key(a)) engine=innodb row_format=compressed key_block_size=2 encrypted=yes;
+create table encrypted_page_compressed (id int primary key, a varchar(100), b longblob, key(a)) engine=innodb page_compressed=1 encrypted=yes;
+insert into encrypted select seq, concat('row ', seq) from seq_1_to_120;
+insert into encrypted_zip select seq, concat('row ', seq) from seq_1_to_120;
+insert into encrypted_page_compressed select seq, concat('row ', seq), repeat('p', 10*seq) from seq_1_to_60;
+flush tables encrypted, encrypted_zip, encrypted_page_compressed for export;
+unlock tables;
