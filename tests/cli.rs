@@ -273,10 +273,7 @@ fn an_extraction_tells_what_it_did() {
         with_input(command("haulout", &format!("extract --to {} {line}", to.display())), &stream)
     };
     let words = err(&extract(""));
-    assert!(
-        words.contains("Unpacked 1 files, 3 B") && words.contains("haulout prepare"),
-        "{words}"
-    );
+    assert!(words.contains("Unpacked 1 file, 3 B") && words.contains("haulout prepare"), "{words}");
     assert_eq!(err(&extract("--quiet")), "");
     let json = extract("--json");
     let document = out(&json);

@@ -8,7 +8,7 @@ use engine::capture::{self, BackupOptions, BackupSummary, Target};
 use engine::{Cancel, Reporter, Result};
 
 use super::connection::Connection;
-use super::{parse_threads, quoted, rate};
+use super::{counted, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::{self, show_seconds};
 use crate::size::Size;
@@ -104,9 +104,9 @@ fn parse_throttle(text: &str) -> std::result::Result<Size, String> {
 fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
     let mut words = vec![
         format!(
-            "Backed up MariaDB {}: {} files, {} in {} ({}/s), and {} of redo.",
+            "Backed up MariaDB {}: {}, {} in {} ({}/s), and {} of redo.",
             summary.server_version,
-            summary.files,
+            counted(summary.files, "file", "files"),
             Size(summary.bytes),
             show_seconds(summary.seconds),
             rate(summary.bytes, summary.seconds),
@@ -144,4 +144,60 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
             .to_string(),
     });
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> BackupSummary {
+        BackupSummary {
+            format: 1,
+            server_version: "10.11.19-MariaDB".to_string(),
+            start_lsn: 100,
+            to_lsn: 200,
+            end_lsn: 300,
+            binlog_file: Some("bin.000002".to_string()),
+            binlog_position: Some(4711),
+            gtid: Some("0-1-55".to_string()),
+            files: 245,
+            bytes: 3 << 30,
+            redo_bytes: 12 << 20,
+            seconds: 4.0,
+            ddl_blocked_seconds: 0.31,
+            commit_blocked_seconds: 0.02,
+            torn_pages: 0,
+            corrupt_pages: 0,
+        }
+    }
+
+    #[test]
+    fn a_backup_in_plain_words() {
+        let words = [
+            "Backed up MariaDB 10.11.19-MariaDB: 245 files, 3.0 GiB in 4.00 s (768 MiB/s), and \
+             12.0 MiB of redo.",
+            "Blocked meanwhile: commits for 0.02 s, DDL for 0.31 s.",
+            "Once prepared it equals the server at LSN 300 (redo starts at 100, last checkpoint \
+             200).",
+            "Binary log position: bin.000002 at 4711.",
+            "GTID position: 0-1-55.",
+            "Next, prepare it with: haulout prepare '/b 1'",
+        ];
+        assert_eq!(describe(&summary(), Some(Path::new("/b 1"))), words);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_loudly_and_what_is_not_there_is_not_said() {
+        let found = BackupSummary {
+            binlog_file: None,
+            gtid: Some(String::new()),
+            corrupt_pages: 3,
+            torn_pages: 1,
+            ..summary()
+        };
+        let words = describe(&found, None).join("\n");
+        assert!(words.contains("CORRUPT PAGES: 3") && words.contains("made whole: 1"), "{words}");
+        assert!(!words.contains("Binary log") && !words.contains("GTID"), "{words}");
+        assert!(words.contains("haulout extract --to DIR"), "{words}");
+    }
 }

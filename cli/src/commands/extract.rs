@@ -6,7 +6,7 @@ use clap::Args;
 use engine::extract::{self, ExtractOptions, ExtractSummary};
 use engine::{Cancel, Reporter, Result};
 
-use super::{parse_threads, quoted, rate};
+use super::{counted, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
 use crate::size::Size;
@@ -45,8 +45,8 @@ impl Extract {
 fn describe(summary: &ExtractSummary, dir: &Path) -> Vec<String> {
     vec![
         format!(
-            "Unpacked {} files, {} in {} ({}/s).",
-            summary.files,
+            "Unpacked {}, {} in {} ({}/s).",
+            counted(summary.files, "file", "files"),
             Size(summary.bytes),
             show_seconds(summary.seconds),
             rate(summary.bytes, summary.seconds),

@@ -121,6 +121,11 @@ fn rate(bytes: u64, seconds: f64) -> crate::size::Size {
     crate::size::Size(if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { 0 })
 }
 
+/// A number of things: `1 file`, `2 files`.
+fn counted(number: u64, thing: &str, things: &str) -> String {
+    format!("{number} {}", if number == 1 { thing } else { things })
+}
+
 /// A path as a shell takes it.
 fn quoted(path: &std::path::Path) -> String {
     let text = path.display().to_string();

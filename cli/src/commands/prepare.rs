@@ -6,7 +6,7 @@ use clap::Args;
 use engine::prepare::{self, PrepareOptions, PrepareSummary};
 use engine::{Cancel, Reporter, Result};
 
-use super::{parse_threads, quoted};
+use super::{counted, parse_threads, quoted};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
 use crate::machine;
@@ -56,13 +56,12 @@ fn describe(summary: &PrepareSummary, dir: &Path) -> Vec<String> {
         words.push("The backup was prepared before; there was nothing left to do.".to_string());
     } else {
         words.push(format!(
-            "Prepared in {}: read {} of redo ({} mini-transactions), wrote {} pages in {} {}.",
+            "Prepared in {}: read {} of redo ({} mini-transactions), wrote {} in {}.",
             show_seconds(summary.seconds),
             Size(summary.redo_bytes),
             summary.mini_transactions,
-            summary.pages_written,
-            summary.batches,
-            if summary.batches == 1 { "batch" } else { "batches" },
+            counted(summary.pages_written, "page", "pages"),
+            counted(summary.batches.into(), "batch", "batches"),
         ));
     }
     words.push(format!("It equals the server at LSN {}.", summary.end_lsn));

@@ -6,7 +6,7 @@ use clap::Args;
 use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
 use engine::{Cancel, Reporter, Result};
 
-use super::{parse_threads, quoted, rate};
+use super::{counted, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
 use crate::size::Size;
@@ -91,8 +91,8 @@ impl Restore {
 /// The summary in plain words.
 fn describe(summary: &RestoreSummary, datadir: &std::path::Path, owned: bool) -> Vec<String> {
     let placed = format!(
-        "Restored {} files, {} in {} ({}/s).",
-        summary.files,
+        "Restored {}, {} in {} ({}/s).",
+        counted(summary.files, "file", "files"),
         Size(summary.bytes),
         show_seconds(summary.seconds),
         rate(summary.bytes, summary.seconds),
