@@ -218,7 +218,7 @@ fn the_stock_face_has_the_stock_exit_codes() {
         ("--no-defaults --backup --history=x", 1, "--history is not supported yet by haulout"),
         ("--innobackupex /x", 1, "--innobackupex is not supported yet"),
         ("--no-defaults --copy-back --target-dir=/x", 1, "Please set parameter 'datadir'"),
-        ("--prepare --target-dir=/nonexistent", 1, "FATAL ERROR"),
+        ("--prepare --target-dir=/nonexistent", 1, "/nonexistent"),
     ] {
         assert_ends("mariadb-backup", line, code, says);
         let told = err(&run("mariadb-backup", line));

@@ -18,6 +18,8 @@ const CLEAR: &str = "\r\x1b[K";
 /// Draws on standard error.
 pub struct Terminal {
     verbose: bool,
+    /// Columns of the terminal when the operation began.
+    width: usize,
     state: Mutex<State>,
 }
 
@@ -32,7 +34,18 @@ struct State {
 impl Terminal {
     /// A terminal without progress line yet; `verbose` names every file.
     pub fn new(verbose: bool) -> Self {
-        Self { verbose, state: Mutex::default() }
+        let size = rustix::termios::tcgetwinsize(std::io::stderr());
+        // Some terminals do not know their size and say 0.
+        let width = size.map(|size| size.ws_col).ok().filter(|width| *width > 0).unwrap_or(80);
+        Self { verbose, width: width.into(), state: Mutex::default() }
+    }
+
+    /// A line cut to the terminal's width: one that wraps could not be cleared again.
+    fn fitting(&self, line: String) -> String {
+        match line.char_indices().nth(self.width.saturating_sub(1)) {
+            Some((end, _)) => line[..end].to_string(),
+            None => line,
+        }
     }
 
     /// What to write for an event, if anything.
@@ -46,7 +59,7 @@ impl Terminal {
                 }
                 state.drawn = Some(now);
                 state.line_open = true;
-                return Some(format!("{CLEAR}{}", state.meter.line(now)));
+                return Some(format!("{CLEAR}{}", self.fitting(state.meter.line(now))));
             }
             Event::File { verb, path, .. } => {
                 if !self.verbose {
@@ -60,7 +73,8 @@ impl Terminal {
             _ => return None,
         };
         let clear = if state.line_open { CLEAR } else { "" };
-        let progress = if state.line_open { state.meter.line(now) } else { String::new() };
+        let progress =
+            if state.line_open { self.fitting(state.meter.line(now)) } else { String::new() };
         Some(format!("{clear}{text}\n{progress}"))
     }
 }
@@ -116,6 +130,15 @@ mod tests {
         terminal.render(&mut state, &progress, now);
         let text = format!("{CLEAR}hello\nUnpacking: 1 B");
         assert_eq!(terminal.render(&mut state, &info, now), Some(text));
+    }
+
+    #[test]
+    fn the_progress_line_never_wraps() {
+        let terminal = Terminal { verbose: false, width: 12, state: Mutex::default() };
+        let event = Event::Progress { phase: Phase::Copy, done: 5, total: Some(10) };
+        let drawn = terminal.render(&mut State::default(), &event, Instant::now());
+        assert_eq!(drawn, Some(format!("{CLEAR}Copying: 5 ")));
+        assert_eq!(terminal.fitting("é".repeat(20)), "é".repeat(11));
     }
 
     #[test]
