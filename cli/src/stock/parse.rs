@@ -5,7 +5,7 @@
 //! prefixes; names are never abbreviated. A request that cannot be understood is refused with
 //! the exit status of the stock tool.
 
-use super::table::{self, Entry, Kind};
+use super::table::{self, Entry, Fate, Kind, Owner};
 use super::value::{Refusal, Value, boolean, checked, status};
 
 /// An option that was given, with its value checked for its kind.
@@ -35,8 +35,16 @@ pub struct Parsed {
 pub enum Unknown {
     /// It is.
     Refuse,
-    /// It is passed over: these are the server's options, of which the tool knows a few.
+    /// It is passed over: these are the server's options, of which the tool uses a few. Options
+    /// of other owners are unknown here: the server's `--user` is not the backup's.
     Skip,
+}
+
+impl Unknown {
+    /// Whether an option of the table counts as known.
+    fn admits(self, entry: &Entry) -> bool {
+        self == Self::Refuse || (entry.owner == Owner::Server && entry.fate == Fate::Used)
+    }
 }
 
 /// What came of one option.
@@ -117,7 +125,8 @@ fn short(
     let mut chars = letters.chars();
     while let Some(letter) = chars.next() {
         shown.push(letter);
-        let Some(entry) = table::find_letter(letter) else {
+        let known = table::find_letter(letter).filter(|entry| unknown.admits(entry));
+        let Some(entry) = known else {
             if unknown == Unknown::Skip {
                 break;
             }
@@ -155,14 +164,14 @@ pub fn option(
     let normal = written.replace('_', "-");
     let loose = normal.strip_prefix("loose-");
     let name = loose.unwrap_or(&normal);
-    if let Some(entry) = table::find(name) {
+    if let Some(entry) = table::find(name).filter(|entry| unknown.admits(entry)) {
         return take(entry, written, value, next);
     }
     if let Some(limited) = name.strip_prefix("maximum-").and_then(table::find) {
         let note = format!("--maximum-{} limits what a session may set; ignored", limited.name);
         return Ok(Taken::Note(note));
     }
-    if let Some((entry, on)) = prefixed(name) {
+    if let Some((entry, on)) = prefixed(name).filter(|(entry, _)| unknown.admits(entry)) {
         // The stock tool lets a value of "off" reverse the prefix.
         let reversed = value.as_deref().and_then(boolean) == Some(false);
         let value = if on != reversed { Value::On } else { Value::Off };

@@ -45,6 +45,9 @@ fn spellings_of_values() {
         ("--binlog-info=1", "binlog-info", text("lockless")),
         ("--stream --backup", "stream", text("--backup")),
         ("--mysqld-args --bogus --bogus=5 stray --datadir=/d", "datadir", text("/d")),
+        ("--user=b --mysqld-args --user=mysql -u x", "user", text("b")),
+        ("--mysqld-args --tables=x --galera-info --port 5 -h/d", "datadir", text("/d")),
+        ("--mysqld-args --galera-info --skip-rocksdb-backup", "galera-info", None),
         ("--maximum-parallel=5", "parallel", None),
     ] {
         assert_eq!(value_of(line, name), value, "{line}");

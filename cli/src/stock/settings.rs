@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use engine::server::option_file::OptionFiles;
 
 use super::parse::{Given, Taken, Unknown, option};
-use super::table::{Fate, Kind, Owner};
+use super::table::{Fate, Kind};
 use super::value::{Refusal, Value};
 
 /// Groups of which the tool takes the server's options, besides those of the version.
@@ -43,12 +43,8 @@ impl Settings {
         let named = self.text("defaults-group").map(str::to_string);
         let groups: Vec<&str> = SERVER_GROUPS.iter().copied().chain(named.as_deref()).collect();
         for written in files.options(&groups) {
-            // The server's own file says much that means nothing to the tool, right or wrong.
-            let concerns = super::table::find(&written.name)
-                .is_some_and(|entry| entry.owner == Owner::Server && entry.fate == Fate::Used);
-            if concerns
-                && let Taken::Given(given) =
-                    option(&written.name, written.value, Unknown::Skip, &mut || None)?
+            if let Taken::Given(given) =
+                option(&written.name, written.value, Unknown::Skip, &mut || None)?
             {
                 self.files.push(given);
             }
