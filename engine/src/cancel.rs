@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A flag that is raised once and seen by all clones.
+/// A flag that is raised once and seen by all clones and children.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    raised: Arc<AtomicBool>,
+    parent: Option<Arc<Cancel>>,
+}
 
 impl Cancel {
     /// A flag that is not raised.
@@ -19,14 +22,22 @@ impl Cancel {
         Self::default()
     }
 
-    /// Raises the flag. May be called from any thread, any number of times.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+    /// A flag of its own that is raised with this one, too: an operation stops its threads by
+    /// it without telling the caller's other operations to stop.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { raised: Arc::default(), parent: Some(Arc::new(self.clone())) }
     }
 
-    /// Whether the flag was raised.
+    /// Raises the flag. May be called from any thread, any number of times.
+    pub fn cancel(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the flag, or that of a parent, was raised.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.raised.load(Ordering::Relaxed)
+            || self.parent.as_ref().is_some_and(|p| p.is_cancelled())
     }
 
     /// [`ErrorKind::Interrupted`] when the flag was raised.
@@ -35,5 +46,20 @@ impl Cancel {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_raised_with_its_parent_but_not_the_other_way() {
+        let parent = Cancel::new();
+        let (one, other) = (parent.child(), parent.child());
+        one.cancel();
+        assert!(one.is_cancelled() && !other.is_cancelled() && !parent.is_cancelled());
+        parent.cancel();
+        assert!(other.is_cancelled());
     }
 }

@@ -78,6 +78,7 @@ impl Backup {
             throttle: self.throttle.map(|size| size.0),
             lock_timeout: self.lock_timeout,
             continue_on_corrupt_pages: self.continue_on_corrupt_pages,
+            io_mode: engine::io::IoMode::Auto,
             spool_dir: self.spool_dir,
             tool_name: "haulout".to_string(),
             // There is no secret among the arguments of this face.

@@ -116,6 +116,7 @@ fn backup(
         throttle: throttle.map(|operations| operations.saturating_mul(THROTTLE_UNIT)),
         lock_timeout: wait.map_or(LOCK_TIMEOUT, Duration::from_secs),
         continue_on_corrupt_pages: settings.switch("log-innodb-page-corruption"),
+        io_mode: engine::io::IoMode::Auto,
         // The stock tool takes a list here; the first will do.
         spool_dir: settings
             .text("tmpdir")

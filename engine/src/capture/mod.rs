@@ -1,11 +1,46 @@
 //! Reading a live server into a backup.
+//!
+//! ```text
+//! protocol: START ── FLUSH ── BLOCK_DDL ── BLOCK_COMMIT ── END
+//!    redo follower ═══════════════════════════════▶│ ends at the LSN of BLOCK_COMMIT
+//!    tablespaces ════▶ new, renamed, dropped ▶│
+//!    other engines ══▶ again ══▶ again ═══════▶ logs and statistics ▶│
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`protocol`] | the order of it all, and what happens under which lock |
+//! | [`inventory`] | what files there are and what each is to a backup |
+//! | [`redo`] | following the redo log |
+//! | [`tablespace`] | copying InnoDB files, every page checked |
+//! | [`plain`] | copying everything else until it equals the server |
+//! | [`ddl`] | what happened to tablespaces meanwhile |
+//! | [`finish`] | the metadata that makes the files a backup, written last |
+//! | [`run`] | what all threads share: stop, first error, progress, throttle |
+
+pub mod ddl;
+pub mod finish;
+pub mod inventory;
+pub mod plain;
+pub mod protocol;
+pub mod redo;
+pub mod run;
+pub mod tablespace;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::server::ConnectOptions;
+use innodb::PageSize;
+use innodb::space::SpaceFlags;
+
+use crate::io::IoMode;
+use crate::metadata::BackupInfo;
+use crate::server::profile::ServerProfile;
+use crate::server::{ConnectOptions, Session, privileges};
+use crate::sink::{FolderSink, Sink, StreamSink};
 use crate::{Cancel, Reporter, Result};
+use run::Run;
 
 /// Where the backup goes.
 pub enum Target {
@@ -33,6 +68,8 @@ pub struct BackupOptions {
     pub continue_on_corrupt_pages: bool,
     /// Where the redo spool may overflow to; the system's temporary directory when unset.
     pub spool_dir: Option<PathBuf>,
+    /// How tablespaces are read.
+    pub io_mode: IoMode,
     /// Name of the tool and its arguments for the info file, with secrets masked.
     pub tool_name: String,
     /// See `tool_name`.
@@ -76,12 +113,92 @@ pub struct BackupSummary {
     pub corrupt_pages: u64,
 }
 
-/// Takes a backup. On error the target is left without the files that make it a backup.
+/// Takes a backup. On error the target is left without the file that makes it a backup.
+///
+/// # Errors
+/// [`Server`](crate::ErrorKind::Server) when the server refuses, [`Timeout`](crate::ErrorKind::Timeout)
+/// when a lock is not granted, [`Damage`](crate::ErrorKind::Damage) for corrupt pages,
+/// [`Gap`](crate::ErrorKind::Gap) when the server overwrites redo that was not read yet.
 pub fn backup(
     options: BackupOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<BackupSummary> {
-    let _ = (options, cancel, reporter);
-    Err(crate::Error::new(crate::ErrorKind::Failed, "backup is not built yet"))
+    let clock = Instant::now();
+    let started = BackupInfo::now();
+    let mut session = Session::connect(&options.connect, cancel)?;
+    let profile = ServerProfile::read(&mut session)?;
+    profile.refuse_unsupported()?;
+    for warning in privileges::check(&mut session, &profile)? {
+        reporter.warn(warning);
+    }
+    if let Some(datadir) =
+        options.datadir.as_ref().filter(|datadir| !same_directory(datadir, &profile.datadir))
+    {
+        reporter.warn(format!(
+            "the data directory was given as {}, but the server uses {}: that is what is backed up",
+            datadir.display(),
+            profile.datadir.display()
+        ));
+    }
+    let (sink, is_stream): (Box<dyn Sink>, bool) = match options.target {
+        Target::Folder(dir) => (Box::new(FolderSink::create(&dir)?), false),
+        Target::Stream(output) => (Box::new(StreamSink::new(output)), true),
+    };
+    let run = Run::new(cancel, reporter, &*sink, options.throttle);
+    let settings = protocol::Settings {
+        connect: options.connect,
+        threads: options.parallel.max(1),
+        lock_timeout: options.lock_timeout,
+        continue_on_corrupt_pages: options.continue_on_corrupt_pages,
+        spool_dir: options.spool_dir.unwrap_or_else(std::env::temp_dir),
+        io_mode: options.io_mode,
+    };
+    let captured = protocol::capture(&run, &mut session, &profile, &settings);
+    let captured = run.conclude(captured)?;
+    let identity = finish::Identity {
+        tool_name: options.tool_name,
+        tool_command: options.tool_command,
+        started,
+        is_stream,
+    };
+    finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;
+    session.close();
+
+    let (files, bytes) = run.copied();
+    let binlog = captured.position.binlog.as_ref();
+    let gtid = captured.position.gtid.to_string();
+    Ok(BackupSummary {
+        format: 1,
+        server_version: profile.version_text.clone(),
+        start_lsn: captured.start.0,
+        to_lsn: captured.followed.checkpoint.lsn.0,
+        end_lsn: captured.followed.end.0,
+        binlog_file: binlog.map(|binlog| binlog.file().to_string()),
+        binlog_position: binlog.map(|binlog| binlog.offset()),
+        gtid: (!gtid.is_empty()).then_some(gtid),
+        files,
+        bytes,
+        redo_bytes: captured.redo_bytes,
+        seconds: clock.elapsed().as_secs_f64(),
+        ddl_blocked_seconds: captured.locks.ddl_blocked.as_secs_f64(),
+        commit_blocked_seconds: captured.locks.commit_blocked.as_secs_f64(),
+        torn_pages: captured.torn_pages,
+        corrupt_pages: captured.corrupt_pages.len() as u64,
+    })
+}
+
+fn same_directory(one: &std::path::Path, other: &std::path::Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// The two formats that an uncompressed tablespace of this server can have: `full_crc32` and
+/// legacy.
+fn formats_of(page_size: PageSize) -> [Option<SpaceFlags>; 2] {
+    let code = page_size.bytes().trailing_zeros().saturating_sub(9);
+    let legacy_code = if page_size == PageSize::DEFAULT { 0 } else { code };
+    [0x10 | code, legacy_code << 6].map(|word| SpaceFlags::parse(word).ok())
 }

@@ -97,7 +97,7 @@ impl<T> ReadAhead<T> {
 
     /// Waits for the oldest read. The buffer holds what was read: shorter than asked for only at
     /// the end of the file. `None` when nothing is in flight.
-    pub fn next(&mut self) -> Option<(T, io::Result<Vec<u8>>)> {
+    pub fn pop(&mut self) -> Option<(T, io::Result<Vec<u8>>)> {
         self.in_flight.front()?;
         if self.ring.is_some() {
             while self.in_flight.front().is_some_and(|request| request.result.is_none()) {
@@ -223,7 +223,7 @@ mod tests {
                 reader.push(Arc::clone(&file), asked as u64 * 8192, 8192, asked).unwrap();
                 asked += 1;
             }
-            let Some((tag, bytes)) = reader.next() else { break };
+            let Some((tag, bytes)) = reader.pop() else { break };
             let bytes = bytes.unwrap();
             assert_eq!(bytes, content[(tag * 8192).min(100_000)..((tag + 1) * 8192).min(100_000)]);
             read.push((tag, bytes.clone()));

@@ -1,0 +1,162 @@
+//! What happened to tablespaces while they were copied.
+//!
+//! Under BLOCK_DDL the directory is the truth. Each tablespace there is known by its id and inode,
+//! not by its name, and compared with what was copied: the same under the same name is done, the
+//! same under another name was renamed, one that was not copied is copied now, and a copy of
+//! something that is no longer there is to be deleted. The result is told to the prepare in the
+//! stock tool's files: `old.ren` holds the new name, `name.del` is empty, `name.new` is a whole
+//! tablespace; they are applied in the order delete, rename, new.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::inventory::ServerFile;
+use super::tablespace::{Copied, Identity};
+use crate::Result;
+use crate::sink::{StreamPath, backup_path};
+
+/// A tablespace that is there under BLOCK_DDL.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// Its file.
+    pub file: ServerFile,
+    /// What it is.
+    pub identity: Identity,
+}
+
+/// What must be added to the backup.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Copied tablespaces that were dropped: their paths.
+    pub deleted: Vec<StreamPath>,
+    /// Copied tablespaces that have another name now: path as copied, path now.
+    pub renamed: Vec<(StreamPath, StreamPath)>,
+    /// Tablespaces that must be copied now.
+    pub new: Vec<ServerFile>,
+}
+
+/// Compares what was copied with what is there.
+pub fn changes(copied: &[Copied], present: &[Present]) -> Changes {
+    let mut changes = Changes::default();
+    let by_path: BTreeMap<_, _> = copied.iter().map(|copied| (&copied.file.path, copied)).collect();
+    let by_identity: BTreeMap<_, _> = copied
+        .iter()
+        .filter_map(|copied| Some(((copied.identity.space?, copied.identity.inode), copied)))
+        .collect();
+    let mut kept = BTreeSet::new();
+    for present in present {
+        let known = present
+            .identity
+            .space
+            .and_then(|space| by_identity.get(&(space, present.identity.inode)));
+        let known = known.filter(|copied| kept.insert(&copied.file.path));
+        match known {
+            Some(copied) if copied.file.path == present.file.path => {}
+            Some(copied) => {
+                changes.renamed.push((copied.file.path.clone(), present.file.path.clone()))
+            }
+            None => changes.new.push(present.file.clone()),
+        }
+    }
+    let replaced: BTreeSet<_> = changes.new.iter().map(|file| &file.path).collect();
+    for path in by_path.keys() {
+        if !kept.contains(*path) && !replaced.contains(*path) {
+            changes.deleted.push((*path).clone());
+        }
+    }
+    changes
+}
+
+/// `db/t.ibd` with another extension.
+pub fn with_extension(path: &StreamPath, extension: &str) -> Result<StreamPath> {
+    backup_path([table_name(path), b".", extension.as_bytes()].concat())
+}
+
+/// `db/t.ibd` without its extension.
+pub fn table_name(path: &StreamPath) -> &[u8] {
+    let bytes = path.as_bytes();
+    bytes.strip_suffix(b".ibd").unwrap_or(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use innodb::SpaceId;
+
+    fn file(name: &str) -> ServerFile {
+        ServerFile { source: name.into(), path: backup_path(name).unwrap() }
+    }
+
+    fn identity(space: u32, inode: u64) -> Identity {
+        Identity { space: Some(SpaceId(space)), inode: (1, inode) }
+    }
+
+    fn copied(name: &str, space: u32, inode: u64) -> Copied {
+        Copied { file: file(name), identity: identity(space, inode) }
+    }
+
+    fn present(name: &str, space: u32, inode: u64) -> Present {
+        Present { file: file(name), identity: identity(space, inode) }
+    }
+
+    fn path(name: &str) -> StreamPath {
+        backup_path(name).unwrap()
+    }
+
+    #[test]
+    fn nothing_happened() {
+        let changes = changes(&[copied("d/a.ibd", 5, 50)], &[present("d/a.ibd", 5, 50)]);
+        assert_eq!(changes, Changes::default());
+    }
+
+    #[test]
+    fn two_tables_were_swapped() {
+        let before = [copied("d/a.ibd", 5, 50), copied("d/b.ibd", 6, 60)];
+        let now = [present("d/a.ibd", 6, 60), present("d/b.ibd", 5, 50)];
+        let changes = changes(&before, &now);
+        assert_eq!(
+            changes.renamed,
+            [(path("d/b.ibd"), path("d/a.ibd")), (path("d/a.ibd"), path("d/b.ibd"))]
+        );
+        assert!(changes.deleted.is_empty() && changes.new.is_empty());
+    }
+
+    #[test]
+    fn a_table_was_renamed_and_another_made_in_its_place() {
+        let changes = changes(
+            &[copied("d/a.ibd", 5, 50)],
+            &[present("d/b.ibd", 5, 50), present("d/a.ibd", 7, 70)],
+        );
+        assert_eq!(changes.renamed, [(path("d/a.ibd"), path("d/b.ibd"))]);
+        assert_eq!(changes.new, [file("d/a.ibd")]);
+        assert!(changes.deleted.is_empty());
+    }
+
+    #[test]
+    fn a_rebuilt_table_is_new_even_with_a_recycled_inode() {
+        let changes = changes(&[copied("d/a.ibd", 5, 50)], &[present("d/a.ibd", 6, 50)]);
+        assert_eq!(changes.new, [file("d/a.ibd")]);
+        assert!(changes.deleted.is_empty() && changes.renamed.is_empty());
+    }
+
+    #[test]
+    fn an_imported_table_with_the_same_id_is_new() {
+        let changes = changes(&[copied("d/a.ibd", 5, 50)], &[present("d/a.ibd", 5, 51)]);
+        assert_eq!(changes.new, [file("d/a.ibd")]);
+    }
+
+    #[test]
+    fn a_dropped_name_was_taken_over() {
+        let before = [copied("d/a.ibd", 5, 50), copied("d/b.ibd", 6, 60)];
+        let changes = changes(&before, &[present("d/a.ibd", 6, 60)]);
+        assert_eq!(changes.renamed, [(path("d/b.ibd"), path("d/a.ibd"))]);
+        assert_eq!(changes.deleted, [path("d/a.ibd")]);
+    }
+
+    #[test]
+    fn a_tablespace_without_page_0_is_always_copied() {
+        let blank =
+            Present { file: file("d/a.ibd"), identity: Identity { space: None, inode: (1, 50) } };
+        assert_eq!(changes(&[], &[blank]).new, [file("d/a.ibd")]);
+    }
+}

@@ -1,0 +1,113 @@
+//! The metadata that makes copied files a backup. The file without which nobody takes them for one,
+//! `*_checkpoints`, is written last, when everything else is in place.
+
+use innodb::Lsn;
+use jiff::civil::DateTime;
+
+use super::protocol::Captured;
+use super::run::Run;
+use super::tablespace::CorruptPage;
+use crate::Result;
+use crate::metadata::checkpoints::Checkpoints;
+use crate::metadata::haulout_info::{HauloutInfo, LockSeconds, LsnRange, Replication};
+use crate::metadata::{BackupInfo, BackupMyCnf, BinlogInfo, names};
+use crate::server::Session;
+use crate::server::profile::ServerProfile;
+use crate::server::session::Wait;
+use crate::sink::{Mode, backup_path, write_file};
+
+/// Who took the backup, and since when.
+pub struct Identity {
+    /// Name under which the tool was started.
+    pub tool_name: String,
+    /// Its arguments, with secrets masked.
+    pub tool_command: String,
+    /// When the backup began.
+    pub started: DateTime,
+    /// Whether it is a stream.
+    pub is_stream: bool,
+}
+
+/// Writes all metadata.
+pub fn write_metadata(
+    run: &Run<'_>,
+    session: &mut Session,
+    profile: &ServerProfile,
+    captured: &Captured,
+    identity: Identity,
+) -> Result<()> {
+    let write = |name: &str, text: &str| {
+        run.count_file();
+        write_file(run.sink, &backup_path(name)?, Mode::Create, text.as_bytes())
+    };
+    let naming = profile.naming();
+    let followed = &captured.followed;
+
+    let binlog_info = BinlogInfo::from_position(&captured.position);
+    if let Some(binlog_info) = &binlog_info {
+        write(naming.binlog_info(), &binlog_info.to_text())?;
+    }
+    if !captured.corrupt_pages.is_empty() {
+        write(names::CORRUPTED_PAGES, &corrupted_pages(&captured.corrupt_pages))?;
+    }
+    write(names::BACKUP_MY_CNF, &BackupMyCnf::from_profile(profile)?.to_text())?;
+
+    let uuid =
+        session.value("SELECT UUID()", Wait::short("asking for a UUID"))?.unwrap_or_default();
+    let info = BackupInfo {
+        uuid,
+        name: String::new(),
+        tool_name: identity.tool_name,
+        tool_command: identity.tool_command,
+        tool_version: format!("{}-MariaDB", profile.version),
+        server_version: profile.version_text.clone(),
+        start_time: Some(identity.started),
+        end_time: Some(BackupInfo::now()),
+        lock_time: captured.locks.commit_blocked.as_secs(),
+        innodb_from_lsn: Lsn(0),
+        innodb_to_lsn: followed.checkpoint.lsn,
+        stream: identity.is_stream,
+        ..BackupInfo::default()
+    };
+    write(naming.info(), &info.with_binlog(binlog_info.as_ref()).to_text())?;
+
+    let lsn = LsnRange {
+        start: captured.start.0,
+        checkpoint: followed.checkpoint.lsn.0,
+        end: followed.end.0,
+    };
+    let (_, bytes) = run.copied();
+    let document = HauloutInfo {
+        replication: Some(Replication::from(&captured.position)),
+        locks: LockSeconds::from(&captured.locks),
+        bytes,
+        redo_bytes: captured.redo_bytes,
+        torn_pages: captured.torn_pages,
+        corrupt_pages: captured.corrupt_pages.len() as u64,
+        ..HauloutInfo::new(profile, lsn)
+    };
+    write(names::HAULOUT_INFO, &document.to_text()?)?;
+
+    run.sink.finish()?;
+    run.check()?;
+    write(
+        naming.checkpoints(),
+        &Checkpoints::full(followed.checkpoint.lsn, followed.end).to_text(),
+    )?;
+    run.sink.finish()
+}
+
+/// The stock tool's list: a line with table and tablespace id, a line with page numbers.
+fn corrupted_pages(pages: &[CorruptPage]) -> String {
+    let mut pages: Vec<_> = pages.iter().collect();
+    pages.sort_by(|a, b| (&a.path, a.page).cmp(&(&b.path, b.page)));
+    let mut text = String::new();
+    for group in pages.chunk_by(|a, b| a.path == b.path) {
+        let Some(first) = group.first() else { continue };
+        let path = first.path.to_string();
+        let table = path.strip_suffix(".ibd").unwrap_or(&path);
+        let numbers: Vec<_> = group.iter().map(|corrupt| corrupt.page.page.to_string()).collect();
+        text.push_str(&format!("{table} {}\n{}\n", first.page.space, numbers.join(" ")));
+    }
+    text
+}

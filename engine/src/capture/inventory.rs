@@ -1,0 +1,463 @@
+//! What files a server has, and what each of them is to a backup.
+//!
+//! The data directory changes while it is listed: what vanishes in between was dropped and is
+//! left out. Nothing is dropped in silence: files that no rule knows are part of the backup and
+//! named, and what is left out on purpose stands in one place, [`left_out`].
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use innodb::space::data_file_path::DataFilePath;
+use innodb::space::file_name::is_intermediate;
+
+use crate::metadata;
+use crate::server::profile::ServerProfile;
+use crate::sink::{StreamPath, backup_path};
+use crate::{Error, ErrorKind, Result};
+
+/// A file of the server and its place in the backup.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerFile {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Where it goes.
+    pub path: StreamPath,
+}
+
+/// A file that is not InnoDB's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherFile {
+    /// The file.
+    pub file: ServerFile,
+    /// What it is.
+    pub class: Class,
+}
+
+/// How a file that is not InnoDB's changes, and so when it must be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Does not change while DDL and writes to non-transactional tables are blocked.
+    Table,
+    /// `aria_log_control`: where Aria's recovery begins. Must be older than the tables.
+    AriaControl,
+    /// `aria_log.N`: grows until commits are blocked.
+    AriaLog,
+    /// The data of a log table: grows until commits are blocked.
+    LogTable,
+    /// Changes until commits are blocked: the state of log tables, tables of statistics.
+    UntilCommit,
+    /// No rule knows it.
+    Unknown,
+}
+
+/// All files of a server at one moment.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// The files of the system tablespace, in order.
+    pub system: Vec<ServerFile>,
+    /// Undo tablespaces.
+    pub undo: Vec<ServerFile>,
+    /// File-per-table tablespaces, intermediate ones left out.
+    pub tables: Vec<ServerFile>,
+    /// Everything else that belongs into a backup.
+    pub others: Vec<OtherFile>,
+    /// Directories in which nothing was found.
+    pub empty_directories: Vec<StreamPath>,
+    /// Files below a directory of a directory: no server's own.
+    pub nested: Vec<ServerFile>,
+}
+
+/// Extensions of the files that make up tables, views and triggers outside of InnoDB.
+const TABLE_EXTENSIONS: [&[u8]; 14] = [
+    b"frm", b"isl", b"MYD", b"MYI", b"MAD", b"MAI", b"MRG", b"TRG", b"TRN", b"ARM", b"ARZ", b"CSM",
+    b"CSV", b"opt",
+];
+
+/// Lists Aria's logs and control file alone.
+pub fn aria_logs(profile: &ServerProfile) -> Result<Vec<OtherFile>> {
+    let mut inventory = Inventory::default();
+    inventory.list_aria_logs(&profile.aria_log_dir_path)?;
+    Ok(inventory.others)
+}
+
+/// Lists all files.
+pub fn take(profile: &ServerProfile) -> Result<Inventory> {
+    let mut inventory = Inventory::default();
+    let data_files = DataFilePath::parse(&profile.innodb_data_file_path).map_err(|error| {
+        Error::new(ErrorKind::Server, "cannot read the server's innodb_data_file_path")
+            .caused_by(error)
+    })?;
+    for data_file in &data_files.files {
+        if data_file.raw {
+            let message = format!("{} is a raw device, which is not supported", data_file.name);
+            return Err(Error::new(ErrorKind::Server, message));
+        }
+        let source = profile.innodb_data_home_dir.join(&data_file.name);
+        let name = source.file_name().unwrap_or_default().to_owned();
+        inventory.system.push(ServerFile { path: backup_path(name.as_bytes())?, source });
+    }
+    inventory.list_undo(&profile.innodb_undo_directory)?;
+    inventory.list_aria_logs(&profile.aria_log_dir_path)?;
+    let left_out = LeftOut::of(profile, &inventory);
+    inventory.list_datadir(profile, &left_out)?;
+    inventory.tables.sort();
+    Ok(inventory)
+}
+
+impl Inventory {
+    fn list_undo(&mut self, dir: &Path) -> Result<()> {
+        for entry in list(dir)?.unwrap_or_default() {
+            if is_undo_name(&entry.name) && entry.kind == Kind::File {
+                self.undo.push(ServerFile { path: backup_path(&entry.name)?, source: entry.path });
+            }
+        }
+        self.undo.sort();
+        Ok(())
+    }
+
+    fn list_aria_logs(&mut self, dir: &Path) -> Result<()> {
+        for entry in list(dir)?.unwrap_or_default() {
+            let class = match entry.name.as_slice() {
+                b"aria_log_control" => Class::AriaControl,
+                name if aria_log_number(name).is_some() => Class::AriaLog,
+                _ => continue,
+            };
+            let file = ServerFile { path: backup_path(&entry.name)?, source: entry.path };
+            self.others.push(OtherFile { file, class });
+        }
+        self.others.sort_by(|a, b| a.file.path.cmp(&b.file.path));
+        Ok(())
+    }
+
+    fn list_datadir(&mut self, profile: &ServerProfile, left_out: &LeftOut) -> Result<()> {
+        let entries = list(&profile.datadir)?.ok_or_else(|| {
+            let message =
+                format!("the data directory {} does not exist here", profile.datadir.display());
+            Error::new(ErrorKind::Usage, message)
+                .advise("run the backup on the host of the server, with the server's paths visible")
+        })?;
+        for entry in entries {
+            match entry.kind {
+                Kind::Directory if !left_out.directories.contains(&entry.name) => {
+                    self.list_database(&entry)?
+                }
+                Kind::File if !left_out.file(&entry) => {
+                    let file = ServerFile { path: backup_path(&entry.name)?, source: entry.path };
+                    self.others.push(OtherFile { file, class: Class::Unknown });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn list_database(&mut self, directory: &Entry) -> Result<()> {
+        let Some(entries) = list(&directory.path)? else { return Ok(()) };
+        let mut found = false;
+        for entry in entries {
+            if is_intermediate(&String::from_utf8_lossy(&entry.name)) {
+                continue;
+            }
+            let name = [directory.name.as_slice(), b"/", &entry.name].concat();
+            if entry.kind == Kind::Directory {
+                self.list_nested(&entry.path, &name, 8)?;
+                continue;
+            }
+            if entry.kind != Kind::File {
+                continue;
+            }
+            let file = ServerFile { path: backup_path(&name)?, source: entry.path };
+            let extension = extension(&entry.name);
+            if extension == b"ibd" {
+                self.tables.push(file);
+            } else if extension == b"isl" {
+                if let Some(source) = link_target(&file.source, &directory.path)? {
+                    let mut path = name;
+                    path.truncate(path.len() - b"isl".len());
+                    path.extend_from_slice(b"ibd");
+                    self.tables.push(ServerFile { source, path: backup_path(&path)? });
+                }
+                self.others.push(OtherFile { file, class: Class::Table });
+            } else if matches!(extension, b"cfg" | b"cfp") {
+                // Made by FLUSH TABLES … FOR EXPORT, gone at UNLOCK TABLES.
+                continue;
+            } else {
+                let class = class_of(&directory.name, &entry.name);
+                self.others.push(OtherFile { file, class });
+            }
+            found = true;
+        }
+        if !found {
+            self.empty_directories.push(backup_path(&directory.name)?);
+        }
+        Ok(())
+    }
+
+    fn list_nested(&mut self, dir: &Path, name: &[u8], depth: u32) -> Result<()> {
+        for entry in list(dir)?.unwrap_or_default() {
+            let name = [name, b"/", &entry.name].concat();
+            match entry.kind {
+                Kind::File => {
+                    self.nested.push(ServerFile { path: backup_path(&name)?, source: entry.path })
+                }
+                Kind::Directory if depth > 0 => self.list_nested(&entry.path, &name, depth - 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What in the data directory does not belong into a backup.
+struct LeftOut {
+    directories: BTreeSet<Vec<u8>>,
+    /// Exact paths: listed elsewhere, or logs of the server.
+    paths: BTreeSet<PathBuf>,
+    /// Beginnings of paths that a dot and digits, or a known word, follow.
+    log_basenames: Vec<PathBuf>,
+}
+
+/// Names in the data directory that belong to this server instance and to no other.
+const INSTANCE_FILES: [&[u8]; 9] = [
+    b"ddl.log",
+    b"tc.log",
+    b"master.info",
+    b"relay-log.info",
+    b"multi-master.info",
+    b"mysql_upgrade_info",
+    b"mariadb_upgrade_info",
+    b"ib_lru_dump",
+    b"gvwstate.dat",
+];
+
+impl LeftOut {
+    fn of(profile: &ServerProfile, inventory: &Inventory) -> Self {
+        let mut directories: BTreeSet<Vec<u8>> =
+            profile.ignore_db_dirs.iter().map(|dir| dir.clone().into_bytes()).collect();
+        directories.insert(b"lost+found".to_vec());
+        let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
+        paths.extend(inventory.system.iter().map(|file| file.source.clone()));
+        let variable = |name: &str| {
+            let value = profile.variables.get(name).filter(|value| !value.is_empty())?;
+            Some(profile.datadir.join(value))
+        };
+        for name in [
+            "log_error",
+            "general_log_file",
+            "slow_query_log_file",
+            "pid_file",
+            "socket",
+            "relay_log_index",
+        ] {
+            paths.extend(variable(name));
+        }
+        if let Some(temporary) = profile.variables.get("innodb_temp_data_file_path") {
+            for file in DataFilePath::parse(temporary).map(|path| path.files).unwrap_or_default() {
+                paths.insert(profile.innodb_data_home_dir.join(file.name));
+            }
+        }
+        let log_basenames =
+            ["log_bin_basename", "relay_log_basename"].into_iter().filter_map(variable).collect();
+        Self { directories, paths, log_basenames }
+    }
+
+    fn file(&self, entry: &Entry) -> bool {
+        let name = entry.name.as_slice();
+        self.paths.contains(&entry.path)
+            || self.log_basenames.iter().any(|basename| is_log_of(&entry.path, basename))
+            || INSTANCE_FILES.contains(&name)
+            || name.starts_with(b"ib_logfile")
+            || name.starts_with(b"ibtmp")
+            || name.starts_with(b"ddl_recovery")
+            || (name.starts_with(b"master-") && name.ends_with(b".info"))
+            || (name.starts_with(b"relay-log-") && name.ends_with(b".info"))
+            || name.ends_with(b".pid")
+            || name == b"aria_log_control"
+            || aria_log_number(name).is_some()
+            || is_undo_name(name)
+            || is_intermediate(&String::from_utf8_lossy(name))
+            // Left behind by a restore: the new backup has its own.
+            || metadata::names::is_metadata(&String::from_utf8_lossy(name))
+    }
+}
+
+fn is_log_of(path: &Path, basename: &Path) -> bool {
+    let rest = path.as_os_str().as_bytes().strip_prefix(basename.as_os_str().as_bytes());
+    let Some(rest) = rest.and_then(|rest| rest.strip_prefix(b".")) else { return false };
+    matches!(rest, b"index" | b"state" | b"index_crash_safe")
+        || (!rest.is_empty() && rest.iter().all(u8::is_ascii_digit))
+}
+
+fn is_undo_name(name: &[u8]) -> bool {
+    name.strip_prefix(b"undo")
+        .is_some_and(|digits| digits.len() == 3 && digits.iter().all(u8::is_ascii_digit))
+}
+
+/// The number of `aria_log.00000001`; stray files with other names are not Aria's.
+pub fn aria_log_number(name: &[u8]) -> Option<u32> {
+    let digits = name.strip_prefix(b"aria_log.").filter(|digits| digits.len() == 8)?;
+    std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}
+
+fn extension(name: &[u8]) -> &[u8] {
+    name.iter().rposition(|&b| b == b'.').and_then(|dot| name.get(dot + 1..)).unwrap_or_default()
+}
+
+fn class_of(database: &[u8], name: &[u8]) -> Class {
+    let extension = extension(name);
+    if !TABLE_EXTENSIONS.contains(&extension) && extension != b"par" {
+        return Class::Unknown;
+    }
+    if database == b"mysql" {
+        let table = name.get(..name.len() - extension.len() - 1).unwrap_or_default();
+        let is_log = matches!(table, b"general_log" | b"slow_log");
+        match extension {
+            b"CSV" if is_log => return Class::LogTable,
+            b"frm" => {}
+            _ if is_log || table.to_ascii_lowercase().ends_with(b"stats") => {
+                return Class::UntilCommit;
+            }
+            _ => {}
+        }
+    }
+    Class::Table
+}
+
+/// Where a link file of DATA DIRECTORY leads; `None` when it is gone.
+fn link_target(link: &Path, directory: &Path) -> Result<Option<PathBuf>> {
+    match fs::read(link) {
+        Ok(content) if content.len() <= 4096 => {
+            let target = Path::new(OsStr::from_bytes(content.trim_ascii()));
+            // Relative paths count from the data directory.
+            let datadir = directory.parent().unwrap_or(directory);
+            Ok(Some(datadir.join(target)))
+        }
+        Ok(_) => {
+            let message = format!("{} is too long for a link file", link.display());
+            Err(Error::new(ErrorKind::Damage, message))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read the link file", link, error)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Directory,
+    Other,
+}
+
+struct Entry {
+    name: Vec<u8>,
+    path: PathBuf,
+    kind: Kind,
+}
+
+/// The entries of a directory, sorted; links are followed. `None` when there is no such directory.
+fn list(dir: &Path) -> Result<Option<Vec<Entry>>> {
+    let read = match fs::read_dir(dir) {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Error::io("read directory", dir, error)
+                .advise("run the backup as the server's user or as root"));
+        }
+    };
+    let mut entries = Vec::new();
+    for entry in read {
+        let entry = entry.map_err(|error| Error::io("read directory", dir, error))?;
+        let mut kind =
+            entry.file_type().map_err(|error| Error::io("look at", entry.path(), error))?;
+        if kind.is_symlink() {
+            match fs::metadata(entry.path()) {
+                Ok(metadata) => kind = metadata.file_type(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io("follow the link", entry.path(), error)),
+            }
+        }
+        let kind = match kind {
+            kind if kind.is_file() => Kind::File,
+            kind if kind.is_dir() => Kind::Directory,
+            _ => Kind::Other,
+        };
+        entries.push(Entry {
+            name: entry.file_name().as_bytes().to_vec(),
+            path: entry.path(),
+            kind,
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Some(entries))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_that_only_look_like_logs_are_not() {
+        assert_eq!(aria_log_number(b"aria_log.00000012"), Some(12));
+        assert_eq!(aria_log_number(b"aria_log.00000100000"), None);
+        assert_eq!(aria_log_number(b"aria_log.0000001x"), None);
+        let basename = Path::new("/d/bin");
+        assert!(is_log_of(Path::new("/d/bin.000012"), basename));
+        assert!(is_log_of(Path::new("/d/bin.index"), basename));
+        assert!(!is_log_of(Path::new("/d/bin.frm"), basename));
+        assert!(!is_log_of(Path::new("/d/binary.000012"), basename));
+        assert!(is_undo_name(b"undo001") && !is_undo_name(b"undo_log"));
+    }
+
+    #[test]
+    fn classes() {
+        assert_eq!(class_of(b"mysql", b"general_log.CSV"), Class::LogTable);
+        assert_eq!(class_of(b"mysql", b"general_log.CSM"), Class::UntilCommit);
+        assert_eq!(class_of(b"mysql", b"table_stats.MAD"), Class::UntilCommit);
+        assert_eq!(class_of(b"mysql", b"table_stats.frm"), Class::Table);
+        assert_eq!(class_of(b"app", b"table_stats.MAD"), Class::Table);
+        assert_eq!(class_of(b"app", b"t#P#p0.MYD"), Class::Table);
+        assert_eq!(class_of(b"app", b"notes.txt"), Class::Unknown);
+    }
+
+    #[test]
+    fn a_database_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("app");
+        let remote = dir.path().join("remote.ibd");
+        fs::create_dir_all(database.join("deep/er")).unwrap();
+        for name in ["t.ibd", "t.frm", "#sql-alter-1.ibd", "t.cfg", "m.MYD", "odd", "deep/er/x"] {
+            fs::write(database.join(name), "").unwrap();
+        }
+        fs::write(database.join("far.isl"), remote.to_str().unwrap()).unwrap();
+        fs::create_dir(dir.path().join("void")).unwrap();
+
+        let mut inventory = Inventory::default();
+        for entry in list(dir.path()).unwrap().unwrap() {
+            inventory.list_database(&entry).unwrap();
+        }
+        let tables: Vec<_> =
+            inventory.tables.iter().map(|f| (f.path.to_string(), f.source.clone())).collect();
+        assert_eq!(
+            tables,
+            [("app/far.ibd".into(), remote), ("app/t.ibd".into(), database.join("t.ibd"))]
+        );
+        let others: Vec<_> =
+            inventory.others.iter().map(|f| (f.file.path.to_string(), f.class)).collect();
+        assert_eq!(
+            others,
+            [
+                ("app/far.isl".to_owned(), Class::Table),
+                ("app/m.MYD".to_owned(), Class::Table),
+                ("app/odd".to_owned(), Class::Unknown),
+                ("app/t.frm".to_owned(), Class::Table),
+            ]
+        );
+        assert_eq!(inventory.nested.len(), 1);
+        assert_eq!(inventory.empty_directories, [backup_path("void").unwrap()]);
+    }
+}

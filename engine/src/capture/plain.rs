@@ -1,0 +1,421 @@
+//! Copying the files of other engines, and every other file that has no pages to check.
+//!
+//! The rule needs no knowledge of engines and no log of DDL: a file is copied, and copied again
+//! later unless it is provably the same file with the same content as when it was copied. Under
+//! BLOCK_DDL nothing writes to non-transactional tables, nothing is created, renamed or dropped, so
+//! the last pass there equals the server. What is written until commits are blocked (Aria's log,
+//! log tables, statistics) is brought up to date once more under BLOCK_COMMIT.
+//!
+//! The proof of sameness is inode, size, and both times. A time may stand still for a clock tick
+//! in which the file changes twice, so a copy that began within [`RACY`] of the last change
+//! proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::inventory::{Class, OtherFile, ServerFile};
+use super::run::Run;
+use crate::io::read_ahead::read_at;
+use crate::report::Event;
+use crate::sink::{Mode, SinkFile, StreamPath};
+use crate::{Error, ErrorKind, Result};
+
+/// Read and written at once.
+const PIECE: usize = 1 << 20;
+/// The coarsest clock tick of a file system that is expected, with room to spare.
+const RACY: Duration = Duration::from_millis(50);
+/// The end of an Aria log that may be rewritten while the server runs: some pages of 8 KiB.
+const ARIA_LOG_TAIL: u64 = 64 << 10;
+/// The part of an Aria log's header that changes when the next log is begun.
+const ARIA_LOG_HEADER: usize = 8192;
+
+/// What must be equal for a file to be unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Signature {
+    inode: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Signature {
+    fn of(file: &ServerFile) -> Result<Option<Self>> {
+        match std::fs::metadata(&file.source) {
+            Ok(metadata) => Ok(Some(Self::from(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("look at", &file.source, error)),
+        }
+    }
+
+    /// Whether a change in the same clock tick could go unnoticed by a copy that begins at `now`.
+    fn is_racy(&self, now: SystemTime) -> bool {
+        let (seconds, nanoseconds) = self.changed.max(self.modified);
+        let since_epoch =
+            Duration::new(seconds.max(0) as u64, nanoseconds.clamp(0, 999_999_999) as u32);
+        now < UNIX_EPOCH + since_epoch + RACY
+    }
+}
+
+impl From<&std::fs::Metadata> for Signature {
+    fn from(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            inode: (metadata.dev(), metadata.ino()),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// Copies files that are not InnoDB's. One for a backup: it remembers what was copied.
+pub struct PlainCopier<'a> {
+    run: &'a Run<'a>,
+    threads: usize,
+    /// The signature at the copy; `None` when the copy proves nothing and must be made again.
+    copied: BTreeMap<StreamPath, Option<Signature>>,
+    growing: HashMap<StreamPath, Growing>,
+}
+
+/// A file that is copied as far as it is final, and finished under BLOCK_COMMIT.
+struct Growing {
+    file: ServerFile,
+    class: Class,
+    source: File,
+    target: Box<dyn SinkFile>,
+    done: u64,
+    header: Vec<u8>,
+}
+
+impl<'a> PlainCopier<'a> {
+    /// Copies with up to `threads` threads.
+    pub fn new(run: &'a Run<'a>, threads: usize) -> Self {
+        Self { run, threads: threads.max(1), copied: BTreeMap::new(), growing: HashMap::new() }
+    }
+
+    /// Makes the copy of everything but growing files equal to `files`: copies what is new or
+    /// changed, removes what is gone.
+    ///
+    /// Aria's control file comes first and alone: it says where recovery begins, and a change of
+    /// a table that the copy of the table lacks must not lie before that.
+    pub fn synchronise(&mut self, files: &[OtherFile]) -> Result<()> {
+        let mut wanted: Vec<&OtherFile> =
+            files.iter().filter(|other| !is_growing(other.class)).collect();
+        self.remove_all_but(&wanted)?;
+        wanted.sort_by_key(|other| other.class != Class::AriaControl);
+        let tables = wanted.partition_point(|other| other.class == Class::AriaControl);
+        let (control, tables) = wanted.split_at(tables);
+        self.refresh(control.iter().copied())?;
+        self.refresh(tables.iter().copied())
+    }
+
+    /// Copies those of `files` that are new or changed.
+    pub fn refresh<'f>(&mut self, files: impl Iterator<Item = &'f OtherFile>) -> Result<()> {
+        let stale = self.stale(files.map(|other| &other.file).collect())?;
+        self.copy_all(stale)
+    }
+
+    fn remove_all_but(&mut self, wanted: &[&OtherFile]) -> Result<()> {
+        let wanted: BTreeSet<_> = wanted.iter().map(|other| &other.file.path).collect();
+        let gone: Vec<_> =
+            self.copied.keys().filter(|path| !wanted.contains(path)).cloned().collect();
+        for path in gone {
+            self.run.sink.remove(&path)?;
+            self.copied.remove(&path);
+        }
+        Ok(())
+    }
+
+    fn stale(&self, files: Vec<&ServerFile>) -> Result<Vec<ServerFile>> {
+        let mut stale = Vec::new();
+        for file in files {
+            let copied = self.copied.get(&file.path).copied().flatten();
+            if copied.is_none() || copied != Signature::of(file)? {
+                stale.push(file.clone());
+            }
+        }
+        Ok(stale)
+    }
+
+    fn copy_all(&mut self, files: Vec<ServerFile>) -> Result<()> {
+        for file in &files {
+            self.run.expect(Signature::of(file)?.map_or(0, |signature| signature.size));
+        }
+        let done = Mutex::new(Vec::new());
+        let queue = Mutex::new(files.into_iter());
+        let (copier, run) = (&*self, self.run);
+        std::thread::scope(|scope| {
+            for worker in 1..=copier.threads {
+                let (queue, done) = (&queue, &done);
+                scope.spawn(move || {
+                    let mut buffer = vec![0; PIECE];
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                        let Some(file) = next else { return };
+                        match run.check().and_then(|()| copier.copy_one(worker, &file, &mut buffer))
+                        {
+                            Ok(Some(signature)) => {
+                                let copied = (file.path, signature);
+                                done.lock().unwrap_or_else(PoisonError::into_inner).push(copied);
+                            }
+                            Ok(None) => {}
+                            Err(error) => return run.fail(error),
+                        }
+                    }
+                });
+            }
+        });
+        self.run.check()?;
+        self.copied.extend(done.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// Copies one file; `None` when it is gone. The signature is `None` when the file changed
+    /// meanwhile, or so shortly before that a further change could not be seen.
+    fn copy_one(
+        &self,
+        worker: usize,
+        file: &ServerFile,
+        buffer: &mut [u8],
+    ) -> Result<Option<Option<Signature>>> {
+        let source = match File::open(&file.source) {
+            Ok(source) => source,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &file.source, error)),
+        };
+        let signature = |source: &File| {
+            let metadata =
+                source.metadata().map_err(|error| Error::io("look at", &file.source, error))?;
+            Ok::<_, Error>(Signature::from(&metadata))
+        };
+        let now = SystemTime::now();
+        let before = signature(&source)?;
+        let mode = if self.copied.contains_key(&file.path) { Mode::Rewrite } else { Mode::Create };
+        let target = self.run.sink.begin(&file.path, mode)?;
+        let path = file.path.to_string();
+        self.run.reporter.event(&Event::File { worker, verb: "Copying", path });
+        let mut offset = 0;
+        loop {
+            self.run.check()?;
+            let read =
+                read_at(&source, buffer, offset).map_err(|e| Error::io("read", &file.source, e))?;
+            if read == 0 {
+                break;
+            }
+            target.write(offset, buffer.get(..read).unwrap_or_default())?;
+            offset += read as u64;
+            self.run.advance(read as u64)?;
+        }
+        target.finish()?;
+        if mode == Mode::Create {
+            self.run.count_file();
+        }
+        let same = !before.is_racy(now) && signature(&source)? == before;
+        Ok(Some(same.then_some(before)))
+    }
+
+    /// Begins, or continues, the copies of files that grow: everything that is final so far.
+    pub fn follow_growing(&mut self, files: &[OtherFile]) -> Result<()> {
+        for other in files.iter().filter(|other| is_growing(other.class)) {
+            if !self.growing.contains_key(&other.file.path) {
+                let source = match File::open(&other.file.source) {
+                    Ok(source) => source,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(Error::io("open", &other.file.source, error)),
+                };
+                let target = self.run.sink.begin(&other.file.path, Mode::Create)?;
+                let file = other.file.clone();
+                let growing = Growing {
+                    file,
+                    class: other.class,
+                    source,
+                    target,
+                    done: 0,
+                    header: Vec::new(),
+                };
+                self.growing.insert(other.file.path.clone(), growing);
+            }
+        }
+        for growing in self.growing.values_mut() {
+            let length = growing.length()?;
+            let upto = match growing.class {
+                Class::AriaLog => length.saturating_sub(ARIA_LOG_TAIL),
+                _ => length,
+            };
+            growing.copy_up_to(upto, self.run)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what growing files have gained, and finishes them. Commits are blocked.
+    pub fn finish_growing(&mut self, files: &[OtherFile]) -> Result<()> {
+        self.follow_growing(files)?;
+        for (_, mut growing) in self.growing.drain() {
+            let length = growing.length()?;
+            growing.copy_up_to(length, self.run)?;
+            if growing.class == Class::AriaLog {
+                growing.update_header()?;
+            }
+            growing.target.finish()?;
+            self.run.count_file();
+        }
+        Ok(())
+    }
+}
+
+impl Growing {
+    fn length(&self) -> Result<u64> {
+        let metadata = self
+            .source
+            .metadata()
+            .map_err(|error| Error::io("look at", &self.file.source, error))?;
+        if metadata.len() < self.done {
+            let message =
+                format!("{} became shorter while it was copied", self.file.source.display());
+            return Err(Error::new(ErrorKind::Failed, message).advise("run the backup again"));
+        }
+        Ok(metadata.len())
+    }
+
+    fn copy_up_to(&mut self, end: u64, run: &Run<'_>) -> Result<()> {
+        let mut buffer = vec![0; PIECE.min(end.saturating_sub(self.done) as usize)];
+        run.expect(end.saturating_sub(self.done));
+        while self.done < end {
+            run.check()?;
+            let want = (buffer.len() as u64).min(end - self.done) as usize;
+            let piece = buffer.get_mut(..want).unwrap_or_default();
+            let read = read_at(&self.source, piece, self.done)
+                .map_err(|e| Error::io("read", &self.file.source, e))?;
+            if read == 0 {
+                break;
+            }
+            let piece = piece.get(..read).unwrap_or_default();
+            if self.done == 0 {
+                self.header = piece.get(..ARIA_LOG_HEADER.min(read)).unwrap_or_default().to_vec();
+            }
+            self.target.write(self.done, piece)?;
+            self.done += read as u64;
+            run.advance(read as u64)?;
+        }
+        Ok(())
+    }
+
+    /// The header of an Aria log gets its last LSN when the next log is begun.
+    fn update_header(&mut self) -> Result<()> {
+        let mut header = vec![0; self.header.len()];
+        let read = read_at(&self.source, &mut header, 0)
+            .map_err(|e| Error::io("read", &self.file.source, e))?;
+        if read == header.len() && header != self.header {
+            self.target.patch(0, &header)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is copied bit by bit as it grows.
+pub fn is_growing(class: Class) -> bool {
+    matches!(class, Class::AriaLog | Class::LogTable)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Cancel;
+    use crate::report::Silent;
+    use crate::sink::{FolderSink, backup_path};
+    use std::fs;
+    use std::path::Path;
+
+    fn other(dir: &Path, name: &str, class: Class) -> OtherFile {
+        OtherFile {
+            file: ServerFile { source: dir.join(name), path: backup_path(name).unwrap() },
+            class,
+        }
+    }
+
+    #[test]
+    fn the_copy_follows_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let sink = FolderSink::create(&to).unwrap();
+        let cancel = Cancel::new();
+        let run = Run::new(&cancel, &Silent, &sink, None);
+        let mut copier = PlainCopier::new(&run, 2);
+        let files = ["stays", "changes", "goes"].map(|name| other(&from, name, Class::Table));
+        for name in ["stays", "changes", "goes"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        copier.synchronise(&files).unwrap();
+        fs::write(from.join("changes"), "CHANGED").unwrap();
+        fs::remove_file(from.join("goes")).unwrap();
+        copier.synchronise(&files[..2]).unwrap();
+        assert_eq!(fs::read(to.join("stays")).unwrap(), b"stays");
+        assert_eq!(fs::read(to.join("changes")).unwrap(), b"CHANGED");
+        assert!(!to.join("goes").exists());
+    }
+
+    #[test]
+    fn a_change_within_the_same_clock_tick_is_not_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let sink = FolderSink::create(&to).unwrap();
+        let cancel = Cancel::new();
+        let run = Run::new(&cancel, &Silent, &sink, None);
+        let mut copier = PlainCopier::new(&run, 1);
+        let file = other(&from, "t.MYD", Class::Table);
+        for round in 0..100 {
+            // Same size, same inode, times that may not have moved.
+            let content = format!("{round:04}");
+            let mut options = fs::OpenOptions::new();
+            let handle =
+                options.write(true).create(true).truncate(false).open(from.join("t.MYD")).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&handle, content.as_bytes(), 0).unwrap();
+            copier.synchronise(std::slice::from_ref(&file)).unwrap();
+            assert_eq!(fs::read_to_string(to.join("t.MYD")).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn an_unchanged_file_is_copied_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let sink = FolderSink::create(&to).unwrap();
+        let cancel = Cancel::new();
+        let run = Run::new(&cancel, &Silent, &sink, None);
+        let mut copier = PlainCopier::new(&run, 1);
+        fs::write(from.join("t.frm"), "x").unwrap();
+        std::thread::sleep(RACY + Duration::from_millis(10));
+        let files = [other(&from, "t.frm", Class::Table)];
+        copier.synchronise(&files).unwrap();
+        copier.synchronise(&files).unwrap();
+        assert_eq!(run.copied().1, 1);
+    }
+
+    #[test]
+    fn a_growing_log_is_copied_to_its_end_with_its_last_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let sink = FolderSink::create(&to).unwrap();
+        let cancel = Cancel::new();
+        let run = Run::new(&cancel, &Silent, &sink, None);
+        let mut copier = PlainCopier::new(&run, 1);
+        let files = [other(&from, "aria_log.00000001", Class::AriaLog)];
+        let mut log = vec![1; 300_000];
+        fs::write(from.join("aria_log.00000001"), &log).unwrap();
+        copier.follow_growing(&files).unwrap();
+        log[37] = 9;
+        log.extend(vec![2; 100_000]);
+        log[280_000] = 7;
+        fs::write(from.join("aria_log.00000001"), &log).unwrap();
+        copier.finish_growing(&files).unwrap();
+        assert!(fs::read(to.join("aria_log.00000001")).unwrap() == log);
+    }
+}

@@ -1,0 +1,398 @@
+//! The order of a backup: what is copied under which lock of the server.
+//!
+//! * START (keeps other backups out, blocks nobody): tablespaces, and a first copy of all other
+//!   files where a second one costs nothing.
+//! * FLUSH (blocks new writes to non-transactional tables): what changed since, and tables made
+//!   since.
+//! * BLOCK_DDL: what changed since, now for the last time; what happened to tablespaces.
+//! * BLOCK_COMMIT: the ends of logs, statistics, the positions, the LSN at which redo ends.
+//!
+//! The locks end as soon as that LSN is known. The log up to it is in the server's file by then
+//! and is read afterwards; nothing behind it is taken, because commits go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::Scope;
+use std::time::Duration;
+
+use innodb::redo::LogHeader;
+use innodb::redo::header::HEADER_SIZE;
+use innodb::space::header::SpaceHeader;
+use innodb::{Lsn, PageNo, PageSize};
+
+use super::ddl::{self, Present};
+use super::inventory::{self, Class, Inventory, ServerFile};
+use super::plain::PlainCopier;
+use super::redo::{Followed, Follower};
+use super::run::Run;
+use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
+use crate::io::IoMode;
+use crate::io::read_ahead::read_at;
+use crate::io::spool::Spool;
+use crate::report::Event;
+use crate::server::position::ReplicationPosition;
+use crate::server::profile::ServerProfile;
+use crate::server::session::Wait;
+use crate::server::stages::{BackupStages, StageTimes};
+use crate::server::{ConnectOptions, Session, lsn};
+use crate::sink::{Mode, StreamPath, backup_path, write_file};
+use crate::{Error, ErrorKind, Result};
+
+/// Redo that may wait in memory for the sink.
+const SPOOL_MEMORY: usize = 64 << 20;
+
+/// How to go about it.
+pub struct Settings {
+    /// For the connection that holds the locks.
+    pub connect: ConnectOptions,
+    /// Copying threads.
+    pub threads: usize,
+    /// How long to wait for each lock.
+    pub lock_timeout: Duration,
+    /// Go on when a page is corrupt.
+    pub continue_on_corrupt_pages: bool,
+    /// Where redo overflows to.
+    pub spool_dir: PathBuf,
+    /// How tablespaces are read.
+    pub io_mode: IoMode,
+}
+
+/// What was captured; all files but the metadata are written.
+pub struct Captured {
+    /// Checkpoint at which the redo starts.
+    pub start: Lsn,
+    /// Where the redo ends.
+    pub followed: Followed,
+    /// Bytes of redo, without the header.
+    pub redo_bytes: u64,
+    /// Where replication was at that LSN.
+    pub position: ReplicationPosition,
+    /// What the locks cost.
+    pub locks: StageTimes,
+    /// Pages that were torn and healed.
+    pub torn_pages: u64,
+    /// Pages that stayed corrupt.
+    pub corrupt_pages: Vec<CorruptPage>,
+}
+
+/// Captures everything. Threads have ended when this returns.
+pub fn capture<'env>(
+    run: &'env Run<'env>,
+    session: &mut Session,
+    profile: &'env ServerProfile,
+    settings: &'env Settings,
+) -> Result<Captured> {
+    std::thread::scope(|scope| {
+        let result = Capture { run, profile, settings }.take(scope, session);
+        result.inspect_err(|_| {
+            // Ends the threads that the scope waits for.
+            run.stop.cancel();
+            run.sink.abort();
+        })
+    })
+}
+
+struct Capture<'env> {
+    run: &'env Run<'env>,
+    profile: &'env ServerProfile,
+    settings: &'env Settings,
+}
+
+impl<'env> Capture<'env> {
+    fn take<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, 'env>,
+        session: &mut Session,
+    ) -> Result<Captured> {
+        let Self { run, profile, settings } = *self;
+        let spool = Arc::new(Spool::new(SPOOL_MEMORY, settings.spool_dir.clone()));
+        let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
+        let follower = Follower::start(scope, run, &log_path, Arc::clone(&spool))?;
+        let start = follower.start_checkpoint();
+        let header = LogHeader::backup(&format!("Backup {}", profile.version), start);
+        let log_writer = scope.spawn(move || {
+            let written = write_log(run, &spool, &header);
+            written.inspect_err(|_| spool.abandon()).map_err(|error| run.fail(error))
+        });
+
+        let mut stages = BackupStages::open(
+            &settings.connect,
+            &run.stop,
+            settings.lock_timeout,
+            profile.has_wsrep,
+        )?;
+        self.entered("START", stages.start()?);
+        let names =
+            |path: &StreamPath| follower.with_events(|events| events.space_of(path.as_bytes()));
+        let tablespaces = TablespaceCopier::new(run, settings, profile.page_size, &names);
+        let mut others = PlainCopier::new(run, settings.threads);
+        let first = inventory::take(profile)?;
+        let mut copied = tablespaces.copy(self.jobs(&first)?)?;
+        if run.sink.rewrites_freely() {
+            others.synchronise(&first.others)?;
+        }
+
+        self.entered("FLUSH", stages.flush()?);
+        let second = inventory::take(profile)?;
+        others.synchronise(&second.others)?;
+        others.follow_growing(&second.others)?;
+        copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
+
+        self.entered("BLOCK_DDL", stages.block_ddl()?);
+        let locked_at = self.end_of_redo(session)?;
+        follower.with_events(|events| events.lock_at(locked_at));
+        let last = inventory::take(profile)?;
+        self.check_same_system(&first, &last)?;
+        others.synchronise(&last.others)?;
+        follower.wait_for(locked_at)?;
+        self.settle_tablespaces(&follower, &tablespaces, &copied, &last)?;
+        others.follow_growing(&last.others)?;
+        self.nested(&last, &mut others)?;
+
+        self.entered("BLOCK_COMMIT", stages.block_commit()?);
+        lsn::flush_engine_logs(session, Wait::short("making the engines' logs durable"))?;
+        let aria_logs = inventory::aria_logs(profile)?;
+        if aria_logs.iter().any(|log| !last.others.contains(log)) {
+            // Aria began another log since: its control file must name it, and the tables with it.
+            others.synchronise(&last.others)?;
+        }
+        others.refresh(last.others.iter().filter(|other| other.class == Class::UntilCommit))?;
+        let growing = last.others.iter().chain(&aria_logs).cloned().collect::<Vec<_>>();
+        others.finish_growing(&growing)?;
+        let position = ReplicationPosition::read(session, profile)?;
+        let end = self.end_of_redo(session)?;
+        let locks = stages.end()?;
+        run.reporter.event(&Event::Stage { name: "END", waited: Duration::ZERO });
+
+        let followed = follower.stop_at(end)?;
+        follower.with_events(|events| no_late_ddl(events.late()))?;
+        no_newer_page(tablespaces.newest_page(), followed.end)?;
+        let redo_bytes = log_writer.join().unwrap_or(Err(())).unwrap_or_default();
+        run.check()?;
+        for directory in &last.empty_directories {
+            run.sink.directory(directory)?;
+        }
+        Ok(Captured {
+            start: start.lsn,
+            followed,
+            redo_bytes,
+            position,
+            locks,
+            torn_pages: tablespaces.torn_pages(),
+            corrupt_pages: tablespaces.corrupt_pages(),
+        })
+    }
+
+    fn entered(&self, name: &'static str, waited: Duration) {
+        self.run.reporter.event(&Event::Stage { name, waited });
+    }
+
+    /// The end of the redo log now, with everything before it in the file.
+    fn end_of_redo(&self, session: &mut Session) -> Result<Lsn> {
+        let end = lsn::current_lsn(session)?;
+        lsn::flush_engine_logs(session, Wait::short("making the redo log durable"))?;
+        Ok(end)
+    }
+
+    /// The tablespaces to copy first: the largest files at the front keep all threads busy to
+    /// the end.
+    fn jobs(&self, inventory: &Inventory) -> Result<Vec<Job>> {
+        let size = |file: &ServerFile| {
+            std::fs::metadata(&file.source).map_or(0, |metadata| metadata.len())
+        };
+        let mut jobs = Vec::new();
+        let mut first_page = 0;
+        for file in &inventory.system {
+            jobs.push((size(file), job(file, Role::System(PageNo(first_page)))));
+            let pages = size(file) / self.profile.page_size.bytes() as u64;
+            first_page = first_page.saturating_add(u32::try_from(pages).unwrap_or(u32::MAX));
+        }
+        jobs.extend(inventory.undo.iter().map(|file| (size(file), job(file, Role::Undo))));
+        jobs.extend(inventory.tables.iter().map(|file| (size(file), job(file, Role::Table))));
+        jobs.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+        self.run.expect(jobs.iter().map(|(size, _)| size).sum());
+        Ok(jobs.into_iter().map(|(_, job)| job).collect())
+    }
+
+    fn check_same_system(&self, first: &Inventory, last: &Inventory) -> Result<()> {
+        if first.system == last.system && first.undo == last.undo {
+            return Ok(());
+        }
+        let message = "the undo or system tablespaces of the server are others than at the start of the backup";
+        Err(Error::new(ErrorKind::Failed, message).advise("run the backup again"))
+    }
+
+    /// Adds to the backup what happened to tablespaces since they were copied.
+    fn settle_tablespaces(
+        &self,
+        follower: &Follower<'_>,
+        tablespaces: &TablespaceCopier<'_>,
+        copied: &[Copied],
+        inventory: &Inventory,
+    ) -> Result<()> {
+        let sink = self.run.sink;
+        let by_path: BTreeMap<_, _> =
+            copied.iter().map(|copied| (&copied.file.path, copied)).collect();
+        let mut present = Vec::with_capacity(inventory.tables.len());
+        for file in &inventory.tables {
+            if let Some(identity) =
+                self.identify(follower, by_path.get(&file.path).copied(), file)?
+            {
+                present.push(Present { file: file.clone(), identity });
+            }
+        }
+        let changes = ddl::changes(copied, &present);
+        for path in &changes.deleted {
+            write_file(sink, &ddl::with_extension(path, "del")?, Mode::Create, b"")?;
+        }
+        for (old, new) in &changes.renamed {
+            write_file(
+                sink,
+                &ddl::with_extension(old, "ren")?,
+                Mode::Create,
+                ddl::table_name(new),
+            )?;
+        }
+        let mut jobs = Vec::with_capacity(changes.new.len());
+        for file in changes.new {
+            let target = ddl::with_extension(&file.path, "new")?;
+            self.run.expect(std::fs::metadata(&file.source).map_or(0, |metadata| metadata.len()));
+            jobs.push(Job { target, file, role: Role::Late });
+        }
+        tablespaces.copy(jobs).map(|_| ())
+    }
+
+    /// What a tablespace file is; `None` when it is gone. Only files at whose path the redo log
+    /// saw something happen are opened.
+    fn identify(
+        &self,
+        follower: &Follower<'_>,
+        copied: Option<&Copied>,
+        file: &ServerFile,
+    ) -> Result<Option<Identity>> {
+        let metadata = match std::fs::metadata(&file.source) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("look at", &file.source, error)),
+        };
+        let inode = (metadata.dev(), metadata.ino());
+        let path = file.path.as_bytes();
+        let (touched, named) =
+            follower.with_events(|events| (events.was_touched(path), events.space_of(path)));
+        if !touched
+            && let Some(copy) = copied
+            && copy.identity.inode == inode
+        {
+            return Ok(Some(copy.identity));
+        }
+        let source = match File::open(&file.source) {
+            Ok(source) => source,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &file.source, error)),
+        };
+        let mut start = vec![0; PageSize::MAX.bytes()];
+        let read = read_at(&source, &mut start, 0)
+            .map_err(|error| Error::io("read", &file.source, error))?;
+        // A page 0 that cannot be read now (torn, or never written) is not that of a copied file,
+        // as far as can be proven: the file is copied again.
+        let header = SpaceHeader::parse(start.get(..read).unwrap_or_default()).ok();
+        let space =
+            header.map(|header| header.id).filter(|id| named.is_none_or(|named| named == *id));
+        Ok(Some(Identity { space, inode }))
+    }
+
+    /// Files deeper than a database directory: the server has none of its own.
+    fn nested(&self, inventory: &Inventory, others: &mut PlainCopier<'_>) -> Result<()> {
+        let named = |files: &[&ServerFile]| {
+            let names: Vec<_> = files.iter().take(5).map(|file| file.path.to_string()).collect();
+            let more = if files.len() > names.len() { ", …" } else { "" };
+            format!("{}{more}", names.join(", "))
+        };
+        let unknown: Vec<_> = inventory
+            .others
+            .iter()
+            .filter(|other| other.class == Class::Unknown)
+            .map(|other| &other.file)
+            .collect();
+        if !unknown.is_empty() {
+            let message = format!(
+                "{} files of unknown kind are in the backup: {}",
+                unknown.len(),
+                named(&unknown)
+            );
+            self.run.reporter.info(message);
+        }
+        let nested: Vec<_> = inventory.nested.iter().collect();
+        if nested.is_empty() {
+            return Ok(());
+        }
+        if !self.run.sink.takes_nested_paths() {
+            self.run.reporter.warn(format!(
+                "{} files below subdirectories of databases are NOT in the stream, because mbstream cannot unpack \
+                 them: {}",
+                nested.len(),
+                named(&nested)
+            ));
+            return Ok(());
+        }
+        let files: Vec<_> = nested
+            .into_iter()
+            .map(|file| inventory::OtherFile { file: file.clone(), class: Class::Unknown })
+            .collect();
+        others.refresh(files.iter())
+    }
+}
+
+fn job(file: &ServerFile, role: Role) -> Job {
+    Job { file: file.clone(), target: file.path.clone(), role }
+}
+
+/// Tables that were made since the first pass, under names that the backup does not have yet:
+/// what is copied now need not be copied under BLOCK_DDL.
+fn new_jobs(copied: &[Copied], inventory: &Inventory) -> Vec<Job> {
+    let known: BTreeSet<_> = copied.iter().map(|copied| &copied.file.path).collect();
+    let new = inventory.tables.iter().filter(|file| !known.contains(&file.path));
+    new.map(|file| job(file, Role::Table)).collect()
+}
+
+/// Ships the redo log from the spool to the sink. Returns its length without the header.
+fn write_log(run: &Run<'_>, spool: &Spool, header: &[u8]) -> Result<u64> {
+    let path = backup_path("ib_logfile0")?;
+    let file = run.sink.begin(&path, Mode::Create)?;
+    file.write(0, header)?;
+    let mut written = HEADER_SIZE as u64;
+    loop {
+        let block = spool.pop();
+        let block = block.map_err(|e| {
+            Error::new(ErrorKind::Failed, "cannot read the redo spool").caused_by(e)
+        })?;
+        let Some(block) = block else { break };
+        file.write(written, &block)?;
+        written += block.len() as u64;
+    }
+    file.finish()?;
+    run.count_file();
+    Ok(written - HEADER_SIZE as u64)
+}
+
+fn no_late_ddl(late: &[String]) -> Result<()> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let message = format!("tables changed although DDL was blocked: {}", late.join(", "));
+    Err(Error::new(ErrorKind::Failed, message).advise("run the backup again"))
+}
+
+/// Redo must reach every page that was copied.
+fn no_newer_page(newest: Lsn, end: Lsn) -> Result<()> {
+    if newest <= end {
+        return Ok(());
+    }
+    let message =
+        format!("a page with LSN {newest} was copied, but the redo log ends at LSN {end}");
+    Err(Error::new(ErrorKind::Gap, message).advise("run the backup again"))
+}

@@ -1,0 +1,467 @@
+//! Copying tablespaces page by page, every page checked as it passes.
+//!
+//! Work is cut into units of [`UNIT`] bytes that threads take in the order of files and offsets,
+//! so that one large file keeps all of them busy and a stream still gets its pieces in order.
+//! The server writes pages while they are read: a page that fails its check is read again until
+//! it is whole, or was broken for [`TORN_PATIENCE`] and is proven corrupt.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use innodb::page::{self, Verdict, verify};
+use innodb::space::flags::PageCompression;
+use innodb::space::header::{HeaderError, SpaceHeader};
+use innodb::space::xdes::pages_per_extent;
+use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
+
+use super::inventory::ServerFile;
+use super::protocol::Settings;
+use super::run::Run;
+use crate::io::read_ahead::{IoMode, ReadAhead, read_at};
+use crate::report::Event;
+use crate::sink::{Mode, SinkFile, StreamPath};
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes read, checked and written at once: a multiple of every page size that stays in the
+/// processor's cache from one step to the next.
+const UNIT: u64 = 1 << 20;
+/// Reads in flight for each thread.
+const DEPTH: usize = 3;
+/// How long a page may fail its check before it is called corrupt.
+const TORN_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two reads of a torn page.
+const TORN_PAUSE: Duration = Duration::from_millis(10);
+
+/// Which tablespace a file is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A file of the system tablespace, beginning at this page of it.
+    System(PageNo),
+    /// An undo tablespace: may be truncated at any moment.
+    Undo,
+    /// A file-per-table tablespace.
+    Table,
+    /// A file-per-table tablespace that replaces one copied before, or whose page 0 was not there yet.
+    Late,
+}
+
+/// A tablespace file to copy.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// From where to where.
+    pub file: ServerFile,
+    /// Path in the backup: differs from that of `file` for late copies.
+    pub target: StreamPath,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What identifies a file, however it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Tablespace id on page 0, or by the redo log when page 0 was never written.
+    pub space: Option<SpaceId>,
+    /// Device and inode.
+    pub inode: (u64, u64),
+}
+
+/// A tablespace file that was copied.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// The job's file.
+    pub file: ServerFile,
+    /// What it was when it was opened.
+    pub identity: Identity,
+}
+
+/// A page that stayed corrupt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorruptPage {
+    /// Path in the backup.
+    pub path: StreamPath,
+    /// Tablespace and page within it.
+    pub page: PageId,
+}
+
+/// Copies tablespaces. One for a backup: it adds up what was seen.
+pub struct TablespaceCopier<'a> {
+    run: &'a Run<'a>,
+    threads: usize,
+    page_size: PageSize,
+    io_mode: IoMode,
+    continue_on_corrupt: bool,
+    names: &'a (dyn Fn(&StreamPath) -> Option<SpaceId> + Sync),
+    torn: AtomicU64,
+    newest: AtomicU64,
+    corrupt: Mutex<Vec<CorruptPage>>,
+}
+
+/// A file that is open for copying.
+struct Open {
+    source: Arc<File>,
+    file: ServerFile,
+    target: Box<dyn SinkFile>,
+    size: u64,
+    header: Option<SpaceHeader>,
+    role: Role,
+    page_size: PageSize,
+    unwritten: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Unit {
+    open: Arc<Open>,
+    offset: u64,
+    length: usize,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Files with units that nobody took yet, and where the next one starts.
+    open: VecDeque<(Arc<Open>, u64)>,
+    copied: Vec<Copied>,
+}
+
+impl<'a> TablespaceCopier<'a> {
+    /// For a server with pages of `page_size`. `names` tells the tablespace that the redo log
+    /// names for a path: young tablespaces have no page 0 that could tell.
+    pub fn new(
+        run: &'a Run<'a>,
+        settings: &Settings,
+        page_size: PageSize,
+        names: &'a (dyn Fn(&StreamPath) -> Option<SpaceId> + Sync),
+    ) -> Self {
+        Self {
+            run,
+            threads: settings.threads,
+            page_size,
+            io_mode: settings.io_mode,
+            continue_on_corrupt: settings.continue_on_corrupt_pages,
+            names,
+            torn: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+            corrupt: Mutex::default(),
+        }
+    }
+
+    /// Pages that were torn and healed.
+    pub fn torn_pages(&self) -> u64 {
+        self.torn.load(Ordering::Relaxed)
+    }
+
+    /// The newest LSN of any page: redo must reach it.
+    pub fn newest_page(&self) -> Lsn {
+        Lsn(self.newest.load(Ordering::Relaxed))
+    }
+
+    /// Pages that stayed corrupt; empty unless told to go on.
+    pub fn corrupt_pages(&self) -> Vec<CorruptPage> {
+        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Copies all files; returns the file-per-table tablespaces among them that were still there.
+    pub fn copy(&self, jobs: Vec<Job>) -> Result<Vec<Copied>> {
+        let threads = self.threads.min(jobs.len().max(1));
+        let threads = if jobs.len() == 1 { self.threads } else { threads };
+        let queue =
+            Mutex::new(Queue { jobs: jobs.into(), open: VecDeque::new(), copied: Vec::new() });
+        std::thread::scope(|scope| {
+            for worker in 1..=threads {
+                let queue = &queue;
+                scope.spawn(move || {
+                    if let Err(error) = self.work(worker, queue) {
+                        self.run.fail(error);
+                    }
+                });
+            }
+        });
+        self.run.check()?;
+        Ok(queue.into_inner().unwrap_or_else(PoisonError::into_inner).copied)
+    }
+
+    fn work(&self, worker: usize, queue: &Mutex<Queue>) -> Result<()> {
+        // Where pieces must leave in order, a thread that holds several makes the others wait.
+        let depth = if self.run.sink.takes_any_order() { DEPTH } else { 1 };
+        let reader = ReadAhead::new(self.io_mode, depth);
+        let mut reader = reader
+            .map_err(|e| Error::new(ErrorKind::Failed, "cannot set up io_uring").caused_by(e))?;
+        loop {
+            self.run.check()?;
+            while reader.has_room()
+                && let Some(unit) = self.take_unit(worker, queue)?
+            {
+                let (source, offset, length) =
+                    (Arc::clone(&unit.open.source), unit.offset, unit.length);
+                let path = unit.open.file.source.clone();
+                reader
+                    .push(source, offset, length, unit)
+                    .map_err(|error| Error::io("read", &path, error))?;
+            }
+            let Some((unit, bytes)) = reader.pop() else { return Ok(()) };
+            let mut bytes =
+                bytes.map_err(|error| Error::io("read", &unit.open.file.source, error))?;
+            self.copy_unit(&unit, &mut bytes)?;
+            reader.recycle(bytes);
+        }
+    }
+
+    /// The next unit in the order of files and offsets; opens files as their turn comes.
+    fn take_unit(&self, worker: usize, queue: &Mutex<Queue>) -> Result<Option<Unit>> {
+        let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut locked = lock();
+            if let Some((open, offset)) = locked.open.front_mut() {
+                let unit = Unit {
+                    open: Arc::clone(open),
+                    offset: *offset,
+                    length: UNIT.min(open.size - *offset) as usize,
+                };
+                *offset += UNIT;
+                if *offset >= open.size {
+                    locked.open.pop_front();
+                }
+                return Ok(Some(unit));
+            }
+            let Some(job) = locked.jobs.pop_front() else { return Ok(None) };
+            drop(locked);
+            let Some(open) = self.open(worker, job)? else { continue };
+            let mut locked = lock();
+            let space = open
+                .header
+                .as_ref()
+                .map(|header| header.id)
+                .or_else(|| (self.names)(&open.file.path));
+            let metadata =
+                open.source.metadata().map_err(|e| Error::io("look at", &open.file.source, e))?;
+            let identity = Identity { space, inode: (metadata.dev(), metadata.ino()) };
+            if matches!(open.role, Role::Table) {
+                locked.copied.push(Copied { file: open.file.clone(), identity });
+            }
+            if open.size == 0 {
+                open.target.finish()?;
+                self.run.count_file();
+                continue;
+            }
+            locked.open.push_back((Arc::new(open), 0));
+        }
+    }
+
+    /// Opens a file and looks at its page 0. `None` when it is gone, or is left for later because
+    /// nothing says yet which tablespace it is.
+    fn open(&self, worker: usize, job: Job) -> Result<Option<Open>> {
+        let path = &job.file.source;
+        let source = match File::open(path) {
+            Ok(source) => source,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && matches!(job.role, Role::Table | Role::Late) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        let header = match job.role {
+            Role::System(PageNo(first)) if first > 0 => None,
+            _ => self.read_header(&source, &job)?,
+        };
+        if header.is_none() && job.role == Role::Table && (self.names)(&job.file.path).is_none() {
+            // The redo log has not named it yet: it is left for later.
+            return Ok(None);
+        }
+        if let Some(header) = &header {
+            self.refuse_unsupported(&job, header)?;
+        }
+        let size =
+            source.metadata().map_err(|error| Error::io("read the size of", path, error))?.len();
+        let page_size =
+            header.as_ref().map_or(self.page_size, |header| header.flags.physical_size());
+        // A torn extension may leave part of a page at the end; redo has the size.
+        let size = size - size % page_size.bytes() as u64;
+        let target = self.run.sink.begin(&job.target, Mode::Create)?;
+        let (verb, path) = ("Copying", job.target.to_string());
+        self.run.reporter.event(&Event::File { worker, verb, path });
+        Ok(Some(Open {
+            source: Arc::new(source),
+            file: job.file,
+            target,
+            size,
+            header,
+            role: job.role,
+            page_size,
+            unwritten: AtomicU64::new(size),
+        }))
+    }
+
+    fn read_header(&self, source: &File, job: &Job) -> Result<Option<SpaceHeader>> {
+        let since = Instant::now();
+        let mut start = vec![0; PageSize::MAX.bytes()];
+        loop {
+            let path = &job.file.source;
+            let read = read_at(source, &mut start, 0)
+                .map_err(|error| Error::io("read page 0 of", path, error))?;
+            let start = start.get(..read).unwrap_or_default();
+            let parsed = SpaceHeader::parse(start);
+            let problem = match parsed {
+                Ok(header) => {
+                    let page0 =
+                        start.get(..header.flags.physical_size().bytes()).unwrap_or_default();
+                    match verify(page0, PageNo(0), Some(header.id), &header.flags) {
+                        Verdict::Damaged(damage) => damage.to_string(),
+                        _ if header.flags.logical_size() != self.page_size => format!(
+                            "the tablespace has pages of {}, the server of {} bytes",
+                            header.flags.logical_size(),
+                            self.page_size
+                        ),
+                        _ => return Ok(Some(header)),
+                    }
+                }
+                Err(HeaderError::Blank | HeaderError::Short(_))
+                    if matches!(job.role, Role::Table | Role::Late) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => error.to_string(),
+            };
+            if since.elapsed() > TORN_PATIENCE {
+                let message = format!("page 0 of {} is damaged: {problem}", path.display());
+                return Err(Error::new(ErrorKind::Damage, message).advise(damage_advice(&job.file)));
+            }
+            self.run.check()?;
+            std::thread::sleep(TORN_PAUSE);
+        }
+    }
+
+    fn refuse_unsupported(&self, job: &Job, header: &SpaceHeader) -> Result<()> {
+        let what = if header.is_encrypted() {
+            "is encrypted"
+        } else if header.flags.zip_size().is_some() {
+            "has ROW_FORMAT=COMPRESSED"
+        } else if header.flags.page_compression() != PageCompression::None {
+            "is page-compressed (PAGE_COMPRESSED=1)"
+        } else {
+            return Ok(());
+        };
+        let message = format!("{} {what}, which is not supported yet", job.file.path);
+        Err(Error::new(ErrorKind::Usage, message).advise(
+            "rebuild the table without it (ALTER TABLE) or use mariadb-backup for this server",
+        ))
+    }
+
+    fn copy_unit(&self, unit: &Unit, bytes: &mut Vec<u8>) -> Result<()> {
+        let open = &*unit.open;
+        if bytes.len() < unit.length {
+            // Only undo tablespaces, and from 11.2 the system tablespace, ever shrink; redo says to what size.
+            if open.role == Role::Table {
+                let message =
+                    format!("{} became shorter while it was copied", open.file.source.display());
+                return Err(Error::new(ErrorKind::Damage, message));
+            }
+            bytes.resize(unit.length, 0);
+        }
+        let page_size = open.page_size.bytes();
+        let first = (unit.offset / page_size as u64) as u32;
+        let mut newest = 0;
+        for (index, page) in bytes.chunks_exact_mut(page_size).enumerate() {
+            let page_no = first + index as u32;
+            if !self.is_intact(open, page_no, page) {
+                self.heal(open, page_no, page)?;
+            }
+            newest = newest.max(self.page_lsn(open, page_no, page));
+        }
+        self.newest.fetch_max(newest, Ordering::Relaxed);
+        open.target.write(unit.offset, bytes)?;
+        let length = unit.length as u64;
+        if open.unwritten.fetch_sub(length, Ordering::AcqRel) == length {
+            open.target.finish()?;
+            self.run.count_file();
+        }
+        self.run.advance(length)
+    }
+
+    /// Number within the tablespace of a page of a file.
+    fn page_no(open: &Open, in_file: u32) -> PageNo {
+        match open.role {
+            Role::System(first) => PageNo(first.0.saturating_add(in_file)),
+            _ => PageNo(in_file),
+        }
+    }
+
+    fn is_doublewrite(&self, open: &Open, in_file: u32) -> bool {
+        let extent = pages_per_extent(self.page_size);
+        matches!(open.role, Role::System(_))
+            && (extent..3 * extent).contains(&Self::page_no(open, in_file).0)
+    }
+
+    fn page_lsn(&self, open: &Open, in_file: u32, page: &[u8]) -> u64 {
+        if self.is_doublewrite(open, in_file) { 0 } else { page::lsn(page).unwrap_or_default().0 }
+    }
+
+    fn is_intact(&self, open: &Open, in_file: u32, page: &[u8]) -> bool {
+        self.is_doublewrite(open, in_file) || self.verdict(open, in_file, page).is_intact()
+    }
+
+    fn verdict(&self, open: &Open, in_file: u32, page: &[u8]) -> Verdict {
+        let page_no = Self::page_no(open, in_file);
+        match (&open.header, open.role) {
+            (Some(header), _) => verify(page, page_no, Some(header.id), &header.flags),
+            // Without page 0, what is there must at least be a page of one of the two formats.
+            (None, _) => {
+                let space = matches!(open.role, Role::System(_)).then_some(SpaceId::SYSTEM);
+                let mut verdict = Verdict::AllZero;
+                for flags in super::formats_of(self.page_size).iter().flatten() {
+                    verdict = verify(page, page_no, space, flags);
+                    if verdict.is_intact() {
+                        break;
+                    }
+                }
+                verdict
+            }
+        }
+    }
+
+    /// Reads a page that failed its check again until it is whole.
+    fn heal(&self, open: &Open, in_file: u32, page: &mut [u8]) -> Result<()> {
+        let since = Instant::now();
+        let offset = u64::from(in_file) * page.len() as u64;
+        while since.elapsed() < TORN_PATIENCE {
+            self.run.check()?;
+            std::thread::sleep(TORN_PAUSE);
+            let read = read_at(&open.source, page, offset);
+            let read = read.map_err(|error| Error::io("read", &open.file.source, error))?;
+            page.get_mut(read..).unwrap_or_default().fill(0);
+            if self.is_intact(open, in_file, page) {
+                self.torn.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+        let Verdict::Damaged(damage) = self.verdict(open, in_file, page) else { return Ok(()) };
+        let page_no = Self::page_no(open, in_file);
+        let space = open.header.as_ref().map_or(SpaceId::SYSTEM, |header| header.id);
+        let id = PageId { space, page: page_no };
+        let lsn = page::lsn(page).unwrap_or_default();
+        let message = format!(
+            "corrupt page in {}: {id}, page LSN {lsn}: {damage}",
+            open.file.source.display()
+        );
+        if self.continue_on_corrupt {
+            self.run.reporter.warn(message);
+            let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
+            corrupt.push(CorruptPage { path: open.file.path.clone(), page: id });
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Damage, message).advise(damage_advice(&open.file)))
+    }
+}
+
+fn damage_advice(file: &ServerFile) -> String {
+    format!(
+        "check the storage; try CHECK TABLE for {}, or restore it from an older backup; to back up all the same, \
+         name corrupt pages instead of failing (--continue-on-corrupt-pages)",
+        file.path
+    )
+}
