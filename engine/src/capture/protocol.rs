@@ -1,9 +1,8 @@
 //! The order of a backup: what is copied under which lock of the server.
 //!
-//! * START (keeps other backups out, blocks nobody): tablespaces, and a first copy of all other
-//!   files where a second one costs nothing.
-//! * FLUSH (blocks new writes to non-transactional tables): what changed since, and tables made
-//!   since.
+//! * START (keeps other backups out, blocks nobody): tablespaces, a first copy of all other files
+//!   where a second one costs nothing, redo up to now, tablespaces made since.
+//! * FLUSH (blocks new writes to non-transactional tables): other files that changed since.
 //! * BLOCK_DDL: what changed since, now for the last time; what happened to tablespaces.
 //! * BLOCK_COMMIT: the ends of logs, statistics, the positions, the LSN at which redo ends.
 //!
@@ -111,7 +110,9 @@ impl<'env> Capture<'env> {
         let Self { run, profile, settings } = *self;
         let spool = Arc::new(Spool::new(SPOOL_MEMORY, settings.spool_dir.clone()));
         let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
-        let follower = Follower::start(scope, run, &log_path, Arc::clone(&spool))?;
+        let mut status = Session::connect(&settings.connect, &run.stop)?;
+        let ask_flushed = Box::new(move || lsn::flushed_lsn(&mut status));
+        let follower = Follower::start(scope, run, &log_path, Arc::clone(&spool), ask_flushed)?;
         let start = follower.start_checkpoint();
         let header = LogHeader::backup(&format!("Backup {}", profile.version), start);
         let log_writer = scope.spawn(move || {
@@ -136,11 +137,16 @@ impl<'env> Capture<'env> {
             others.synchronise(&first.others)?;
         }
 
+        // Whatever can be caught up with before anybody is blocked is done now: the redo log, and
+        // with the names in it the tablespaces that are too young to name themselves.
+        follower.wait_for(self.end_of_redo(session)?)?;
+        let second = inventory::take(profile)?;
+        copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
+
         self.entered("FLUSH", stages.flush()?);
         let second = inventory::take(profile)?;
         others.synchronise(&second.others)?;
         others.follow_growing(&second.others)?;
-        copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
 
         self.entered("BLOCK_DDL", stages.block_ddl()?);
         let locked_at = self.end_of_redo(session)?;

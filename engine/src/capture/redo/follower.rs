@@ -4,11 +4,12 @@
 //! mini-transaction, where it is told to. Every mini-transaction is checked before it is shipped.
 //! It never waits for the sink: what it read goes to a [`Spool`].
 //!
-//! How the end of the log, a torn write and an overwritten log are told apart, since all three
-//! look the same in the bytes: the server's checkpoint may only pass an LSN whose log is completely
-//! written. Log that cannot be read although the checkpoint has passed it is overwritten. Log
-//! that lies a whole lap behind the checkpoint's end is overwritten too, whatever it looks like;
-//! this is asked *after* each read, so that bytes of a lap later are never taken.
+//! How far the log goes, its bytes do not say: behind the last mini-transaction lies whatever the
+//! server's buffer held before, and that may be a whole, valid mini-transaction of another place.
+//! So the follower reads only up to a *fence*, an LSN of which the server said that the file has
+//! everything before it. In turn, log before the fence that cannot be read is overwritten. So is
+//! log that lies a whole lap behind a checkpoint, whatever it looks like; this is asked *after*
+//! each read, so that bytes of a later lap are never taken.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,12 +32,12 @@ const READ_MIN: usize = 64 << 10;
 /// Largest read: a few mini-transactions of the largest size.
 const READ_MAX: usize = 4 << 20;
 const _: () = assert!(READ_MAX > 2 * MTR_MAX);
-/// Pause when there is nothing new.
-const IDLE: Duration = Duration::from_millis(5);
-/// Pause when somebody waits for an LSN.
-const HURRY: Duration = Duration::from_micros(300);
-/// Log behind the checkpoint that cannot be read is tried again this often before it is given up.
-const TRIES_BEHIND_CHECKPOINT: u32 = 5;
+/// Pause when there is nothing new: the server is asked for its LSN this often.
+const IDLE: Duration = Duration::from_millis(20);
+/// Log before the fence that cannot be read is tried again this often, with
+/// [`UNREADABLE_PAUSE`] between, before it is given up.
+const UNREADABLE_TRIES: u32 = 10;
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(10);
 /// Waiting for an LSN fails after this long without any progress.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -66,9 +67,13 @@ struct State {
     at: Lsn,
     checkpoint: Checkpoint,
     events: FileEvents,
-    waiters: usize,
+    /// Everything before this is in the file.
+    fence: Lsn,
     stop_at: Option<Lsn>,
 }
+
+/// Asks the server for an LSN before which its log is completely in the file.
+pub type AskFlushed = Box<dyn FnMut() -> Result<Lsn> + Send>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,6 +89,7 @@ impl<'a> Follower<'a> {
         run: &'env Run<'env>,
         path: &Path,
         spool: Arc<Spool>,
+        ask_flushed: AskFlushed,
     ) -> Result<Self>
     where
         'env: 'a,
@@ -91,7 +97,8 @@ impl<'a> Follower<'a> {
         let log = LogFile::open(path)?;
         let start = log.checkpoint()?;
         let events = FileEvents::default();
-        let state = State { at: start.lsn, checkpoint: start, events, waiters: 0, stop_at: None };
+        let state =
+            State { at: start.lsn, checkpoint: start, events, fence: start.lsn, stop_at: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), spool });
         let tail = Tail {
             shared: Arc::clone(&shared),
@@ -101,6 +108,7 @@ impl<'a> Follower<'a> {
             started: Instant::now(),
             start: start.lsn,
             stop: run.stop.clone(),
+            ask_flushed,
         };
         scope.spawn(move || {
             if let Err(error) = tail.run() {
@@ -115,46 +123,51 @@ impl<'a> Follower<'a> {
         self.start
     }
 
-    /// Waits until everything before `lsn` was read.
+    /// Waits until everything before `lsn` was read. The file must have it all.
     pub fn wait_for(&self, lsn: Lsn) -> Result<()> {
+        self.raise_fence(lsn);
         self.wait(lsn).map(|_| ())
     }
 
-    /// Has the follower end at `lsn`, and waits for that. The log is complete in the spool then.
+    /// Has the follower end at `lsn`, and waits for that. The file must have everything before
+    /// `lsn`; the spool has it then.
     pub fn stop_at(&self, lsn: Lsn) -> Result<Followed> {
         self.shared.lock().stop_at = Some(lsn);
+        self.raise_fence(lsn);
         self.wait(lsn)
+    }
+
+    fn raise_fence(&self, lsn: Lsn) {
+        let mut state = self.shared.lock();
+        state.fence = state.fence.max(lsn);
+        drop(state);
+        self.shared.changed.notify_all();
     }
 
     fn wait(&self, lsn: Lsn) -> Result<Followed> {
         let mut state = self.shared.lock();
-        state.waiters += 1;
-        self.shared.changed.notify_all();
         let (mut last, mut since) = (state.at, Instant::now());
-        let result = loop {
+        loop {
             if state.at >= lsn {
-                break Ok(Followed { end: state.at, checkpoint: state.checkpoint });
+                return Ok(Followed { end: state.at, checkpoint: state.checkpoint });
             }
-            if let Err(error) = self.run.check() {
-                break Err(error);
-            }
+            self.run.check()?;
             if state.at != last {
                 (last, since) = (state.at, Instant::now());
             } else if since.elapsed() > STUCK {
                 let message = format!(
-                    "the redo log ends at LSN {} for {} seconds, although the server reports LSN {lsn}",
+                    "the redo log was read up to LSN {} and for {} seconds no further, although the server reports \
+                     LSN {lsn}",
                     state.at,
                     STUCK.as_secs()
                 );
-                break Err(Error::new(ErrorKind::Gap, message).advise(
+                return Err(Error::new(ErrorKind::Gap, message).advise(
                     "check that innodb_log_group_home_dir of this server is what is read here",
                 ));
             }
             let waited = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        };
-        state.waiters -= 1;
-        result
+        }
     }
 
     /// Uses what the log said about files so far.
@@ -172,6 +185,7 @@ struct Tail {
     start: Lsn,
     started: Instant,
     stop: Cancel,
+    ask_flushed: AskFlushed,
 }
 
 impl Tail {
@@ -188,57 +202,62 @@ impl Tail {
         let mut unreadable = 0;
         loop {
             self.stop.check()?;
-            let stop_at = self.shared.lock().stop_at;
+            let (fence, stop_at) = {
+                let state = self.shared.lock();
+                (state.fence, state.stop_at)
+            };
             if stop_at.is_some_and(|stop_at| self.at >= stop_at) {
                 return Ok(());
             }
-            // Read before the log, so that what lies before this checkpoint must be readable.
-            let before = self.log.checkpoint()?;
+            if self.at >= fence {
+                self.wait_for_fence()?;
+                continue;
+            }
             let piece = buffer.get_mut(..want).unwrap_or_default();
             let read = self
                 .log
                 .read(self.at, piece)
                 .map_err(|error| Error::io("read", &self.path, error))?;
-            let after = self.log.checkpoint()?;
-            if after.end_lsn.0 > self.at.0.saturating_add(self.log.capacity()) {
-                return Err(self.overrun(after));
+            let Some(fence) = self.fence_of_this_file(fence)? else { continue };
+            let checkpoint = self.log.checkpoint()?;
+            if checkpoint.end_lsn.0 > self.at.0.saturating_add(self.log.capacity()) {
+                return Err(self.overrun(fence));
             }
-            let taken = self.take(piece.get_mut(..read).unwrap_or_default(), stop_at)?;
-            self.publish(taken.bytes, after);
+            let taken = self.take(piece.get_mut(..read).unwrap_or_default(), fence)?;
+            self.publish(taken.bytes, checkpoint);
             if taken.bytes > 0 {
                 unreadable = 0;
                 let nearly_all = taken.bytes + MTR_MAX / 8 > want;
                 want = if nearly_all { (want * 2).min(READ_MAX) } else { READ_MIN };
-                continue;
+            } else if taken.stop == Stop::NeedMore && want < READ_MAX {
+                want = (want * 2).min(READ_MAX);
+            } else {
+                unreadable += 1;
+                if unreadable > UNREADABLE_TRIES {
+                    return Err(self.overrun(fence));
+                }
+                std::thread::sleep(UNREADABLE_PAUSE);
             }
-            match taken.stop {
-                Stop::NeedMore if want < READ_MAX && read == want => {
-                    want = (want * 2).min(READ_MAX);
-                    continue;
-                }
-                _ if before.lsn > self.at => {
-                    unreadable += 1;
-                    if unreadable > TRIES_BEHIND_CHECKPOINT && !self.resized()? {
-                        return Err(self.overrun(after));
-                    }
-                }
-                _ => {
-                    if self.resized()? {
-                        unreadable = 0;
-                        continue;
-                    }
-                }
-            }
-            self.pause();
         }
     }
 
-    /// Checks, tracks and spools the whole mini-transactions at the start of `bytes`.
-    fn take(&self, bytes: &mut [u8], stop_at: Option<Lsn>) -> Result<Taken> {
+    /// Asks the server how far its log goes; pauses when that is nothing new.
+    fn wait_for_fence(&mut self) -> Result<()> {
+        let flushed = (self.ask_flushed)()?;
+        let mut state = self.shared.lock();
+        state.fence = state.fence.max(flushed);
+        if state.fence <= self.at {
+            drop(self.shared.changed.wait_timeout(state, IDLE));
+        }
+        Ok(())
+    }
+
+    /// Checks, tracks and spools the mini-transactions at the start of `bytes` that end by the fence.
+    fn take(&self, bytes: &mut [u8], fence: Lsn) -> Result<Taken> {
         let laps = self.log.laps();
         let mut taken = Taken { bytes: 0, stop: Stop::NeedMore };
         let mut at = self.at;
-        while stop_at.is_none_or(|stop_at| at < stop_at) {
+        while at < fence {
             let mtr = match mtr::next(bytes.get(taken.bytes..).unwrap_or_default(), at, laps) {
                 Ok(mtr) => mtr,
                 Err(stop) => {
@@ -246,6 +265,11 @@ impl Tail {
                     break;
                 }
             };
+            if mtr.end > fence {
+                // The fence is the end of a mini-transaction: this one is not of this place.
+                taken.stop = Stop::BadCrc;
+                break;
+            }
             // File records come first in a mini-transaction, and carry this bit.
             if mtr.records.first().is_some_and(|first| first & 0x80 != 0) {
                 self.note_files(at, mtr.records)?;
@@ -297,57 +321,32 @@ impl Tail {
         }
     }
 
-    /// Moves on to the new file when the log was resized. The old file was complete up to the
-    /// moment of the rename and has nothing more: this is asked only when it was read to its end.
-    fn resized(&mut self) -> Result<bool> {
+    /// How far the open file may be read, asked after it was read. `None` when the log was resized
+    /// and reading goes on in the new file; the old one is complete up to where that starts.
+    fn fence_of_this_file(&mut self, fence: Lsn) -> Result<Option<Lsn>> {
         if !self.log.is_replaced()? {
-            return Ok(false);
-        }
-        // What was written to the old file between the last read and the rename.
-        let mut buffer = vec![0; READ_MAX];
-        loop {
-            let read = self
-                .log
-                .read(self.at, &mut buffer)
-                .map_err(|e| Error::io("read", &self.path, e))?;
-            let stop_at = self.shared.lock().stop_at;
-            let taken = self.take(buffer.get_mut(..read).unwrap_or_default(), stop_at)?;
-            if taken.bytes == 0 {
-                break;
-            }
-            self.at = self.at.advanced(taken.bytes as u64);
+            return Ok(Some(fence));
         }
         let new = LogFile::open(&self.path)?;
         if new.first_lsn() > self.at {
-            let message = format!(
-                "the redo log was resized: the new file starts at LSN {}, the old one was read only up to LSN {}",
-                new.first_lsn(),
-                self.at
-            );
-            return Err(Error::new(ErrorKind::Gap, message).advise("run the backup again"));
+            return Ok(Some(fence.min(new.first_lsn())));
         }
         self.log = new;
-        Ok(true)
-    }
-
-    fn pause(&self) {
-        let state = self.shared.lock();
-        let pause = if state.waiters > 0 { HURRY } else { IDLE };
-        drop(self.shared.changed.wait_timeout(state, pause));
+        Ok(None)
     }
 
     /// The error of a log that was overwritten before it was read, with what was measured.
-    fn overrun(&self, checkpoint: Checkpoint) -> Error {
+    fn overrun(&self, written_to: Lsn) -> Error {
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         let read = self.at.bytes_since(self.start).unwrap_or(0) as f64;
-        let written = checkpoint.end_lsn.bytes_since(self.start).unwrap_or(0) as f64;
+        let written = written_to.bytes_since(self.start).unwrap_or(0) as f64;
         const MIB: f64 = (1 << 20) as f64;
         let message = format!(
             "the server has overwritten redo log that was not read yet: it was read up to LSN {}, the server is \
              beyond LSN {}; in {seconds:.1} s the server wrote {:.1} MiB ({:.1} MiB/s) and {:.1} MiB were read; \
              the log holds {:.1} MiB",
             self.at,
-            checkpoint.end_lsn,
+            written_to,
             written / MIB,
             written / MIB / seconds,
             read / MIB,
