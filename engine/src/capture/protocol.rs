@@ -303,11 +303,12 @@ impl<'env> Capture<'env> {
         let mut start = vec![0; PageSize::MAX.bytes()];
         let read = read_at(&source, &mut start, 0)
             .map_err(|error| Error::io("read", &file.source, error))?;
-        // A page 0 that cannot be read now (torn, or never written) is not that of a copied file,
-        // as far as can be proven: the file is copied again.
-        let header = SpaceHeader::parse(start.get(..read).unwrap_or_default()).ok();
-        let space =
-            header.map(|header| header.id).filter(|id| named.is_none_or(|named| named == *id));
+        // Without a page 0 that can be read the redo log tells. Where the two disagree, nothing is
+        // proven, and the file is copied again.
+        let space = match SpaceHeader::parse(start.get(..read).unwrap_or_default()) {
+            Ok(header) => Some(header.id).filter(|id| named.is_none_or(|named| named == *id)),
+            Err(_) => named,
+        };
         Ok(Some(Identity { space, inode }))
     }
 
