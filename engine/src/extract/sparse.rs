@@ -5,34 +5,24 @@
 //! zeros are left out instead of written. For other files zeros are written, so that the space
 //! of the backup is reserved as on the server.
 
+use innodb::bytes::u32_at;
+use innodb::space::{PageCompression, SpaceFlags};
 use xbstream::StreamPath;
 
 /// Holes consist of whole blocks of this size.
 pub const BLOCK_LEN: usize = 4096;
 
-/// Offset of the tablespace's flags in its first page: big-endian, after the page header and 16
-/// bytes of the tablespace header.
+/// Offset of the tablespace's flags in its first page: after the page header and 16 bytes of the
+/// tablespace header. In a stream the rest of the page may not have arrived yet.
 const SPACE_FLAGS: usize = 38 + 16;
-/// Flags: the tablespace is in the `full_crc32` format, where the other bits have a meaning of
-/// their own.
-const FLAG_FULL_CRC32: u32 = 1 << 4;
-/// Flags of `full_crc32`: the compression algorithm.
-const FULL_CRC32_ALGORITHM: u32 = 0b111 << 5;
-/// Flags of the older format: the pages are compressed.
-const FLAG_PAGE_COMPRESSED: u32 = 1 << 16;
 
 /// Whether `path` is a page-compressed tablespace that begins with the bytes `start`.
 ///
 /// A guess is enough: a wrong one changes which zeros occupy space, not what is read back.
 pub fn is_page_compressed(path: &StreamPath, start: &[u8]) -> bool {
-    let flags = start.get(SPACE_FLAGS..).and_then(<[u8]>::first_chunk);
-    match flags.map(|bytes| u32::from_be_bytes(*bytes)) {
-        Some(flags) if path.file_name().ends_with(b".ibd") => match flags & FLAG_FULL_CRC32 {
-            0 => flags & FLAG_PAGE_COMPRESSED != 0,
-            _ => flags & FULL_CRC32_ALGORITHM != 0,
-        },
-        _ => false,
-    }
+    let flags = u32_at(start, SPACE_FLAGS).and_then(|word| SpaceFlags::parse(word).ok());
+    path.file_name().ends_with(b".ibd")
+        && flags.is_some_and(|flags| flags.page_compression() != PageCompression::None)
 }
 
 /// The parts of `bytes`, which belong at `offset` of a file, that are not whole blocks of zeros.
@@ -93,8 +83,9 @@ mod tests {
             (0x15 | 5 << 5, true),
             (0x21, false),
             (0x21 | 1 << 16, true),
-            // Bit 16 means nothing in full_crc32, bit 5 nothing in the older format.
+            // No server writes these.
             (0x15 | 1 << 16, false),
+            (0xffff_ffff, false),
         ] {
             assert_eq!(is_page_compressed(&ibd, &page0(flags)), compressed, "{flags:#x}");
         }
