@@ -55,7 +55,7 @@ use facts::LogFacts;
 use inventory::Inventory;
 use journal::Journal;
 use log_reader::LogReader;
-use meter::Meter;
+pub(crate) use meter::Meter;
 use spaces::Spaces;
 
 /// What the process needs besides redo: code, stacks, the allocator.

@@ -1,8 +1,38 @@
 //! Placing a prepared backup in a data directory.
+//!
+//! Promises:
+//! - A backup that is not prepared, or that a killed prepare left behind, is refused; so is a data
+//!   directory that is in use or holds something. No file is ever overwritten.
+//! - From the first file placed to the last one, a text stands where the redo log belongs. A
+//!   server does not start with it, so it never starts on half a data directory.
+//! - All files and directories are durable before the redo log takes its place.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`plan`] | which file goes where |
+//! | [`guard`] | what is refused; the marker |
+//! | [`place`] | copying and moving one file |
 
-use std::path::PathBuf;
+mod guard;
+mod place;
+mod plan;
 
-use crate::{Cancel, Reporter, Result};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::io::durable;
+use crate::metadata::BackupMyCnf;
+use crate::prepare::Meter;
+use crate::{Cancel, Error, Event, Phase, Reporter, Result};
+use place::Placer;
+use plan::{Item, Plan};
+
+/// Mode of created directories, as the server's own.
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// Whether the backup stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +53,8 @@ pub struct RestoreOptions {
     pub mode: Mode,
     /// Copying threads, at least 1.
     pub parallel: usize,
-    /// Owner of the placed files (user id, group id); the calling user's when unset.
+    /// Owner of the placed files (user id, group id). When unset and run as root, that of a data
+    /// directory that exists already; else the calling user.
     pub owner: Option<(u32, u32)>,
     /// Accept a data directory that holds other files; an existing file is never overwritten.
     pub force_non_empty: bool,
@@ -58,6 +89,140 @@ pub fn restore(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<RestoreSummary> {
-    let _ = (options, cancel, reporter);
-    Err(crate::Error::new(crate::ErrorKind::Failed, "restore is not built yet"))
+    let started = Instant::now();
+    let source = options.source.as_path();
+    guard::check_prepared(source)?;
+    let settings = BackupMyCnf::read(source)?;
+    guard::check_datadir(&options.datadir, source, options.force_non_empty)?;
+    let plan = Plan::new(&options, &settings, reporter)?;
+    guard::check_targets(&plan)?;
+    let Some(log) = &plan.log else {
+        return Err(Error::new(crate::ErrorKind::Damage, "the backup has no redo log"));
+    };
+
+    let owner = options.owner.or_else(|| owner_of(&options.datadir));
+    let placer = Placer { mode: options.mode, owner, cancel };
+    let created = create_directories(&plan, &placer)?;
+    guard::mark(log)?;
+    let unfinished = |error: Error| {
+        let unusable = format!("{} is not usable", options.datadir.display());
+        match (options.mode, error.advice()) {
+            (Mode::Copy, None) => error.advise(format!("{unusable}: empty it and restore again")),
+            (Mode::Move, None) => error.advise(format!(
+                "{unusable}: some files were moved there already, move them back or finish by hand"
+            )),
+            _ => error,
+        }
+    };
+    let meter = Meter::new(reporter, Phase::Place, Some(plan.bytes()));
+    place_all(&plan, &placer, options.parallel.max(1), &meter, reporter).map_err(unfinished)?;
+    finish(&plan, log, &placer, &created, &meter).map_err(unfinished)?;
+    meter.finish();
+    Ok(RestoreSummary {
+        format: 1,
+        files: plan.files.len() as u64 + 1,
+        bytes: plan.bytes(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
+
+/// Creates what is missing, and gives it its owner; all directories in which names change.
+fn create_directories(plan: &Plan, placer: &Placer<'_>) -> Result<Vec<PathBuf>> {
+    let parents = plan.files.iter().chain(&plan.log).filter_map(|item| item.target.parent());
+    let mut wanted: Vec<&Path> = plan.directories.iter().map(PathBuf::as_path).collect();
+    wanted.extend(parents);
+    let mut changed = Vec::new();
+    for directory in wanted {
+        // Also those above it, so that each gets its mode and owner.
+        let missing: Vec<&Path> = directory.ancestors().take_while(|d| !d.exists()).collect();
+        for path in missing.into_iter().rev() {
+            DirBuilder::new()
+                .mode(DIRECTORY_MODE)
+                .create(path)
+                .map_err(|e| Error::io("create", path, e))?;
+            let opened = File::open(path).map_err(|e| Error::io("open", path, e))?;
+            placer.own(&opened, path)?;
+            changed.extend(path.parent().map(Path::to_owned));
+        }
+        changed.push(directory.to_owned());
+    }
+    changed.sort_unstable();
+    changed.dedup();
+    Ok(changed)
+}
+
+/// Places all files but the redo log, in parallel.
+fn place_all(
+    plan: &Plan,
+    placer: &Placer<'_>,
+    workers: usize,
+    meter: &Meter<'_>,
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    // Large files first, so that no worker is left with one at the end.
+    let mut order: Vec<&Item> = plan.files.iter().collect();
+    order.sort_by_key(|item| std::cmp::Reverse(item.bytes));
+    let verb = verb(placer.mode);
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let outcome = Mutex::new(Ok(()));
+    let work = |worker: usize| {
+        while let (Some(item), false) =
+            (order.get(next.fetch_add(1, Ordering::Relaxed)), failed.load(Ordering::Relaxed))
+        {
+            reporter.event(&Event::File { worker, verb, path: item.name.clone() });
+            let placed = placer.cancel.check();
+            let placed =
+                placed.and_then(|()| placer.place(item, &item.target, &|bytes| meter.add(bytes)));
+            if let Err(error) = placed {
+                failed.store(true, Ordering::Relaxed);
+                let mut outcome = outcome.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                if outcome.is_ok() {
+                    *outcome = Err(error);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for worker in 1..=workers {
+            let work = &work;
+            scope.spawn(move || work(worker));
+        }
+    });
+    outcome.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Makes the directories durable, then lets the redo log take the place of the marker.
+fn finish(
+    plan: &Plan,
+    log: &Item,
+    placer: &Placer<'_>,
+    directories: &[PathBuf],
+    meter: &Meter<'_>,
+) -> Result<()> {
+    for directory in directories {
+        durable::sync_dir(directory)?;
+    }
+    let mut waiting = log.target.clone();
+    waiting.set_extension("haulout-restore");
+    placer.place(log, &waiting, &|bytes| meter.add(bytes))?;
+    fs::rename(&waiting, &log.target).map_err(|e| Error::io("rename", &waiting, e))?;
+    let directory = log.target.parent().or(plan.directories.first().map(PathBuf::as_path));
+    directory.map_or(Ok(()), durable::sync_dir)
+}
+
+/// The owner of a data directory that exists, when it is for us to give files away.
+fn owner_of(datadir: &Path) -> Option<(u32, u32)> {
+    let metadata = fs::metadata(datadir).ok()?;
+    rustix::process::geteuid().is_root().then(|| (metadata.uid(), metadata.gid()))
+}
+
+const fn verb(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Copy => "Copying",
+        Mode::Move => "Moving",
+    }
+}
+
+#[cfg(test)]
+mod tests;

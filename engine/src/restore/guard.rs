@@ -1,0 +1,122 @@
+//! What a restore refuses, and the marker that keeps a server off half a data directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use super::plan::{Item, Plan};
+use crate::metadata::{BackupType, Checkpoints};
+use crate::prepare::journal;
+use crate::{Error, ErrorKind, Result};
+
+/// Stands where the redo log belongs until the restore is complete. A server refuses to start
+/// with such a log, whether or not the system tablespace is there already.
+const MARKER: &str = "Haulout has not finished restoring this data directory. \
+                      Empty it and restore again.\n";
+
+/// Mode of placed files, before the process's mask: as the server's own.
+pub const FILE_MODE: u32 = 0o660;
+
+/// Refuses a backup that is not prepared.
+pub fn check_prepared(source: &Path) -> Result<()> {
+    let unprepared = |why: &str| {
+        Err(Error::new(ErrorKind::Damage, format!("{} is not prepared: {why}", source.display()))
+            .advise("run haulout prepare on it first"))
+    };
+    let (checkpoints, naming) = Checkpoints::read(source)?;
+    let interrupted = source.join(journal::FILE_NAME);
+    if interrupted.try_exists().map_err(|e| Error::io("inspect", &interrupted, e))? {
+        return unprepared("a prepare was interrupted");
+    }
+    if checkpoints.backup_type != BackupType::Prepared {
+        let word = checkpoints.backup_type.word();
+        return unprepared(&format!("{} says {word}", naming.checkpoints()));
+    }
+    Ok(())
+}
+
+/// Refuses a data directory in use, one that holds something, and one that is the backup.
+pub fn check_datadir(datadir: &Path, source: &Path, force_non_empty: bool) -> Result<()> {
+    let Ok(real) = datadir.canonicalize() else { return Ok(()) };
+    let source = source.canonicalize().map_err(|e| Error::io("resolve", source, e))?;
+    if real.starts_with(&source) || source.starts_with(&real) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("the data directory {} and the backup overlap", datadir.display()),
+        ));
+    }
+    for name in ["ibdata1", "aria_log_control"] {
+        if is_locked(&datadir.join(name)) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("a server is running on {}", datadir.display()),
+            )
+            .advise("stop it, or restore to another directory"));
+        }
+    }
+    let entries = fs::read_dir(datadir).map_err(|e| Error::io("list", datadir, e))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io("list", datadir, e))?;
+        // Every file system has this one in its root.
+        if entry.file_name() != "lost+found" && !force_non_empty {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("the data directory {} is not empty", datadir.display()),
+            )
+            .advise("empty it, or restore to another directory"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to overwrite anything, before anything is placed.
+pub fn check_targets(plan: &Plan) -> Result<()> {
+    let mut targets = std::collections::HashSet::new();
+    for item in plan.files.iter().chain(&plan.log) {
+        if !targets.insert(&item.target) {
+            return Err(Error::new(
+                ErrorKind::Damage,
+                format!("two files of the backup go to {}", item.target.display()),
+            ));
+        }
+        if fs::symlink_metadata(&item.target).is_ok() {
+            return Err(exists(&item.target));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal to overwrite.
+pub fn exists(target: &Path) -> Error {
+    Error::new(
+        ErrorKind::Usage,
+        format!("{} exists already and is not overwritten", target.display()),
+    )
+    .advise("remove it, or restore to another directory")
+}
+
+/// Puts the marker where `log` goes.
+pub fn mark(log: &Item) -> Result<()> {
+    let marker = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&log.target);
+    let mut marker = marker.map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(&log.target),
+        _ => Error::io("create", &log.target, e),
+    })?;
+    marker
+        .write_all(MARKER.as_bytes())
+        .and_then(|()| marker.sync_all())
+        .map_err(|e| Error::io("write", &log.target, e))
+}
+
+/// Whether another process has a lock on the file, as a running server has on these.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::options().read(true).write(true).open(path) else { return false };
+    // Closing the file gives the lock back, if it was to be had.
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(e) => e == rustix::io::Errno::AGAIN || e == rustix::io::Errno::ACCESS,
+        Ok(()) => false,
+    }
+}
