@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, ErrorKind, Reporter, Result};
+use crate::{Error, ErrorKind, Event, Reporter, Result};
 
 /// What a file that waits for its new name ends in.
 const WAITING: &str = ".haulout-rename";
@@ -23,22 +23,22 @@ const WAITING: &str = ".haulout-rename";
 /// Applies all markers below `dir`.
 pub fn apply(dir: &Path, reporter: &dyn Reporter) -> Result<()> {
     let files = files_of_databases(dir)?;
-    delete(&files, reporter)?;
+    delete(dir, &files, reporter)?;
     rename(dir, &files, reporter)?;
     for path in with_extension(&files, "new") {
         let target = path.with_extension("ibd");
         move_file(path, &target)?;
-        reporter.info(format!("{} takes its place in the backup", shown(dir, &target)));
+        tell(reporter, "Replacing", dir, &target);
     }
     Ok(())
 }
 
-fn delete(files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Result<()> {
+fn delete(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Result<()> {
     for marker in with_extension(files, "del") {
         let dropped = marker.with_extension("ibd");
         remove_if_there(&dropped)?;
         remove_if_there(marker)?;
-        reporter.info(format!("removed {}, which was dropped", dropped.display()));
+        tell(reporter, "Removing", dir, &dropped);
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn rename(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Res
             continue;
         };
         move_file(&path, Path::new(target))?;
-        reporter.info(format!("{} has its new name", shown(dir, Path::new(target))));
+        tell(reporter, "Renaming", dir, Path::new(target));
     }
     Ok(())
 }
@@ -145,6 +145,10 @@ fn remove_if_there(path: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),
     }
+}
+
+fn tell(reporter: &dyn Reporter, verb: &'static str, dir: &Path, path: &Path) {
+    reporter.event(&Event::File { worker: 0, verb, path: shown(dir, path) });
 }
 
 fn shown(dir: &Path, path: &Path) -> String {
@@ -247,7 +251,7 @@ mod tests {
         for done in 0..=steps.len() {
             let dir = tempfile::tempdir().unwrap();
             fill(dir.path(), BEFORE);
-            delete(&files_of_databases(dir.path()).unwrap(), &Silent).unwrap();
+            delete(dir.path(), &files_of_databases(dir.path()).unwrap(), &Silent).unwrap();
             for step in &steps[..done] {
                 step(dir.path());
             }
