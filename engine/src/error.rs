@@ -104,16 +104,20 @@ impl Error {
     }
 }
 
-/// The message and its causes, joined by colons, without the advice.
+/// The message and its causes, joined by colons, without the advice. Causes that the text before
+/// already quotes are left out.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        let mut text = self.message.clone();
         let mut cause: Option<&dyn std::error::Error> = self.source.as_deref().map(|s| s as _);
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let words = error.to_string();
+            if !text.contains(&words) {
+                text = format!("{text}: {words}");
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
@@ -121,5 +125,21 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         // The chain is already in the message.
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_quotes_its_own_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot connect: {0}")]
+        struct Outer(#[source] std::io::Error);
+
+        let inner = std::io::Error::other("no such socket");
+        let error = Error::new(ErrorKind::Server, "backup").caused_by(Outer(inner));
+        assert_eq!(error.to_string(), "backup: cannot connect: no such socket");
     }
 }

@@ -171,10 +171,12 @@ impl<'env> Capture<'env> {
         others.finish_growing(&growing)?;
         let position = ReplicationPosition::read(session, profile)?;
         let end = self.end_of_redo(session)?;
+        // Before commits go on: theirs are not to be in the copy.
+        follower.end_at(end);
         let locks = stages.end()?;
         run.reporter.event(&Event::Stage { name: "END", waited: Duration::ZERO });
 
-        let followed = follower.stop_at(end)?;
+        let followed = follower.finish()?;
         follower.with_events(|events| no_late_ddl(events.late()))?;
         no_newer_page(tablespaces.newest_page(), followed.end)?;
         let redo_bytes = log_writer.join().unwrap_or(Err(())).unwrap_or_default();

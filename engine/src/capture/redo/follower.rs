@@ -129,12 +129,18 @@ impl<'a> Follower<'a> {
         self.wait(lsn).map(|_| ())
     }
 
-    /// Has the follower end at `lsn`, and waits for that. The file must have everything before
-    /// `lsn`; the spool has it then.
-    pub fn stop_at(&self, lsn: Lsn) -> Result<Followed> {
+    /// Has the follower end at `lsn`: nothing behind it is taken from now on. The file must have
+    /// everything before `lsn`. To be called while nothing may happen behind `lsn` that the copy
+    /// must not hold.
+    pub fn end_at(&self, lsn: Lsn) {
         self.shared.lock().stop_at = Some(lsn);
         self.raise_fence(lsn);
-        self.wait(lsn)
+    }
+
+    /// Waits for the end that was set; the spool has everything then.
+    pub fn finish(&self) -> Result<Followed> {
+        let end = self.shared.lock().stop_at.unwrap_or_default();
+        self.wait(end)
     }
 
     fn raise_fence(&self, lsn: Lsn) {
@@ -202,13 +208,14 @@ impl Tail {
         let mut unreadable = 0;
         loop {
             self.stop.check()?;
-            let (fence, stop_at) = {
+            let fence = {
                 let state = self.shared.lock();
-                (state.fence, state.stop_at)
+                match state.stop_at {
+                    Some(stop_at) if self.at >= stop_at => return Ok(()),
+                    Some(stop_at) => state.fence.min(stop_at),
+                    None => state.fence,
+                }
             };
-            if stop_at.is_some_and(|stop_at| self.at >= stop_at) {
-                return Ok(());
-            }
             if self.at >= fence {
                 self.wait_for_fence()?;
                 continue;
@@ -366,3 +373,7 @@ struct Taken {
     bytes: usize,
     stop: Stop,
 }
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;
