@@ -169,7 +169,12 @@ impl LogFacts {
         let facts = self.spaces.entry(space).or_default();
         for body in Bodies::new(run) {
             match body? {
-                Body::InitPage => facts.makes_page_0 = true,
+                // A new page is all zero, and zeros are not written again: the flags of the older
+                // checksum format are 0 for some row formats and then have no record.
+                Body::InitPage => {
+                    facts.makes_page_0 = true;
+                    facts.flags = Some(0);
+                }
                 Body::Write { offset, bytes } => {
                     let field = |at: usize| {
                         let from = at.checked_sub(offset as usize)?;
@@ -248,5 +253,13 @@ mod tests {
         let space = facts.space(SpaceId(33)).unwrap();
         assert!(space.makes_page_0);
         assert_eq!((space.size, space.flags), (Some(4), Some(0x15)));
+    }
+
+    #[test]
+    fn a_new_page_0_has_flags_0_until_others_are_written() {
+        let init_and_size = b"\x12\x21\x00\xb2\x01\x08\xb2\x0f\x21\xb5\x04\x00\x00\x00\x04";
+        let mut facts = LogFacts::default();
+        facts.page_0(SpaceId(33), init_and_size).unwrap();
+        assert_eq!(facts.space(SpaceId(33)).unwrap().flags, Some(0));
     }
 }

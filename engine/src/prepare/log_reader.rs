@@ -42,7 +42,14 @@ impl LogReader {
         let damage = |error: innodb::redo::header::HeaderError| {
             Error::new(ErrorKind::Damage, format!("cannot use {}", path.display())).caused_by(error)
         };
-        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let file = File::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::new(
+                ErrorKind::Damage,
+                format!("the backup is incomplete: {} is missing", path.display()),
+            )
+            .advise("copy the backup again, or take a new one"),
+            _ => Error::io("open", path, error),
+        })?;
         let size = file.metadata().map_err(|e| Error::io("inspect", path, e))?.len();
         let mut block = vec![0; HEADER_SIZE];
         let have = usize::try_from(size).unwrap_or(usize::MAX).min(HEADER_SIZE);
