@@ -101,6 +101,22 @@ pub struct TablespaceCopier<'a> {
     corrupt: Mutex<Vec<CorruptPage>>,
 }
 
+/// The server makes a file longer before it says so on page 0, and page 0 was read before the
+/// length: a file that is shorter than its page 0 says has lost pages.
+fn refuse_cut_short(job: &Job, header: &SpaceHeader, length: u64) -> Result<()> {
+    let page_size = header.flags.physical_size().bytes() as u64;
+    if length >= u64::from(header.size) * page_size {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is cut short: page 0 says it has {} pages, the file has {}",
+        job.file.path,
+        header.size,
+        length / page_size
+    );
+    Err(Error::new(ErrorKind::Damage, message).advise(damage_advice(&job.file)))
+}
+
 /// A file that is open for copying.
 struct Open {
     source: Arc<File>,
@@ -280,6 +296,9 @@ impl<'a> TablespaceCopier<'a> {
             source.metadata().map_err(|error| Error::io("read the size of", path, error))?.len();
         let page_size =
             header.as_ref().map_or(self.page_size, |header| header.flags.physical_size());
+        if let (Some(header), Role::Table) = (&header, job.role) {
+            refuse_cut_short(&job, header, size)?;
+        }
         // A torn extension may leave part of a page at the end; redo has the size.
         let size = size - size % page_size.bytes() as u64;
         let target = self.run.sink.begin(&job.target, Mode::Create)?;

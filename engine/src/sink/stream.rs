@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use xbstream::writer;
@@ -26,6 +26,9 @@ pub struct StreamSink {
 struct Shared {
     output: Mutex<Box<dyn Write + Send>>,
     aborted: AtomicBool,
+    /// The error that a write ended with: half a chunk may be out, so nothing may follow, and
+    /// every thread that tries is told the same reason.
+    failure: OnceLock<Option<i32>>,
 }
 
 impl StreamSink {
@@ -35,6 +38,7 @@ impl StreamSink {
             shared: Arc::new(Shared {
                 output: Mutex::new(output),
                 aborted: AtomicBool::new(false),
+                failure: OnceLock::new(),
             }),
         }
     }
@@ -50,18 +54,24 @@ impl Shared {
             return Err(aborted());
         }
         let mut output = lock(&self.output);
-        let sent = write_all_vectored(&mut **output, header, payload);
-        sent.map_err(|error| {
-            // Half a chunk may be out: nothing that follows could be read.
-            self.aborted.store(true, Ordering::Relaxed);
-            let closed = error.kind() == io::ErrorKind::BrokenPipe;
-            let error = Error::new(ErrorKind::Failed, "cannot write the stream").caused_by(error);
-            if closed {
-                error.advise("the program that reads the stream has ended; see its messages")
-            } else {
-                error
-            }
+        if let Some(code) = self.failure.get() {
+            return Err(cannot_write(
+                code.map_or_else(|| io::ErrorKind::WriteZero.into(), io::Error::from_raw_os_error),
+            ));
+        }
+        write_all_vectored(&mut **output, header, payload).map_err(|error| {
+            self.failure.get_or_init(|| error.raw_os_error());
+            cannot_write(error)
         })
+    }
+}
+
+fn cannot_write(error: io::Error) -> Error {
+    let closed = error.kind() == io::ErrorKind::BrokenPipe;
+    let error = Error::new(ErrorKind::Failed, "cannot write the stream").caused_by(error);
+    match closed {
+        true => error.advise("the program that reads the stream has ended; see its messages"),
+        false => error,
     }
 }
 
