@@ -25,11 +25,16 @@ pub fn visible(mut command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds the optimised `haulout` program.
+/// Builds the optimised `haulout` program; `HAULOUT_PROGRAM` names a finished one instead.
 pub fn release() -> Result<Tool> {
+    if let Some(program) = std::env::var_os("HAULOUT_PROGRAM") {
+        return Ok(Tool::Haulout(program.into()));
+    }
     cargo(&["build", "--quiet", "--release", "--bin", "haulout"])?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => root().join("target"),
+    };
     Ok(Tool::Haulout(target.join("release/haulout").canonicalize()?))
 }
 

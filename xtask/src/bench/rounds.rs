@@ -28,17 +28,15 @@ pub fn measure(
     let target = data.scratch("target");
     match what {
         What::Floors => {
-            warm(&data.datadir())?;
+            run(data.each_file("cat"))?;
             let mut cat = Row::single("read once (cat)");
             let mut copy = Row::single("copy once (cp)");
             for _ in 0..rounds {
-                let mut command = Command::new("sh");
-                command.args(["-c", "find \"$0\" -type f -exec cat {} + >/dev/null"]);
-                command.arg(data.datadir());
-                cat.add_single(run(command)?);
+                cat.add_single(run(data.each_file("cat"))?);
                 clear(&target)?;
-                let mut command = Command::new("cp");
-                command.arg("-r").arg(data.datadir()).arg(&target);
+                std::fs::create_dir(&target)?;
+                let mut command = data.each_file("cp --parents --target-directory=\"$0\"");
+                command.arg(&target);
                 copy.add_single(run(command)?);
             }
             table.push(cat);
@@ -141,17 +139,11 @@ fn sync_disks() -> Result<()> {
     run(Command::new("sync")).map(drop)
 }
 
+/// A server whose files are in the page cache.
 fn warm_server(data: &Data) -> Result<Server> {
     let server = data.start()?;
-    warm(&data.datadir())?;
+    run(data.each_file("cat"))?;
     Ok(server)
-}
-
-/// Reads everything into the page cache.
-fn warm(dir: &Path) -> Result<()> {
-    let mut command = Command::new("sh");
-    command.args(["-c", "find \"$0\" -type f -exec cat {} + >/dev/null"]).arg(dir);
-    run(command).map(drop)
 }
 
 fn warm_file(file: &Path) -> Result<()> {
