@@ -1,0 +1,68 @@
+//! What the system tests share: which program they test, and how it has to fail.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::Path;
+
+use harness::process::Finished;
+use harness::tool::looks_like_backup;
+use harness::{Result, Tool};
+
+/// The `haulout` program of this build.
+pub fn haulout() -> Tool {
+    Tool::Haulout(env!("CARGO_BIN_EXE_haulout").into())
+}
+
+/// The tool that proofs are about. `HAULOUT_TEST_TOOL=stock` puts the stock tool in its place,
+/// to tell a failing proof from a failing harness.
+pub fn tool() -> Tool {
+    match std::env::var("HAULOUT_TEST_TOOL").as_deref() {
+        Ok("stock") => Tool::Stock,
+        _ => haulout(),
+    }
+}
+
+/// Panics with the whole chain of causes on one line, and without a stack trace.
+pub fn ok<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+/// Exit codes of the `haulout` program.
+pub mod exit {
+    /// Anything without a code of its own.
+    pub const FAILED: i32 = 1;
+    /// The request itself is wrong.
+    pub const USAGE: i32 = 2;
+    /// Damage was found.
+    pub const DAMAGE: i32 = 3;
+    /// The server refused or cannot be reached.
+    pub const SERVER: i32 = 4;
+    /// A lock or time limit ran out.
+    pub const TIMEOUT: i32 = 6;
+    /// Redo is missing in between.
+    pub const GAP: i32 = 7;
+    /// Interrupted by the user.
+    pub const INTERRUPTED: i32 = 130;
+}
+
+/// Checks that a run failed for the right reason: exit code, a message that names what it is
+/// about, no panic.
+#[track_caller]
+pub fn assert_failed(run: &Finished, code: i32, words: &[&str]) {
+    assert_eq!(run.code(), Some(code), "{}", run.report());
+    let said = run.stderr.to_lowercase();
+    for word in words {
+        assert!(said.contains(&word.to_lowercase()), "nothing about {word:?}: {}", run.report());
+    }
+    assert!(!said.contains("panicked"), "{}", run.report());
+    assert!(!said.contains("completed ok!"), "{}", run.report());
+}
+
+/// Checks that a failed backup left nothing that a user or a script would take for one.
+#[track_caller]
+pub fn assert_no_backup(dir: &Path) {
+    assert!(!looks_like_backup(dir), "{} looks like a finished backup", dir.display());
+}
