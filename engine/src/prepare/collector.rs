@@ -35,7 +35,9 @@ pub const RUN_HEADER_MAX: usize = 15;
 /// LSNs of a batch count from its first one, in 32 bits.
 const BATCH_LSN_MAX: u64 = u32::MAX as u64 - 2 * MTR_MAX as u64;
 /// How many bytes of redo may be collected before memory is looked at again.
-const BUDGET_STEP: usize = 1 << 20;
+const BUDGET_STEP: usize = 256 << 10;
+/// How much memory that may take: a run has at least 6 bytes, and an entry of 20 in its list.
+const BUDGET_MARGIN: usize = 5 * BUDGET_STEP;
 
 /// The redo of one neighbourhood of pages, or rather of those that share a hash.
 #[derive(Default)]
@@ -120,7 +122,7 @@ impl Collector {
         let pages = usize::try_from(self.pages / PARTITIONS as u64 * 2).unwrap_or(usize::MAX);
         let lists: usize =
             runs.iter().take(self.workers).map(|&runs| chains::memory(runs, pages)).sum();
-        self.arena.bytes() + lists + 2 * BUDGET_STEP > self.budget
+        self.arena.bytes() + lists + BUDGET_MARGIN > self.budget
     }
 
     /// Adds a mini-transaction.
@@ -232,4 +234,144 @@ fn cut<'a>(
 fn partition_of(space: u32, window: u32) -> usize {
     let key = (u64::from(space) << 32 | u64::from(window)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (key >> (64 - PARTITIONS.trailing_zeros())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::chains::Chains;
+    use super::*;
+    use innodb::{PageNo, SpaceId};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A record as the test thinks of it.
+    #[derive(Clone, Copy, Debug)]
+    struct Change {
+        page: u8,
+        /// 0: INIT_PAGE, 1: FREE_PAGE, else WRITE of that byte.
+        what: u8,
+        same_page: bool,
+    }
+
+    fn encode(changes: &[Change]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut last = None;
+        for change in changes {
+            match change.what {
+                0 => out.extend([0x12, 5, change.page]),
+                1 => out.extend([0x02, 5, change.page]),
+                what if change.same_page && last == Some((change.page, true)) => {
+                    out.extend([0xb2, 0, what]);
+                }
+                what => out.extend([0x34, 5, change.page, 100, what]),
+            }
+            last = Some((change.page, change.what != 1));
+        }
+        out
+    }
+
+    /// What a plain reading of the rules gives: for each page, the records that count with the
+    /// number of their mini-transaction.
+    fn expected(mtrs: &[Vec<Change>]) -> BTreeMap<u8, Vec<(usize, u8)>> {
+        let mut pages: BTreeMap<u8, Vec<(usize, u8)>> = BTreeMap::new();
+        for (number, mtr) in mtrs.iter().enumerate() {
+            for change in mtr {
+                let page = pages.entry(change.page).or_default();
+                if change.what <= 1 {
+                    page.clear();
+                }
+                page.push((number, change.what));
+            }
+        }
+        pages
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<Vec<Change>>> {
+        let change = (0u8..120, 0u8..20, any::<bool>());
+        let change = change.prop_map(|(page, what, same_page)| Change { page, what, same_page });
+        prop::collection::vec(prop::collection::vec(change, 1..12), 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn every_page_gets_its_records_in_order(mtrs in changes()) {
+            let base = Lsn(70_000);
+            let mut collector = Collector::new(PageSize::DEFAULT, 100, 1 << 30, 2);
+            let mut facts = LogFacts::default();
+            collector.begin(base);
+            let mut at = base;
+            let mut starts = Vec::new();
+            for mtr in &mtrs {
+                let records = encode(mtr);
+                let end = at.advanced(records.len() as u64 + 5);
+                starts.push((at, end));
+                collector.add(Mtr { start: at, end, records: &records }, &mut facts).unwrap();
+                at = end;
+            }
+            let mut found: BTreeMap<u8, Vec<(usize, u8)>> = BTreeMap::new();
+            let mut chains = Chains::default();
+            let mut scratch = Vec::new();
+            for partition in collector.partitions() {
+                chains.build(partition, &collector.arena, base, |_, _| false).unwrap();
+                for chain in chains.chains() {
+                    let records = found.entry(chain.page.page.0 as u8).or_default();
+                    for run in chains.runs(chain) {
+                        let number = starts.iter().position(|s| *s == (run.start, run.end)).unwrap();
+                        let bytes = partition.stream.read(&collector.arena, run.at, run.length, &mut scratch);
+                        for record in Records::new(bytes) {
+                            let Record::Page { kind, page, body, .. } = record.unwrap() else { panic!() };
+                            prop_assert_eq!(page, chain.page);
+                            records.push((number, match kind {
+                                Kind::InitPage => 0,
+                                Kind::FreePage => 1,
+                                _ => *body.last().unwrap(),
+                            }));
+                        }
+                    }
+                    prop_assert_eq!(chain.resets, records[0].1 <= 1);
+                }
+            }
+            prop_assert_eq!(found, expected(&mtrs));
+        }
+    }
+
+    #[test]
+    fn a_truncation_keeps_the_records_of_its_own_mini_transaction() {
+        let mut collector = Collector::new(PageSize::DEFAULT, 100, 1 << 30, 2);
+        let mut facts = LogFacts::default();
+        collector.begin(Lsn(100));
+        // TRIM_PAGES of tablespace 5 to 64 pages, then page 3 anew.
+        let records = [0x23, 5, 64, TRIM_PAGES, 0x12, 5, 3];
+        let mtr = Mtr { start: Lsn(200), end: Lsn(212), records: &records };
+        collector.add(mtr, &mut facts).unwrap();
+        let trim = facts.space(SpaceId(5)).unwrap().trim;
+        assert_eq!(trim, Some(Trim { lsn: Lsn(200), pages: PageNo(64) }));
+        assert_eq!(collector.partitions().iter().map(|p| p.runs).sum::<usize>(), 1);
+
+        let records = [0x23, 5, 64, TRIM_PAGES, 0xb2, 5, 3];
+        let mtr = Mtr { start: Lsn(212), end: Lsn(224), records: &records };
+        assert!(collector.add(mtr, &mut facts).is_err());
+    }
+
+    #[test]
+    fn a_full_batch_says_so_before_the_limit() {
+        let budget = 10 << 20;
+        let mut collector = Collector::new(PageSize::DEFAULT, 1000, budget, 2);
+        let mut facts = LogFacts::default();
+        collector.begin(Lsn(0));
+        let (mut at, records) = (Lsn(0), [0x34, 5, 3, 100, 1]);
+        loop {
+            let end = at.advanced(10);
+            if collector.is_full(end) {
+                break;
+            }
+            collector.add(Mtr { start: at, end, records: &records }, &mut facts).unwrap();
+            at = end;
+        }
+        // All runs are of one partition: the worst case for the lists.
+        let runs = collector.partitions().iter().map(|p| p.runs).max().unwrap();
+        let used = collector.arena.bytes() + chains::memory(runs, 4);
+        assert!(used <= budget && used > budget / 2, "{used}");
+    }
 }

@@ -232,3 +232,123 @@ fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut at: u64) -> std::i
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::report::Silent;
+    use innodb::{Lsn, PageId, page};
+
+    const PAGE: usize = 16384;
+    const SPACE: SpaceId = SpaceId(7);
+
+    /// A valid page whose content depends on `lsn` in every block.
+    fn image(page_no: u32, lsn: u64, flags: &SpaceFlags) -> Vec<u8> {
+        let id = PageId { space: SPACE, page: PageNo(page_no) };
+        let mut page: Vec<u8> = (0..PAGE as u64).map(|i| (i / 7 + lsn) as u8).collect();
+        page[..38].fill(0);
+        page[4..8].copy_from_slice(&page_no.to_be_bytes());
+        page[34..38].copy_from_slice(&SPACE.0.to_be_bytes());
+        page::stamp(&mut page, id, Lsn(lsn), flags).unwrap();
+        page
+    }
+
+    struct Setting {
+        dir: tempfile::TempDir,
+        space: Tablespace,
+        old: Vec<u8>,
+        new: Vec<u8>,
+    }
+
+    /// Pages 1 to 3 of a file of 5, in their old and new states.
+    fn setting(word: u32) -> Setting {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = SpaceFlags::parse(word).unwrap();
+        let pages = |lsn| (1..4).flat_map(|n| image(n, lsn, &flags)).collect::<Vec<u8>>();
+        let (old, new) = (pages(1000), pages(2000));
+        fs::create_dir(dir.path().join("db")).unwrap();
+        let path = dir.path().join("db/t.ibd");
+        fs::write(&path, [vec![0; PAGE], old.clone(), vec![0; PAGE]].concat()).unwrap();
+        let bytes = 5 * PAGE as u64;
+        let file = DataFile { path, name: "db/t.ibd".into(), first_page: PageNo(0), bytes };
+        Setting { dir, space: Tablespace { id: SPACE, flags, files: vec![file] }, old, new }
+    }
+
+    impl Setting {
+        fn note(&self) -> Journal {
+            let journal = Journal::open(self.dir.path()).unwrap();
+            let (first, rest) = self.new.split_at(PAGE);
+            let runs = [(PageNo(1), first), (PageNo(2), rest)];
+            journal.note(1, &self.space, &self.space.files[0], &runs).unwrap();
+            journal
+        }
+
+        fn file(&self) -> File {
+            OpenOptions::new().read(true).write(true).open(&self.space.files[0].path).unwrap()
+        }
+
+        /// What prepare finds in place of pages 1 to 3 after the journal was replayed.
+        fn replayed(&self) -> Vec<u8> {
+            let journal = Journal::left_in(self.dir.path()).unwrap().unwrap();
+            journal.replay(self.dir.path(), &Silent).unwrap();
+            let mut found = vec![0; 3 * PAGE];
+            self.file().read_exact_at(&mut found, PAGE as u64).unwrap();
+            found
+        }
+    }
+
+    #[test]
+    fn a_window_torn_at_any_block_has_only_whole_pages_after_the_replay() {
+        for word in [0x15, 0x21] {
+            for blocks in 0..=3 * PAGE / 4096 {
+                let setting = setting(word);
+                setting.note();
+                let written = &setting.new[..blocks * 4096];
+                setting.file().write_all_at(written, PAGE as u64).unwrap();
+                let found = setting.replayed();
+                for (number, page) in found.chunks_exact(PAGE).enumerate() {
+                    let at = number * PAGE;
+                    let touched = blocks * 4096 > at;
+                    let expected = if touched { &setting.new } else { &setting.old };
+                    assert_eq!(page, &expected[at..at + PAGE], "{blocks} blocks, page {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_short_changes_nothing() {
+        for size in [0, 100, 4096, 4096 + 100, 4096 + 2 * PAGE] {
+            let setting = setting(0x15);
+            let journal = setting.note();
+            journal.file.set_len(SLOT_SIZE + size as u64).unwrap();
+            assert_eq!(setting.replayed(), setting.old, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_or_image_is_not_used() {
+        for at in [0, 8, 12, 24, 28, 40, 4096 + 50] {
+            let setting = setting(0x15);
+            let journal = setting.note();
+            let mut byte = [0];
+            journal.file.read_exact_at(&mut byte, SLOT_SIZE + at).unwrap();
+            journal.file.write_all_at(&[byte[0] ^ 0x40], SLOT_SIZE + at).unwrap();
+            let torn = [&setting.new[..4096], &setting.old[4096..]].concat();
+            setting.file().write_all_at(&torn[..PAGE], PAGE as u64).unwrap();
+            assert_eq!(setting.replayed(), torn, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_backup_is_not_followed() {
+        let setting = setting(0x15);
+        let mut space = setting.space.clone();
+        space.files[0].name = "../t.ibd".into();
+        let bytes = header(&space, &space.files[0], &[(PageNo(1), &setting.new)], PAGE);
+        assert!(Noted::parse(&bytes).is_none());
+        let bytes = header(&setting.space, &setting.space.files[0], &[], PAGE);
+        assert!(Noted::parse(&bytes).is_some());
+    }
+}
