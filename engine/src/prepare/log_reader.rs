@@ -1,12 +1,16 @@
-//! Reading the captured redo log once, in order, through a bounded buffer.
+//! Reading the captured redo log in order, through a few small buffers.
 //!
 //! Both kinds of copy are accepted: the linear one that backups write (creator `Backup …`), and a
 //! raw copy of a server's circular file. The log ends where no mini-transaction can be read any
 //! more; whether that is far enough is for the caller to judge, who knows the target.
+//!
+//! One thread reads, walks and checks mini-transactions, the caller's makes use of them.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use innodb::Lsn;
 use innodb::redo::header::{Checkpoint, HEADER_SIZE, LogHeader};
@@ -14,10 +18,14 @@ use innodb::redo::mtr::{self, Laps, MTR_MAX, Mtr, Stop, TRAILER_SIZE};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of the buffer: a whole mini-transaction always fits, and reads are large.
-pub const BUFFER: usize = MTR_MAX + (3 << 20);
+/// Bytes read at once, unless a mini-transaction is larger.
+const CHUNK: usize = 512 << 10;
+/// Chunks under way between the two threads.
+const CHUNKS: usize = 4;
+/// Memory for chunks, even if each had to hold the largest mini-transaction.
+pub const MEMORY: usize = CHUNKS * (CHUNK + MTR_MAX);
 
-/// A redo log, read mini-transaction by mini-transaction.
+/// A redo log.
 pub struct LogReader {
     file: File,
     path: PathBuf,
@@ -26,18 +34,30 @@ pub struct LogReader {
     laps: Laps,
     /// LSN behind the last byte that the file can hold.
     limit: Lsn,
-    buffer: Vec<u8>,
-    /// Bytes of the buffer that were read from the file.
-    filled: usize,
-    /// Where in the buffer the next mini-transaction starts.
-    at: usize,
-    /// LSN of that place.
-    lsn: Lsn,
+}
+
+/// Where reading ended, and what was seen there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// LSN behind the last mini-transaction.
+    pub lsn: Lsn,
+    /// Why there is no further one; `None` when the caller had enough.
+    pub stop: Option<Stop>,
+}
+
+/// Consecutive mini-transactions.
+#[derive(Default)]
+struct Chunk {
+    start: Lsn,
+    bytes: Vec<u8>,
+    /// Bytes of each, trailers included.
+    sizes: Vec<u32>,
+    /// Why there is no chunk behind this one.
     stop: Option<Stop>,
 }
 
 impl LogReader {
-    /// Opens the log at `path`; reading starts at its checkpoint.
+    /// Opens the log at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let damage = |error: innodb::redo::header::HeaderError| {
             Error::new(ErrorKind::Damage, format!("cannot use {}", path.display())).caused_by(error)
@@ -65,19 +85,7 @@ impl LogReader {
             let laps = Laps::Circular { first_lsn: header.first_lsn, capacity };
             (laps, checkpoint.lsn.advanced(capacity))
         };
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            lsn: checkpoint.lsn,
-            header,
-            checkpoint,
-            laps,
-            limit,
-            buffer: vec![0; BUFFER],
-            filled: 0,
-            at: 0,
-            stop: None,
-        })
+        Ok(Self { file, path: path.to_owned(), header, checkpoint, laps, limit })
     }
 
     /// Who wrote the log.
@@ -90,78 +98,130 @@ impl LogReader {
         self.checkpoint
     }
 
-    /// LSN of the next mini-transaction, or of the end of the log.
-    pub fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
     /// Bytes from the checkpoint to the end of the file; the log may end before.
     pub fn size(&self) -> u64 {
         self.limit.bytes_since(self.checkpoint.lsn).unwrap_or(0)
     }
 
-    /// What was seen where the log ended.
-    pub fn stop(&self) -> Option<Stop> {
-        self.stop
-    }
-
-    /// Goes back to `lsn`, which must be the start of a mini-transaction.
-    pub fn seek(&mut self, lsn: Lsn) {
-        (self.lsn, self.filled, self.at, self.stop) = (lsn, 0, 0, None);
-    }
-
-    /// The next mini-transaction, or `None` at the end of the log.
-    #[inline]
-    pub fn next(&mut self) -> Result<Option<Mtr<'_>>> {
-        let (start, end, size) = loop {
-            let unread = self.buffer.get(self.at..self.filled).unwrap_or_default();
-            match mtr::next(unread, self.lsn, self.laps) {
-                Ok(mtr) => break (mtr.start, mtr.end, mtr.records.len()),
-                Err(stop) => {
-                    if stop != Stop::NeedMore || !self.refill()? {
-                        self.stop = Some(stop);
-                        return Ok(None);
+    /// Calls `visit` with each mini-transaction from `from` on, until it breaks or the log ends.
+    pub fn for_each(
+        &self,
+        from: Lsn,
+        mut visit: impl FnMut(Mtr<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<End> {
+        let (send_full, full) = mpsc::sync_channel::<Result<Chunk>>(CHUNKS);
+        let (send_empty, empty) = mpsc::channel();
+        for _ in 0..CHUNKS {
+            // The receiver lives: it is right here.
+            let _ = send_empty.send(Chunk::default());
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut lsn = from;
+                while let Ok(mut chunk) = empty.recv() {
+                    let read = self.read(lsn, &mut chunk);
+                    lsn = chunk.end();
+                    let last = read.is_err() || chunk.stop.is_some();
+                    // The caller may have had enough.
+                    if send_full.send(read.map(|()| chunk)).is_err() || last {
+                        return;
                     }
                 }
+            });
+            let mut end = End { lsn: from, stop: None };
+            // Taken into the closure, so that leaving it ends the other thread.
+            let (full, send_empty) = (full, send_empty);
+            while let Ok(chunk) = full.recv() {
+                let chunk = chunk?;
+                for mtr in chunk.mtrs() {
+                    if visit(mtr)?.is_break() {
+                        return Ok(end);
+                    }
+                    end.lsn = mtr.end;
+                }
+                if chunk.stop.is_some() {
+                    return Ok(End { stop: chunk.stop, ..end });
+                }
+                let _ = send_empty.send(chunk);
             }
-        };
-        let records = self.buffer.get(self.at..self.at + size).unwrap_or_default();
-        self.at += size + TRAILER_SIZE;
-        self.lsn = end;
-        Ok(Some(Mtr { start, end, records }))
+            Ok(end)
+        })
     }
 
-    /// Moves what is unread to the front and reads on; false when there is nothing more.
-    #[cold]
-    fn refill(&mut self) -> Result<bool> {
-        self.buffer.copy_within(self.at..self.filled, 0);
-        self.filled -= self.at;
-        self.at = 0;
-        let from = self.lsn.advanced(self.filled as u64);
-        let left = self.limit.bytes_since(from).unwrap_or(0);
-        let free = self.buffer.get_mut(self.filled..).unwrap_or_default();
-        let size = usize::try_from(left).unwrap_or(usize::MAX).min(free.len());
-        let mut free = free.get_mut(..size).unwrap_or_default();
+    /// Fills `chunk` with the mini-transactions from `from` on.
+    fn read(&self, from: Lsn, chunk: &mut Chunk) -> Result<()> {
+        chunk.start = from;
+        chunk.sizes.clear();
+        chunk.stop = None;
+        let left = usize::try_from(self.limit.bytes_since(from).unwrap_or(0)).unwrap_or(usize::MAX);
+        let mut wanted = CHUNK;
+        loop {
+            chunk.bytes.resize(wanted.min(left), 0);
+            self.read_bytes(from, &mut chunk.bytes)?;
+            let (mut at, mut rest) = (from, chunk.bytes.as_slice());
+            let stop = loop {
+                match mtr::next(rest, at, self.laps) {
+                    Ok(mtr) => {
+                        let size = mtr.records.len() + TRAILER_SIZE;
+                        chunk.sizes.push(size as u32);
+                        at = mtr.end;
+                        rest = rest.get(size..).unwrap_or_default();
+                    }
+                    Err(stop) => break stop,
+                }
+            };
+            if stop != Stop::NeedMore || wanted >= left {
+                chunk.stop = Some(stop);
+                return Ok(());
+            }
+            if !chunk.sizes.is_empty() {
+                return Ok(());
+            }
+            // Not even one: it is larger than a chunk.
+            wanted = MTR_MAX.max(wanted + CHUNK);
+        }
+    }
+
+    /// Reads the bytes of `[from, from + bytes.len())`, which the file has.
+    fn read_bytes(&self, from: Lsn, mut bytes: &mut [u8]) -> Result<()> {
         let mut position = from.bytes_since(self.header.first_lsn).unwrap_or(0);
-        while !free.is_empty() {
+        while !bytes.is_empty() {
             // A circular file starts over behind its header.
             let (offset, here) = match self.laps {
-                Laps::Linear => (position, free.len()),
+                Laps::Linear => (position, bytes.len()),
                 Laps::Circular { capacity, .. } => {
                     let offset = position % capacity.max(1);
                     let to_end = usize::try_from(capacity - offset).unwrap_or(usize::MAX);
-                    (offset, to_end.min(free.len()))
+                    (offset, to_end.min(bytes.len()))
                 }
             };
-            let (now, later) = free.split_at_mut(here);
+            let (now, later) = bytes.split_at_mut(here);
             self.file
                 .read_exact_at(now, HEADER_SIZE as u64 + offset)
                 .map_err(|e| Error::io("read", &self.path, e))?;
             position += here as u64;
-            free = later;
+            bytes = later;
         }
-        self.filled += size;
-        Ok(size > 0)
+        Ok(())
+    }
+}
+
+impl Chunk {
+    fn end(&self) -> Lsn {
+        self.start.advanced(self.sizes.iter().map(|&size| u64::from(size)).sum())
+    }
+
+    fn mtrs(&self) -> impl Iterator<Item = Mtr<'_>> {
+        let (mut start, mut rest) = (self.start, self.bytes.as_slice());
+        self.sizes.iter().map(move |&size| {
+            let (mtr, behind) = rest.split_at_checked(size as usize).unwrap_or((rest, &[]));
+            rest = behind;
+            let end = start.advanced(u64::from(size));
+            let size = mtr.len().saturating_sub(TRAILER_SIZE);
+            let mtr = Mtr { start, end, records: mtr.get(..size).unwrap_or_default() };
+            start = end;
+            mtr
+        })
     }
 }
 
@@ -192,12 +252,14 @@ mod tests {
         file
     }
 
-    fn sizes(reader: &mut LogReader) -> Vec<usize> {
-        let mut out = Vec::new();
-        while let Some(mtr) = reader.next().unwrap() {
-            out.push(mtr.records.len() - 4);
-        }
-        out
+    /// Sizes of the WRITEs from `from` on, and where reading ended.
+    fn read(reader: &LogReader, from: Lsn) -> (Vec<usize>, End) {
+        let mut sizes = Vec::new();
+        let end = reader.for_each(from, |mtr| {
+            sizes.push(mtr.records.len() - 4);
+            Ok(ControlFlow::Continue(()))
+        });
+        (sizes, end.unwrap())
     }
 
     #[test]
@@ -209,11 +271,61 @@ mod tests {
             payload.extend(mtr(FIRST, size, Laps::Linear));
         }
         let file = log("Backup 10.11.19", &payload);
-        let mut reader = LogReader::open(file.path()).unwrap();
-        assert_eq!(sizes(&mut reader), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        assert_eq!(reader.lsn(), FIRST.advanced(payload.len() as u64));
-        reader.seek(starts[6]);
-        assert_eq!(sizes(&mut reader), [7, 8, 9]);
+        let reader = LogReader::open(file.path()).unwrap();
+        let (sizes, end) = read(&reader, FIRST);
+        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(end.lsn, FIRST.advanced(payload.len() as u64));
+        assert_eq!(read(&reader, starts[6]), (vec![7, 8, 9], end));
+    }
+
+    #[test]
+    fn mini_transactions_cross_chunks_and_may_be_larger_than_one() {
+        let mut payload = Vec::new();
+        let mut expected = Vec::new();
+        // Records of 200 to 16 000 bytes; some mini-transactions have enough of them to be large.
+        for number in 0..60usize {
+            let size = 200 + number * 263;
+            let mut records = Vec::new();
+            for _ in 0..if number % 20 == 9 { 50 } else { 3 } {
+                records.push(0x30);
+                // The length counts from 16 on, in two bytes: see the grammar of records.
+                records.extend((0x8000 | (size - 128) as u16).to_be_bytes());
+                records.extend([1, 1, 40]);
+                records.resize(records.len() + size + 16 - 6, number as u8);
+            }
+            expected.push(records.len());
+            let crc = crc32c(&records);
+            payload.extend(records);
+            payload.push(1);
+            payload.extend(crc.to_be_bytes());
+        }
+        assert!(expected.iter().any(|&size| size > CHUNK));
+        let file = log("Backup 10.11.19", &payload);
+        let reader = LogReader::open(file.path()).unwrap();
+        let (mut found, mut at) = (Vec::new(), FIRST);
+        let end = reader.for_each(FIRST, |mtr| {
+            assert_eq!(mtr.start, at);
+            at = mtr.end;
+            found.push(mtr.records.len());
+            Ok(ControlFlow::Continue(()))
+        });
+        assert_eq!(found, expected);
+        assert_eq!(end.unwrap().lsn, FIRST.advanced(payload.len() as u64));
+    }
+
+    #[test]
+    fn who_had_enough_stops_the_reader() {
+        let payload: Vec<u8> = (0..200_000).flat_map(|_| mtr(FIRST, 9, Laps::Linear)).collect();
+        let file = log("Backup 10.11.19", &payload);
+        let reader = LogReader::open(file.path()).unwrap();
+        let mut seen = 0;
+        let end = reader.for_each(FIRST, |_| {
+            seen += 1;
+            Ok(if seen > 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        assert_eq!(end.unwrap(), End { lsn: FIRST.advanced(10 * 18), stop: None });
+        let error = Error::new(ErrorKind::Damage, "enough");
+        assert!(reader.for_each(FIRST, |_| Err(Error::new(error.kind(), "enough"))).is_err());
     }
 
     #[test]
@@ -223,9 +335,9 @@ mod tests {
         payload.extend(mtr(FIRST, 6, Laps::Linear));
         payload.pop();
         let file = log("Backup 10.11.19", &payload);
-        let mut reader = LogReader::open(file.path()).unwrap();
-        assert_eq!(sizes(&mut reader), [5]);
-        assert_eq!((reader.lsn(), reader.stop()), (FIRST.advanced(whole), Some(Stop::NeedMore)));
+        let reader = LogReader::open(file.path()).unwrap();
+        let end = End { lsn: FIRST.advanced(whole), stop: Some(Stop::NeedMore) };
+        assert_eq!(read(&reader, FIRST), (vec![5], end));
     }
 
     #[test]
@@ -250,9 +362,9 @@ mod tests {
         let checkpoint = Checkpoint { lsn: oldest, end_lsn: oldest };
         let block = &LogHeader::backup("x", checkpoint)[4096..4160];
         file.as_file().write_all_at(block, 8192).unwrap();
-        let mut reader = LogReader::open(file.path()).unwrap();
+        let reader = LogReader::open(file.path()).unwrap();
         assert_eq!(reader.checkpoint().lsn, oldest);
-        assert_eq!(sizes(&mut reader), vec![7; whole]);
-        assert_eq!(reader.lsn(), at);
+        let (sizes, end) = read(&reader, oldest);
+        assert_eq!((sizes, end.lsn), (vec![7; whole], at));
     }
 }

@@ -40,6 +40,7 @@ mod spaces;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -54,7 +55,7 @@ use collector::{Collector, WINDOW_BYTES};
 use facts::LogFacts;
 use inventory::Inventory;
 use journal::Journal;
-use log_reader::LogReader;
+use log_reader::{End, LogReader};
 pub(crate) use meter::Meter;
 use spaces::Spaces;
 
@@ -118,7 +119,7 @@ pub fn prepare(
         )
         .advise("apply it to its base with mariadb-backup"));
     }
-    let mut log = LogReader::open(&dir.join(finish::LOG))?;
+    let log = LogReader::open(&dir.join(finish::LOG))?;
     let mut summary = PrepareSummary {
         format: 1,
         start_lsn: log.checkpoint().lsn.0,
@@ -135,18 +136,18 @@ pub fn prepare(
     if let Some(journal) = &interrupted {
         journal.replay(dir, reporter)?;
     }
-    if checkpoints.backup_type == BackupType::Prepared && is_empty(&mut log)? {
+    if checkpoints.backup_type == BackupType::Prepared
+        && let Some(end) = end_if_empty(&log)?
+    {
         if let Some(journal) = interrupted {
             journal.remove()?;
         }
         reporter.info("this backup is prepared already".to_owned());
-        summary.end_lsn = log.lsn().0;
+        summary.end_lsn = end.0;
         summary.already_prepared = true;
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
-    log.seek(log.checkpoint().lsn);
-
     markers::apply(dir, reporter)?;
     let page_size = settings.page_size;
     let system_files: Vec<String> = settings
@@ -160,9 +161,9 @@ pub fn prepare(
     let workers = options.parallel.max(1);
     let budget = redo_budget(options.memory, workers);
     let mut collector = Collector::new(page_size, inventory.pages(page_size), budget, workers);
-    let read = read_all(&mut log, &mut collector, cancel, reporter)?;
-    let end = log.lsn();
-    check_complete(&log, &read.facts, &checkpoints)?;
+    let read = read_all(&log, &mut collector, cancel, reporter)?;
+    let end = read.end.lsn;
+    check_complete(&log, &read, &checkpoints)?;
 
     let mut spaces = Spaces::bind(inventory, &read.facts, page_size, reporter)?;
     let journal = Journal::open(dir)?;
@@ -185,8 +186,7 @@ pub fn prepare(
         summary.pages_written += applied.pages;
         files.append(&mut applied.files);
         let Some(from) = next else { break };
-        log.seek(from);
-        next = read_batch(&mut log, &mut collector, cancel)?;
+        next = read_batch(&log, from, &mut collector, cancel)?;
     }
     meter.finish();
 
@@ -205,6 +205,7 @@ pub fn prepare(
 
 /// What reading the log to its end has found; the first batch is in the collector.
 struct Read {
+    end: End,
     facts: LogFacts,
     mini_transactions: u64,
     /// Where the second batch starts, if the first one could not take everything.
@@ -213,58 +214,61 @@ struct Read {
 
 /// Reads the whole log, and collects as much of its start as memory allows.
 fn read_all(
-    log: &mut LogReader,
+    log: &LogReader,
     collector: &mut Collector,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<Read> {
     let meter = Meter::new(reporter, Phase::ReadRedo, Some(log.size()));
-    let mut read =
-        Read { facts: LogFacts::new(log.checkpoint().lsn), mini_transactions: 0, next_batch: None };
-    let mut told = log.lsn();
-    collector.begin(told);
-    while let Some(mtr) = log.next()? {
-        if read.next_batch.is_none() && collector.is_full(mtr.end) {
-            read.next_batch = Some(mtr.start);
+    let start = log.checkpoint().lsn;
+    let (mut facts, mut next_batch, mut mini_transactions) = (LogFacts::new(start), None, 0);
+    let mut told = start;
+    collector.begin(start);
+    let end = log.for_each(start, |mtr| {
+        if next_batch.is_none() && collector.is_full(mtr.end) {
+            next_batch = Some(mtr.start);
         }
-        let result = match read.next_batch {
-            None => collector.add(mtr, &mut read.facts),
-            Some(_) => collector::scan(mtr, &mut read.facts),
+        let result = match next_batch {
+            None => collector.add(mtr, &mut facts),
+            Some(_) => collector::scan(mtr, &mut facts),
         };
         result.map_err(|e| malformed(mtr.start, e))?;
-        read.mini_transactions += 1;
+        mini_transactions += 1;
         if let Some(bytes) = mtr.end.bytes_since(told).filter(|bytes| *bytes >= READ_STEP) {
             cancel.check()?;
             meter.add(bytes);
             told = mtr.end;
         }
-    }
-    meter.add(log.lsn().bytes_since(told).unwrap_or(0));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    meter.add(end.lsn.bytes_since(told).unwrap_or(0));
     meter.finish();
-    Ok(read)
+    Ok(Read { end, facts, mini_transactions, next_batch })
 }
 
-/// Collects another batch; tells where the next one starts.
+/// Collects another batch, from `from` on; tells where the next one starts.
 fn read_batch(
-    log: &mut LogReader,
+    log: &LogReader,
+    from: Lsn,
     collector: &mut Collector,
     cancel: &Cancel,
 ) -> Result<Option<Lsn>> {
     // All facts are known since the first pass.
     let mut facts = LogFacts::default();
-    let mut checked = log.lsn();
-    collector.begin(checked);
-    while let Some(mtr) = log.next()? {
+    let mut checked = from;
+    collector.begin(from);
+    let end = log.for_each(from, |mtr| {
         if collector.is_full(mtr.end) {
-            return Ok(Some(mtr.start));
+            return Ok(ControlFlow::Break(()));
         }
         collector.add(mtr, &mut facts).map_err(|e| malformed(mtr.start, e))?;
         if mtr.end.bytes_since(checked).is_some_and(|bytes| bytes >= READ_STEP) {
             cancel.check()?;
             checked = mtr.end;
         }
-    }
-    Ok(None)
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(end.stop.is_none().then_some(end.lsn))
 }
 
 fn malformed(at: Lsn, cause: Malformed) -> Error {
@@ -272,10 +276,10 @@ fn malformed(at: Lsn, cause: Malformed) -> Error {
 }
 
 /// Refuses a log that does not reach what the backup needs.
-fn check_complete(log: &LogReader, facts: &LogFacts, checkpoints: &Checkpoints) -> Result<()> {
-    let end = log.lsn();
+fn check_complete(log: &LogReader, read: &Read, checkpoints: &Checkpoints) -> Result<()> {
+    let End { lsn: end, stop } = read.end;
     let target = checkpoints.to_lsn.max(checkpoints.last_lsn);
-    let seen = log.stop().map_or_else(String::new, |stop| format!(" ({stop:?})"));
+    let seen = stop.map_or_else(String::new, |stop| format!(" ({stop:?})"));
     if end < target {
         return Err(Error::new(
             ErrorKind::Gap,
@@ -285,7 +289,7 @@ fn check_complete(log: &LogReader, facts: &LogFacts, checkpoints: &Checkpoints) 
         )
         .advise("ib_logfile0 was cut short or damaged; copy the backup again, or take a new one"));
     }
-    if facts.lacks_checkpoint() {
+    if read.facts.lacks_checkpoint() {
         return Err(Error::new(
             ErrorKind::Damage,
             format!(
@@ -298,22 +302,22 @@ fn check_complete(log: &LogReader, facts: &LogFacts, checkpoints: &Checkpoints) 
     Ok(())
 }
 
-/// Whether the log holds nothing but the record of its checkpoint.
-fn is_empty(log: &mut LogReader) -> Result<bool> {
-    while let Some(mtr) = log.next()? {
-        for record in Records::new(mtr.records) {
-            match record {
-                Ok(Record::File(FileRecord::Checkpoint(_) | FileRecord::Padding)) => {}
-                _ => return Ok(false),
-            }
-        }
-    }
-    Ok(true)
+/// Where the log ends, if it holds nothing but the record of its checkpoint.
+fn end_if_empty(log: &LogReader) -> Result<Option<Lsn>> {
+    let end = log.for_each(log.checkpoint().lsn, |mtr| {
+        let empty = Records::new(mtr.records).all(|record| {
+            let is_file =
+                |record| matches!(record, FileRecord::Checkpoint(_) | FileRecord::Padding);
+            matches!(record, Ok(Record::File(record)) if is_file(record))
+        });
+        Ok(if empty { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(end.stop.is_some().then_some(end.lsn))
 }
 
 /// How much of the memory limit redo may take.
 fn redo_budget(memory: u64, workers: usize) -> usize {
-    let fixed = MEMORY_BASE + log_reader::BUFFER + workers * MEMORY_WORKER;
+    let fixed = MEMORY_BASE + log_reader::MEMORY + workers * MEMORY_WORKER;
     let memory = usize::try_from(memory).unwrap_or(usize::MAX);
     memory.saturating_sub(fixed).max(MEMORY_REDO_MIN)
 }
