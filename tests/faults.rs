@@ -230,6 +230,20 @@ fn a_truncated_tablespace_is_named() {
 }
 
 #[test]
+fn a_vanished_tablespace_is_named() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let target = scratch.join("backup");
+        let server = server()?;
+        std::fs::remove_file(server.datadir().join("d/t.ibd"))?;
+        let finished = backup(&server, &target)?;
+        common::assert_failed(&finished, exit::DAMAGE, &["vanished", "d/t.ibd"]);
+        common::assert_no_backup(&target);
+        Ok(())
+    })());
+}
+
+#[test]
 fn a_missing_privilege_is_named_before_anything_is_copied() {
     common::ok((|| -> Result<()> {
         let scratch = Scratch::new()?;

@@ -16,6 +16,7 @@
 //! | [`plain`] | copying everything else until it equals the server |
 //! | [`ddl`] | what happened to tablespaces meanwhile |
 //! | [`finish`] | the metadata that makes the files a backup, written last |
+//! | [`vanished`] | tablespaces whose files are gone |
 //! | [`run`] | what all threads share: stop, first error, progress, throttle |
 
 pub mod ddl;
@@ -26,6 +27,7 @@ pub mod protocol;
 pub mod redo;
 pub mod run;
 pub mod tablespace;
+pub mod vanished;
 
 use std::io::Write;
 use std::path::PathBuf;

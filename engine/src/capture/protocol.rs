@@ -29,6 +29,7 @@ use super::plain::PlainCopier;
 use super::redo::{Followed, Follower};
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
+use super::vanished;
 use crate::io::IoMode;
 use crate::io::read_ahead::read_at;
 use crate::io::spool::Spool;
@@ -143,6 +144,7 @@ impl<'env> Capture<'env> {
         let second = inventory::take(profile)?;
         copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
 
+        let suspects = vanished::suspects(session, profile)?;
         self.entered("FLUSH", stages.flush()?);
         let second = inventory::take(profile)?;
         others.synchronise(&second.others)?;
@@ -153,6 +155,7 @@ impl<'env> Capture<'env> {
         follower.with_events(|events| events.lock_at(locked_at));
         let last = inventory::take(profile)?;
         self.check_same_system(&first, &last)?;
+        vanished::confirm(session, profile, &suspects)?;
         others.synchronise(&last.others)?;
         follower.wait_for(locked_at)?;
         self.settle_tablespaces(&follower, &tablespaces, &copied, &last)?;

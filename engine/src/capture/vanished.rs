@@ -1,0 +1,58 @@
+//! Tablespaces that the server has open although their file is gone.
+//!
+//! Such a server runs on without complaint, and its datadir shows nothing: only its own list of
+//! tablespaces tells that a table would be missing from the backup. Files come and go while DDL
+//! is possible, so what is missing then is only suspected, and looked at again when DDL is
+//! blocked. The list is long and asking for it takes time; with nothing suspected, nobody waits
+//! for it under the lock.
+
+use crate::server::profile::{ServerProfile, ServerVersion};
+use crate::server::{Session, Wait};
+use crate::{Error, ErrorKind, Result};
+
+/// A tablespace of the server: its id, and its file as the server names it.
+type Listed = (u64, String);
+
+/// Tablespaces whose file is not there now.
+pub fn suspects(session: &mut Session, profile: &ServerProfile) -> Result<Vec<u64>> {
+    // Servers before 10.6 do not tell the file.
+    if profile.version < ServerVersion::new(10, 6, 0) {
+        return Ok(Vec::new());
+    }
+    Ok(missing(session, profile, "")?.into_iter().map(|(space, _)| space).collect())
+}
+
+/// An error that names the suspects whose files are still missing. DDL must be blocked.
+pub fn confirm(session: &mut Session, profile: &ServerProfile, suspects: &[u64]) -> Result<()> {
+    if suspects.is_empty() {
+        return Ok(());
+    }
+    let ids = suspects.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let missing = missing(session, profile, &format!(" AND SPACE IN ({ids})"))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let files: Vec<&str> = missing.iter().map(|(_, file)| file.as_str()).collect();
+    let message =
+        format!("the server uses tablespaces whose files have vanished: {}", files.join(", "));
+    Err(Error::new(ErrorKind::Damage, message).advise(
+        "save the rows while the server still has the files open (mariadb-dump), then drop the \
+         tables",
+    ))
+}
+
+fn missing(session: &mut Session, profile: &ServerProfile, and: &str) -> Result<Vec<Listed>> {
+    let statement = format!(
+        "SELECT SPACE, FILENAME FROM information_schema.INNODB_SYS_TABLESPACES \
+         WHERE FILENAME LIKE '%.ibd'{and}"
+    );
+    let rows = session.query(&statement, Wait::short("listing the tablespaces"))?;
+    let listed = rows
+        .iter()
+        .filter_map(|row| Some((row.number("SPACE")?, row.text("FILENAME")?.into_owned())));
+    // Files of a running ALTER TABLE are not part of a backup.
+    Ok(listed
+        .filter(|(_, file)| !file.contains("/#sql"))
+        .filter(|(_, file)| !profile.datadir.join(file).exists())
+        .collect())
+}
