@@ -87,18 +87,10 @@ pub fn aria_logs(profile: &ServerProfile) -> Result<Vec<OtherFile>> {
 /// Lists all files.
 pub fn take(profile: &ServerProfile) -> Result<Inventory> {
     let mut inventory = Inventory::default();
-    let data_files = DataFilePath::parse(&profile.innodb_data_file_path).map_err(|error| {
-        Error::new(ErrorKind::Server, "cannot read the server's innodb_data_file_path")
-            .caused_by(error)
-    })?;
-    for data_file in &data_files.files {
-        if data_file.raw {
-            let message = format!("{} is a raw device, which is not supported", data_file.name);
-            return Err(Error::new(ErrorKind::Server, message));
-        }
-        let source = profile.innodb_data_home_dir.join(&data_file.name);
-        let name = source.file_name().unwrap_or_default().to_owned();
-        inventory.system.push(ServerFile { path: backup_path(name.as_bytes())?, source });
+    for data_file in metadata::DataFilePath::parse(&profile.innodb_data_file_path)?.files() {
+        let source = profile.innodb_data_home_dir.join(&data_file.path);
+        let path = backup_path(data_file.stored_name().as_os_str().as_bytes())?;
+        inventory.system.push(ServerFile { source, path });
     }
     inventory.list_undo(&profile.innodb_undo_directory)?;
     inventory.list_aria_logs(&profile.aria_log_dir_path)?;

@@ -1,11 +1,13 @@
-//! `innodb_data_file_path`: the files of the system tablespace and their sizes.
+//! The files of the system tablespace as a backup keeps them: under their names, in one directory.
 //!
-//! `ibdata1:12M;/big/ibdata2:1G:autoextend:max:8G`. A size may carry `new` or `raw` (`12Mraw`)
-//! for disk partitions, which are not supported and refused by name.
+//! The grammar of `innodb_data_file_path` is that of [`innodb::space::data_file_path`]; here the
+//! text of each part is kept too, so that a backup's own setting has the sizes as the server's.
+//! Disk partitions are refused by name.
 
 use std::path::{Path, PathBuf};
 
-use crate::server::option_file::parse_size;
+use innodb::space::data_file_path;
+
 use crate::{Error, ErrorKind, Result};
 
 /// One file of the system tablespace.
@@ -42,16 +44,17 @@ impl DataFilePath {
         let wrong = |why: &str| {
             Error::new(ErrorKind::Usage, format!("innodb_data_file_path '{text}': {why}"))
         };
+        let parsed = data_file_path::DataFilePath::parse(text).map_err(|error| {
+            Error::new(ErrorKind::Usage, "cannot understand innodb_data_file_path").caused_by(error)
+        })?;
         let mut files: Vec<DataFile> = Vec::new();
-        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let (path, attributes) =
-                part.split_once(':').ok_or_else(|| wrong("a file without a size"))?;
-            let size = attributes.split(':').next().unwrap_or_default();
-            if size.ends_with("raw") || size.ends_with("new") {
+        for (file, part) in parsed.files.into_iter().zip(text.split(';')) {
+            if file.raw {
                 return Err(wrong("disk partitions are not supported"));
             }
-            let size = parse_size(size).ok_or_else(|| wrong("a size that is no number"))?;
-            let file = DataFile { path: path.into(), size, attributes: attributes.to_owned() };
+            let (_, attributes) = part.split_once(':').unwrap_or_default();
+            let attributes = attributes.trim().to_owned();
+            let file = DataFile { path: file.name.into(), size: file.size, attributes };
             if file.stored_name().as_os_str().is_empty() {
                 return Err(wrong("a path without a file name"));
             }
@@ -59,9 +62,6 @@ impl DataFilePath {
                 return Err(wrong("two files of the same name cannot be kept in one directory"));
             }
             files.push(file);
-        }
-        if files.is_empty() {
-            return Err(wrong("it names no file"));
         }
         Ok(Self(files))
     }
