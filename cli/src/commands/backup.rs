@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::io::IoMode;
 use engine::{Cancel, Reporter, Result};
 
 use super::connection::Connection;
@@ -42,8 +43,32 @@ pub struct Backup {
     /// Where redo is kept that the target cannot take yet [default: the temporary directory]
     #[arg(long, value_name = "DIR", env = "HAULOUT_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
+    /// How tablespaces are read
+    #[arg(long, value_enum, value_name = "WAY", env = "HAULOUT_IO", default_value = "auto")]
+    io: Io,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// Ways of reading tablespaces.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Io {
+    /// io_uring where the kernel allows it, else plain reads
+    Auto,
+    /// io_uring or an error
+    Uring,
+    /// plain reads
+    Pread,
+}
+
+impl From<Io> for IoMode {
+    fn from(io: Io) -> Self {
+        match io {
+            Io::Auto => Self::Auto,
+            Io::Uring => Self::Uring,
+            Io::Pread => Self::Pread,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +103,7 @@ impl Backup {
             throttle: self.throttle.map(|size| size.0),
             lock_timeout: self.lock_timeout,
             continue_on_corrupt_pages: self.continue_on_corrupt_pages,
-            io_mode: engine::io::IoMode::Auto,
+            io_mode: self.io.into(),
             spool_dir: self.spool_dir,
             tool_name: "haulout".to_string(),
             // There is no secret among the arguments of this face.
