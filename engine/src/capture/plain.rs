@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::inventory::{Class, OtherFile, ServerFile};
 use super::run::Run;
+use crate::io::Buffer;
 use crate::io::read_ahead::read_at;
 use crate::report::Event;
 use crate::sink::{Mode, SinkFile, StreamPath};
@@ -151,7 +152,7 @@ impl<'a> PlainCopier<'a> {
             for worker in 1..=copier.threads {
                 let (queue, done) = (&queue, &done);
                 scope.spawn(move || {
-                    let mut buffer = vec![0; PIECE];
+                    let mut buffer = Buffer::new(PIECE);
                     loop {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                         let Some(file) = next else { return };
@@ -281,7 +282,7 @@ impl Growing {
     }
 
     fn copy_up_to(&mut self, end: u64, run: &Run<'_>) -> Result<()> {
-        let mut buffer = vec![0; PIECE.min(end.saturating_sub(self.done) as usize)];
+        let mut buffer = Buffer::new(PIECE.min(end.saturating_sub(self.done) as usize));
         run.expect(end.saturating_sub(self.done));
         while self.done < end {
             run.check()?;

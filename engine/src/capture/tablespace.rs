@@ -22,6 +22,7 @@ use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 use super::inventory::ServerFile;
 use super::protocol::Settings;
 use super::run::Run;
+use crate::io::Buffer;
 use crate::io::read_ahead::{IoMode, ReadAhead, read_at};
 use crate::report::Event;
 use crate::sink::{Mode, SinkFile, StreamPath};
@@ -371,7 +372,7 @@ impl<'a> TablespaceCopier<'a> {
         ))
     }
 
-    fn copy_unit(&self, unit: &Unit, bytes: &mut Vec<u8>) -> Result<()> {
+    fn copy_unit(&self, unit: &Unit, bytes: &mut Buffer) -> Result<()> {
         let open = &*unit.open;
         if bytes.len() < unit.length {
             // Only undo tablespaces, and from 11.2 the system tablespace, ever shrink; redo says to what size.
@@ -380,7 +381,9 @@ impl<'a> TablespaceCopier<'a> {
                     format!("{} became shorter while it was copied", open.file.source.display());
                 return Err(Error::new(ErrorKind::Damage, message));
             }
-            bytes.resize(unit.length, 0);
+            let read = bytes.len();
+            bytes.set_len(unit.length);
+            bytes.get_mut(read..).unwrap_or_default().fill(0);
         }
         let page_size = open.page_size.bytes();
         let first = (unit.offset / page_size as u64) as u32;

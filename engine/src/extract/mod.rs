@@ -32,6 +32,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Instant;
 
+use crate::io::Buffer;
 use crate::{Cancel, Error, Reporter, Result};
 use intake::{Intake, Work};
 use target::Target;
@@ -111,7 +112,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Takes and does jobs until the stream ends or any thread fails.
     fn work(&self, worker: usize) {
-        let mut buffer = vec![0; PIECE_LEN];
+        let mut buffer = Buffer::new(PIECE_LEN);
         while !self.stopped.load(Ordering::Relaxed) {
             match self.work_once(worker, &mut buffer) {
                 Ok(true) => {}

@@ -1,7 +1,9 @@
 //! Files, buffers and `io_uring`; the only `unsafe` of the project.
 
+pub mod buffer;
 pub mod durable;
 pub mod read_ahead;
 pub mod spool;
 
+pub use buffer::Buffer;
 pub use read_ahead::{IoMode, ReadAhead};

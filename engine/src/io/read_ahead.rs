@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, opcode, types};
 
+use super::buffer::Buffer;
+
 /// Which way of reading to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoMode {
@@ -32,7 +34,7 @@ pub enum IoMode {
 pub struct ReadAhead<T> {
     ring: Option<IoUring>,
     in_flight: VecDeque<Request<T>>,
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Buffer>,
     depth: usize,
     /// Number of the request at the front of `in_flight`, to find a completed one by its number.
     front: u64,
@@ -42,7 +44,7 @@ struct Request<T> {
     tag: T,
     file: Arc<File>,
     offset: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// Result of the kernel, once complete; `None` before, and for plain reads until their turn.
     result: Option<i32>,
 }
@@ -68,7 +70,7 @@ impl<T> ReadAhead<T> {
     /// Asks for `length` bytes of `file` at `offset`.
     pub fn push(&mut self, file: Arc<File>, offset: u64, length: usize, tag: T) -> io::Result<()> {
         let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.resize(length, 0);
+        buffer.set_len(length);
         let number = self.front + self.in_flight.len() as u64;
         if let Some(ring) = &mut self.ring {
             let size =
@@ -80,7 +82,7 @@ impl<T> ReadAhead<T> {
                 .user_data(number);
             // SAFETY: the buffer's memory and the file stay in `in_flight`, untouched, until the
             // completion of this request was seen; `drop` waits for that too. The buffer is
-            // `length` bytes long, and moving the Vec does not move its heap memory.
+            // `length` bytes long, and moving it does not move its heap memory.
             #[expect(
                 unsafe_code,
                 reason = "io_uring reads into memory that the type system cannot lend out"
@@ -97,7 +99,7 @@ impl<T> ReadAhead<T> {
 
     /// Waits for the oldest read. The buffer holds what was read: shorter than asked for only at
     /// the end of the file. `None` when nothing is in flight.
-    pub fn pop(&mut self) -> Option<(T, io::Result<Vec<u8>>)> {
+    pub fn pop(&mut self) -> Option<(T, io::Result<Buffer>)> {
         self.in_flight.front()?;
         if self.ring.is_some() {
             while self.in_flight.front().is_some_and(|request| request.result.is_none()) {
@@ -123,20 +125,20 @@ impl<T> ReadAhead<T> {
         // A read may be cut short anywhere; only a read of zero bytes is the end of the file.
         let read = done.and_then(|done| {
             let length = read_full(&request.file, &mut request.buffer, request.offset, done)?;
-            request.buffer.truncate(length);
+            request.buffer.set_len(length);
             Ok(request.buffer)
         });
         Some((request.tag, read))
     }
 
     /// Gives a buffer back for later reads.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
+    pub fn recycle(&mut self, buffer: Buffer) {
         if self.spare.len() < self.depth {
             self.spare.push(buffer);
         }
     }
 
-    fn fail(&mut self, error: io::Error) -> Option<(T, io::Result<Vec<u8>>)> {
+    fn fail(&mut self, error: io::Error) -> Option<(T, io::Result<Buffer>)> {
         // Leak the ring's memory rather than free what the kernel may still write to.
         let requests = std::mem::take(&mut self.in_flight);
         self.ring = None;
@@ -225,8 +227,8 @@ mod tests {
             }
             let Some((tag, bytes)) = reader.pop() else { break };
             let bytes = bytes.unwrap();
-            assert_eq!(bytes, content[(tag * 8192).min(100_000)..((tag + 1) * 8192).min(100_000)]);
-            read.push((tag, bytes.clone()));
+            assert_eq!(*bytes, content[(tag * 8192).min(100_000)..((tag + 1) * 8192).min(100_000)]);
+            read.push((tag, bytes.to_vec()));
             reader.recycle(bytes);
         }
         read

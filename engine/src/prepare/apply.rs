@@ -22,6 +22,7 @@ use super::facts::LogFacts;
 use super::inventory::{DataFile, Tablespace};
 use super::journal::Journal;
 use super::meter::Meter;
+use crate::io::Buffer;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Files that a worker keeps open.
@@ -101,7 +102,7 @@ struct Worker<'a> {
     number: usize,
     chains: Chains,
     /// A window of pages.
-    window: Vec<u8>,
+    window: Buffer,
     /// Holds a run of records that is not in one block.
     scratch: Vec<u8>,
     files: HashMap<(SpaceId, usize), File>,
@@ -122,7 +123,7 @@ impl<'a> Worker<'a> {
             batch,
             number,
             chains: Chains::default(),
-            window: vec![0; WINDOW_BYTES],
+            window: Buffer::new(WINDOW_BYTES),
             scratch: Vec::new(),
             files: HashMap::new(),
             applied: Applied::default(),

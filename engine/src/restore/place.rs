@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::Mode;
 use super::guard::{self, FILE_MODE};
 use super::plan::Item;
+use crate::io::Buffer;
 use crate::{Cancel, Error, Result};
 
 /// Bytes copied between two looks at the cancel flag.
@@ -135,7 +136,7 @@ fn copy_range(source: &File, target: &File, at: u64, size: u64) -> io::Result<()
 }
 
 fn copy_by_hand(mut source: &File, mut target: &File, mut at: u64, end: u64) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = Buffer::new(BUFFER);
     source.seek(SeekFrom::Start(at))?;
     target.seek(SeekFrom::Start(at))?;
     while at < end {
