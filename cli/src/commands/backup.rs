@@ -139,9 +139,11 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
             Size(summary.redo_bytes),
         ),
         format!(
-            "Blocked meanwhile: commits for {}, DDL for {}.",
+            "Blocked meanwhile: commits for {}, DDL for {}, writes to tables without transactions \
+             for {}.",
             show_seconds(summary.commit_blocked_seconds),
             show_seconds(summary.ddl_blocked_seconds),
+            show_seconds(summary.writes_blocked_seconds),
         ),
         format!(
             "Once prepared it equals the server at LSN {} (redo starts at {}, last checkpoint {}).",
@@ -192,6 +194,7 @@ mod tests {
             seconds: 4.0,
             ddl_blocked_seconds: 0.31,
             commit_blocked_seconds: 0.02,
+            writes_blocked_seconds: 0.35,
             torn_pages: 0,
             corrupt_pages: 0,
         }
@@ -202,7 +205,7 @@ mod tests {
         let words = [
             "Backed up MariaDB 10.11.19-MariaDB: 245 files, 3.0 GiB in 4.00 s (768 MiB/s), and \
              12.0 MiB of redo.",
-            "Blocked meanwhile: commits for 0.02 s, DDL for 0.31 s.",
+            "Blocked meanwhile: commits for 0.02 s, DDL for 0.31 s, writes to tables without transactions for 0.35 s.",
             "Once prepared it equals the server at LSN 300 (redo starts at 100, last checkpoint \
              200).",
             "Binary log position: bin.000002 at 4711.",

@@ -69,7 +69,13 @@ pub struct Inventory {
     pub empty_directories: Vec<StreamPath>,
     /// Files below a directory of a directory: no server's own.
     pub nested: Vec<ServerFile>,
+    /// Files that cannot be in a backup under their name, with the reason.
+    pub refused: Vec<(PathBuf, &'static str)>,
 }
+
+/// Extensions by which a prepare knows what to do with a tablespace: in a data directory they are
+/// remains of something else, and must not be obeyed.
+const MARKER_EXTENSIONS: [&[u8]; 5] = [b"del", b"ren", b"new", b"delta", b"meta"];
 
 /// Extensions of the files that make up tables, views and triggers outside of InnoDB.
 const TABLE_EXTENSIONS: [&[u8]; 14] = [
@@ -97,6 +103,14 @@ pub fn take(profile: &ServerProfile) -> Result<Inventory> {
     let left_out = LeftOut::of(profile, &inventory);
     inventory.list_datadir(profile, &left_out)?;
     inventory.tables.sort();
+    inventory.tables.dedup_by(|later, first| {
+        let same = later.path == first.path;
+        if same {
+            let reason = "a link file leads to another tablespace of its name";
+            inventory.refused.push((later.source.clone(), reason));
+        }
+        same
+    });
     Ok(inventory)
 }
 
@@ -133,13 +147,22 @@ impl Inventory {
                 .advise("run the backup on the host of the server, with the server's paths visible")
         })?;
         for entry in entries {
+            // Hidden files are the system user's own, and mbstream unpacks none.
+            if entry.name.starts_with(b".") {
+                continue;
+            }
             match entry.kind {
                 Kind::Directory if !left_out.directories.contains(&entry.name) => {
                     self.list_database(&entry)?
                 }
                 Kind::File if !left_out.file(&entry) => {
                     let file = ServerFile { path: backup_path(&entry.name)?, source: entry.path };
-                    self.others.push(OtherFile { file, class: Class::Unknown });
+                    if self.system.iter().any(|other| other.path == file.path) {
+                        let reason = "a file of the system tablespace elsewhere has its name";
+                        self.refused.push((file.source, reason));
+                    } else {
+                        self.others.push(OtherFile { file, class: Class::Unknown });
+                    }
                 }
                 _ => {}
             }
@@ -151,7 +174,9 @@ impl Inventory {
         let Some(entries) = list(&directory.path)? else { return Ok(()) };
         let mut found = false;
         for entry in entries {
-            if is_intermediate(&String::from_utf8_lossy(&entry.name)) {
+            if is_intermediate(&String::from_utf8_lossy(&entry.name))
+                || entry.name.starts_with(b".")
+            {
                 continue;
             }
             let name = [directory.name.as_slice(), b"/", &entry.name].concat();
@@ -176,6 +201,9 @@ impl Inventory {
                 self.others.push(OtherFile { file, class: Class::Table });
             } else if matches!(extension, b"cfg" | b"cfp") {
                 // Made by FLUSH TABLES … FOR EXPORT, gone at UNLOCK TABLES.
+                continue;
+            } else if MARKER_EXTENSIONS.contains(&extension) {
+                self.refused.push((file.source, "a prepare would take it for an order"));
                 continue;
             } else {
                 let class = class_of(&directory.name, &entry.name);

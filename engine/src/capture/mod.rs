@@ -109,6 +109,8 @@ pub struct BackupSummary {
     pub ddl_blocked_seconds: f64,
     /// Seconds in which commits were blocked.
     pub commit_blocked_seconds: f64,
+    /// Seconds in which new writes to tables without transactions were blocked.
+    pub writes_blocked_seconds: f64,
     /// Pages read again because they were torn.
     pub torn_pages: u64,
     /// Pages that stayed corrupt (only with `continue_on_corrupt_pages`).
@@ -185,6 +187,7 @@ pub fn backup(
         seconds: clock.elapsed().as_secs_f64(),
         ddl_blocked_seconds: captured.locks.ddl_blocked.as_secs_f64(),
         commit_blocked_seconds: captured.locks.commit_blocked.as_secs_f64(),
+        writes_blocked_seconds: captured.locks.writes_blocked.as_secs_f64(),
         torn_pages: captured.torn_pages,
         corrupt_pages: captured.corrupt_pages.len() as u64,
     })

@@ -4,7 +4,9 @@
 //! later unless it is provably the same file with the same content as when it was copied. Under
 //! BLOCK_DDL nothing writes to non-transactional tables, nothing is created, renamed or dropped, so
 //! the last pass there equals the server. What is written until commits are blocked (Aria's log,
-//! log tables, statistics) is brought up to date once more under BLOCK_COMMIT.
+//! log tables, statistics) is brought up to date once more under BLOCK_COMMIT. Transactional Aria
+//! tables are written until then, too: for them the copy is a fuzzy one, which Aria's log from
+//! the control file's checkpoint on makes whole when the server starts.
 //!
 //! The proof of sameness is inode, size, and both times. A time may stand still for a clock tick
 //! in which the file changes twice, so a copy that began within [`RACY`] of the last change
@@ -76,6 +78,8 @@ impl From<&std::fs::Metadata> for Signature {
 pub struct PlainCopier<'a> {
     run: &'a Run<'a>,
     threads: usize,
+    /// MyISAM writes its data through a mapping, which leaves no trace in the file's times.
+    mapped_myisam: bool,
     /// The signature at the copy; `None` when the copy proves nothing and must be made again.
     copied: BTreeMap<StreamPath, Option<Signature>>,
     growing: HashMap<StreamPath, Growing>,
@@ -92,9 +96,10 @@ struct Growing {
 }
 
 impl<'a> PlainCopier<'a> {
-    /// Copies with up to `threads` threads.
-    pub fn new(run: &'a Run<'a>, threads: usize) -> Self {
-        Self { run, threads: threads.max(1), copied: BTreeMap::new(), growing: HashMap::new() }
+    /// Copies with up to `threads` threads. `mapped_myisam` is the server's `myisam_use_mmap`.
+    pub fn new(run: &'a Run<'a>, threads: usize, mapped_myisam: bool) -> Self {
+        let threads = threads.max(1);
+        Self { run, threads, mapped_myisam, copied: BTreeMap::new(), growing: HashMap::new() }
     }
 
     /// Makes the copy of everything but growing files equal to `files`: copies what is new or
@@ -134,6 +139,7 @@ impl<'a> PlainCopier<'a> {
         let mut stale = Vec::new();
         for file in files {
             let copied = self.copied.get(&file.path).copied().flatten();
+            let copied = copied.filter(|_| !(self.mapped_myisam && has_extension(file, b".MYD")));
             if copied.is_none() || copied != Signature::of(file)? {
                 stale.push(file.clone());
             }
@@ -198,6 +204,7 @@ impl<'a> PlainCopier<'a> {
         let target = self.run.sink.begin(&file.path, mode)?;
         let path = file.path.to_string();
         self.run.reporter.event(&Event::File { worker, verb: "Copying", path });
+        let is_aria_table = has_extension(file, b".MAD") || has_extension(file, b".MAI");
         let mut offset = 0;
         loop {
             self.run.check()?;
@@ -205,6 +212,10 @@ impl<'a> PlainCopier<'a> {
                 read_at(&source, buffer, offset).map_err(|e| Error::io("read", &file.source, e))?;
             if read == 0 {
                 break;
+            }
+            if is_aria_table {
+                settle(&source, buffer.get_mut(..read).unwrap_or_default(), offset)
+                    .map_err(|e| Error::io("read", &file.source, e))?;
             }
             target.write(offset, buffer.get(..read).unwrap_or_default())?;
             offset += read as u64;
@@ -218,9 +229,9 @@ impl<'a> PlainCopier<'a> {
         Ok(Some(same.then_some(before)))
     }
 
-    /// Begins, or continues, the copies of files that grow: everything that is final so far.
-    pub fn follow_growing(&mut self, files: &[OtherFile]) -> Result<()> {
-        for other in files.iter().filter(|other| is_growing(other.class)) {
+    /// Begins, or continues, the copies of growing files of a class: everything that is final so far.
+    pub fn follow_growing(&mut self, files: &[OtherFile], class: Class) -> Result<()> {
+        for other in files.iter().filter(|other| other.class == class) {
             if !self.growing.contains_key(&other.file.path) {
                 let source = match File::open(&other.file.source) {
                     Ok(source) => source,
@@ -240,7 +251,7 @@ impl<'a> PlainCopier<'a> {
                 self.growing.insert(other.file.path.clone(), growing);
             }
         }
-        for growing in self.growing.values_mut() {
+        for growing in self.growing.values_mut().filter(|growing| growing.class == class) {
             let length = growing.length()?;
             let upto = match growing.class {
                 Class::AriaLog => length.saturating_sub(ARIA_LOG_TAIL),
@@ -253,7 +264,8 @@ impl<'a> PlainCopier<'a> {
 
     /// Copies what growing files have gained, and finishes them. Commits are blocked.
     pub fn finish_growing(&mut self, files: &[OtherFile]) -> Result<()> {
-        self.follow_growing(files)?;
+        self.follow_growing(files, Class::AriaLog)?;
+        self.follow_growing(files, Class::LogTable)?;
         for (_, mut growing) in self.growing.drain() {
             let length = growing.length()?;
             growing.copy_up_to(length, self.run)?;
@@ -316,6 +328,25 @@ impl Growing {
     }
 }
 
+/// Reads `bytes` again until two reads agree. Aria writes transactional tables even while DDL is
+/// blocked; its log makes up for pages that are old or new, but not for one that is half of each.
+fn settle(source: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    const TRIES: usize = 20;
+    let mut again = Buffer::new(bytes.len());
+    for _ in 0..TRIES {
+        let read = read_at(source, &mut again, offset)?;
+        if read < bytes.len() || *again == *bytes {
+            break;
+        }
+        bytes.copy_from_slice(&again);
+    }
+    Ok(())
+}
+
+fn has_extension(file: &ServerFile, extension: &[u8]) -> bool {
+    file.path.as_bytes().ends_with(extension)
+}
+
 /// Whether a file is copied bit by bit as it grows.
 pub fn is_growing(class: Class) -> bool {
     matches!(class, Class::AriaLog | Class::LogTable)
@@ -346,7 +377,7 @@ mod tests {
         let sink = FolderSink::create(&to).unwrap();
         let cancel = Cancel::new();
         let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 2);
+        let mut copier = PlainCopier::new(&run, 2, false);
         let files = ["stays", "changes", "goes"].map(|name| other(&from, name, Class::Table));
         for name in ["stays", "changes", "goes"] {
             fs::write(from.join(name), name).unwrap();
@@ -368,7 +399,7 @@ mod tests {
         let sink = FolderSink::create(&to).unwrap();
         let cancel = Cancel::new();
         let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1);
+        let mut copier = PlainCopier::new(&run, 1, false);
         let file = other(&from, "t.MYD", Class::Table);
         for round in 0..100 {
             // Same size, same inode, times that may not have moved.
@@ -390,7 +421,7 @@ mod tests {
         let sink = FolderSink::create(&to).unwrap();
         let cancel = Cancel::new();
         let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1);
+        let mut copier = PlainCopier::new(&run, 1, false);
         fs::write(from.join("t.frm"), "x").unwrap();
         std::thread::sleep(RACY + Duration::from_millis(10));
         let files = [other(&from, "t.frm", Class::Table)];
@@ -407,11 +438,11 @@ mod tests {
         let sink = FolderSink::create(&to).unwrap();
         let cancel = Cancel::new();
         let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1);
+        let mut copier = PlainCopier::new(&run, 1, false);
         let files = [other(&from, "aria_log.00000001", Class::AriaLog)];
         let mut log = vec![1; 300_000];
         fs::write(from.join("aria_log.00000001"), &log).unwrap();
-        copier.follow_growing(&files).unwrap();
+        copier.follow_growing(&files, Class::AriaLog).unwrap();
         log[37] = 9;
         log.extend(vec![2; 100_000]);
         log[280_000] = 7;

@@ -15,8 +15,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use innodb::redo::LogHeader;
 use innodb::redo::header::HEADER_SIZE;
@@ -40,7 +41,7 @@ use crate::server::session::Wait;
 use crate::server::stages::{BackupStages, StageTimes};
 use crate::server::{ConnectOptions, Session, lsn};
 use crate::sink::{Mode, StreamPath, backup_path, write_file};
-use crate::{Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Redo that may wait in memory for the sink.
 const SPOOL_MEMORY: usize = 64 << 20;
@@ -118,7 +119,10 @@ impl<'env> Capture<'env> {
         let header = LogHeader::backup(&format!("Backup {}", profile.version), start);
         let log_writer = scope.spawn(move || {
             let written = write_log(run, &spool, &header);
-            written.inspect_err(|_| spool.abandon()).map_err(|error| run.fail(error))
+            written.map_err(|error| {
+                run.fail(error);
+                spool.abandon();
+            })
         });
 
         let mut stages = BackupStages::open(
@@ -127,13 +131,20 @@ impl<'env> Capture<'env> {
             settings.lock_timeout,
             profile.has_wsrep,
         )?;
+        let released = Arc::new(AtomicBool::new(false));
+        let watch = Arc::clone(&released);
+        let stage_connection = stages.connection_id();
+        scope.spawn(move || release_when_given_up(run, settings, stage_connection, &watch));
+        let _released = SetOnDrop(Arc::clone(&released));
         self.entered("START", stages.start()?);
         let names =
             |path: &StreamPath| follower.with_events(|events| events.space_of(path.as_bytes()));
         let tablespaces = TablespaceCopier::new(run, settings, profile.page_size, &names);
-        let mut others = PlainCopier::new(run, settings.threads);
+        let mapped_myisam = profile.variables.is_on("myisam_use_mmap");
+        let mut others = PlainCopier::new(run, settings.threads, mapped_myisam);
         let first = inventory::take(profile)?;
         let mut copied = tablespaces.copy(self.jobs(&first)?)?;
+        others.follow_growing(&first.others, Class::AriaLog)?;
         if run.sink.rewrites_freely() {
             others.synchronise(&first.others)?;
         }
@@ -145,10 +156,11 @@ impl<'env> Capture<'env> {
         copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
 
         let suspects = vanished::suspects(session, profile)?;
+        run.hurry();
         self.entered("FLUSH", stages.flush()?);
         let second = inventory::take(profile)?;
         others.synchronise(&second.others)?;
-        others.follow_growing(&second.others)?;
+        others.follow_growing(&second.others, Class::AriaLog)?;
 
         self.entered("BLOCK_DDL", stages.block_ddl()?);
         let locked_at = self.end_of_redo(session)?;
@@ -159,7 +171,8 @@ impl<'env> Capture<'env> {
         others.synchronise(&last.others)?;
         follower.wait_for(locked_at)?;
         self.settle_tablespaces(&follower, &tablespaces, &copied, &last)?;
-        others.follow_growing(&last.others)?;
+        others.follow_growing(&last.others, Class::AriaLog)?;
+        others.follow_growing(&last.others, Class::LogTable)?;
         self.nested(&last, &mut others)?;
 
         self.entered("BLOCK_COMMIT", stages.block_commit()?);
@@ -177,6 +190,7 @@ impl<'env> Capture<'env> {
         // Before commits go on: theirs are not to be in the copy.
         follower.end_at(end);
         let locks = stages.end()?;
+        released.store(true, Ordering::SeqCst);
         run.reporter.event(&Event::Stage { name: "END", waited: Duration::ZERO });
 
         let followed = follower.finish()?;
@@ -206,6 +220,19 @@ impl<'env> Capture<'env> {
     fn end_of_redo(&self, session: &mut Session) -> Result<Lsn> {
         let end = lsn::current_lsn(session)?;
         lsn::flush_engine_logs(session, Wait::short("making the redo log durable"))?;
+        if self.profile.variables.get("innodb_flush_log_at_trx_commit") != Some("0") {
+            return Ok(end);
+        }
+        // With 0 the statement writes nothing; the server does so about once a second.
+        let since = Instant::now();
+        while lsn::flushed_lsn(session)? < end {
+            self.run.check()?;
+            if since.elapsed() > self.settings.lock_timeout {
+                let message = format!("the server did not write its redo log up to LSN {end}");
+                return Err(Error::new(ErrorKind::Timeout, message));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(end)
     }
 
@@ -297,6 +324,8 @@ impl<'env> Capture<'env> {
         if !touched
             && let Some(copy) = copied
             && copy.identity.inode == inode
+            // IMPORT TABLESPACE gives a file another id in place.
+            && (named.is_none() || named == copy.identity.space)
         {
             return Ok(Some(copy.identity));
         }
@@ -338,6 +367,9 @@ impl<'env> Capture<'env> {
             );
             self.run.reporter.info(message);
         }
+        for (file, reason) in &inventory.refused {
+            self.run.reporter.warn(format!("{} is NOT in the backup: {reason}", file.display()));
+        }
         let nested: Vec<_> = inventory.nested.iter().collect();
         if nested.is_empty() {
             return Ok(());
@@ -356,6 +388,38 @@ impl<'env> Capture<'env> {
             .map(|file| inventory::OtherFile { file: file.clone(), class: Class::Unknown })
             .collect();
         others.refresh(files.iter())
+    }
+}
+
+/// Ends the connection that holds the locks as soon as the backup is given up. The thread that owns
+/// it may be waiting for an output that takes nothing any more, and the server must not wait with
+/// it.
+fn release_when_given_up(
+    run: &Run<'_>,
+    settings: &Settings,
+    connection: u64,
+    released: &AtomicBool,
+) {
+    while !released.load(Ordering::SeqCst) {
+        if run.check().is_err() {
+            // Its own flag: that of the backup is raised already. When this fails the server still
+            // lets go as soon as the process ends.
+            if let Ok(mut session) = Session::connect(&settings.connect, &Cancel::new()) {
+                let wait = Wait::short("releasing the backup locks");
+                let _ = session.execute(&format!("KILL CONNECTION {connection}"), wait);
+            }
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Raises a flag when it goes out of scope.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -3,7 +3,7 @@
 //! The first error of any thread is the one the user sees. It stops the others: threads look at
 //! [`Run::check`] between units of work, the sink is aborted, and waits for the server end.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub struct Run<'a> {
     pub sink: &'a dyn Sink,
     first_error: Mutex<Option<Error>>,
     throttle: Option<Throttle>,
+    /// Nobody is made to wait for the sake of gentleness while others wait for us.
+    hurry: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
     files: AtomicU64,
@@ -44,6 +46,7 @@ impl<'a> Run<'a> {
             sink,
             first_error: Mutex::new(None),
             throttle: throttle.map(Throttle::new),
+            hurry: AtomicBool::new(false),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
             files: AtomicU64::new(0),
@@ -60,8 +63,8 @@ impl<'a> Run<'a> {
     /// were told to stop, follow from it.
     pub fn fail(&self, error: Error) {
         let mut first = self.first_error.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.stop.is_cancelled() || error.kind() != ErrorKind::Interrupted {
-            first.get_or_insert(error);
+        if first.as_ref().is_none_or(|first| first.kind() == ErrorKind::Interrupted) {
+            *first = Some(error);
         }
         drop(first);
         self.stop.cancel();
@@ -92,10 +95,17 @@ impl<'a> Run<'a> {
             let total = self.total.load(Ordering::Relaxed).max(done);
             self.reporter.event(&Event::Progress { phase: Phase::Copy, done, total: Some(total) });
         }
-        if let Some(throttle) = &self.throttle {
+        if let Some(throttle) = &self.throttle
+            && !self.hurry.load(Ordering::Relaxed)
+        {
             throttle.wait(bytes, self)?;
         }
         Ok(())
+    }
+
+    /// From now on nothing is throttled: a lock is held that makes others wait.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
     }
 
     /// A file was copied.

@@ -15,8 +15,11 @@ type Listed = (u64, String);
 
 /// Tablespaces whose file is not there now.
 pub fn suspects(session: &mut Session, profile: &ServerProfile) -> Result<Vec<u64>> {
-    // Servers before 10.6 do not tell the file.
-    if profile.version < ServerVersion::new(10, 6, 0) {
+    // Servers before 10.6 do not tell the file; read-only ones crash on the question, because they
+    // have no temporary tablespace.
+    let read_only = profile.variables.is_on("innodb_read_only")
+        || profile.variables.number("innodb_force_recovery").is_ok_and(|level| level >= 4);
+    if read_only || profile.version < ServerVersion::new(10, 6, 0) {
         return Ok(Vec::new());
     }
     Ok(missing(session, profile, "")?.into_iter().map(|(space, _)| space).collect())

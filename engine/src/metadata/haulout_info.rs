@@ -93,6 +93,9 @@ pub struct LockSeconds {
     pub ddl_blocked: f64,
     /// Commits were blocked.
     pub commit_blocked: f64,
+    /// While new writes to tables without transactions were blocked.
+    #[serde(default)]
+    pub writes_blocked: f64,
 }
 
 impl From<&ServerProfile> for ServerIdentity {
@@ -129,6 +132,7 @@ impl From<&StageTimes> for LockSeconds {
             waited: waited.as_secs_f64(),
             ddl_blocked: times.ddl_blocked.as_secs_f64(),
             commit_blocked: times.commit_blocked.as_secs_f64(),
+            writes_blocked: times.writes_blocked.as_secs_f64(),
         }
     }
 }
@@ -190,7 +194,12 @@ mod tests {
             },
             lsn: LsnRange { start: 1, checkpoint: 2, end: u64::MAX },
             replication: Some(Replication::from(&ReplicationPosition::default())),
-            locks: LockSeconds { waited: 0.25, ddl_blocked: 0.5, commit_blocked: 0.125 },
+            locks: LockSeconds {
+                waited: 0.25,
+                ddl_blocked: 0.5,
+                commit_blocked: 0.125,
+                writes_blocked: 0.75,
+            },
             bytes: 4,
             redo_bytes: 5,
             torn_pages: 6,

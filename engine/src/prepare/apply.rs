@@ -133,8 +133,11 @@ impl<'a> Worker<'a> {
     fn partition(&mut self, partition: &Partition) -> Result<()> {
         let facts = self.batch.facts;
         let moot = |page: PageId, start: Lsn| {
-            let trim = facts.space(page.space).and_then(|known| known.trim);
-            trim.is_some_and(|trim| {
+            let Some(known) = facts.space(page.space) else { return false };
+            if known.deleted_at.is_some_and(|deleted_at| start < deleted_at) {
+                return true;
+            }
+            known.trim.is_some_and(|trim| {
                 // An undo tablespace starts over; the system tablespace only loses its end.
                 start < trim.lsn && (page.space != SpaceId::SYSTEM || page.page >= trim.pages)
             })

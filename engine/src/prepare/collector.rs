@@ -207,7 +207,7 @@ fn cut<'a>(
         let start = at;
         at = mtr.records.len() - records.rest().len();
         match record? {
-            Record::File(record) => facts.file(record),
+            Record::File(record) => facts.file(mtr.start, record),
             Record::Page { page, kind: Kind::Extended, body: [TRIM_PAGES, ..], .. } => {
                 close(open.take(), start, facts)?;
                 facts.trim(page.space, Trim { lsn: mtr.start, pages: page.page });

@@ -34,8 +34,11 @@ pub struct SpaceFacts {
     pub trim: Option<Trim>,
     /// The last name, `database/table.ibd`.
     pub name: Option<String>,
-    /// Whether the file was deleted in the end.
+    /// Whether the file was deleted in the end. An imported file may stand in its place: IMPORT
+    /// TABLESPACE keeps the id and logs no creation.
     pub deleted: bool,
+    /// Records of mini-transactions that start before are moot: they changed a deleted file.
+    pub deleted_at: Option<Lsn>,
     /// Where the first record of a page is.
     pub first_record: Option<Lsn>,
 }
@@ -109,24 +112,26 @@ impl LogFacts {
         self.owners.get(name).copied()
     }
 
-    /// Takes note of a record about a file.
-    pub fn file(&mut self, record: FileRecord<'_>) {
+    /// Takes note of a record about a file, in the mini-transaction at `lsn`.
+    pub fn file(&mut self, lsn: Lsn, record: FileRecord<'_>) {
         match record {
             FileRecord::Create(space, path) | FileRecord::Modify(space, path) => {
                 self.rename(space, path);
             }
             FileRecord::Rename(space, _, to) => self.rename(space, to),
             FileRecord::Delete(space, _) => {
-                let facts = self.spaces.entry(space).or_default();
-                facts.deleted = true;
+                let gone =
+                    SpaceFacts { deleted: true, deleted_at: Some(lsn), ..SpaceFacts::default() };
+                let facts = std::mem::replace(self.spaces.entry(space).or_default(), gone);
                 if let Some(name) = &facts.name
                     && self.owners.get(name) == Some(&space)
                 {
                     self.owners.remove(name);
                 }
+                self.seen.iter_mut().for_each(|seen| *seen = seen.filter(|id| *id != space));
             }
-            FileRecord::Checkpoint(lsn) => {
-                self.checkpoint.take_if(|wanted| *wanted == lsn);
+            FileRecord::Checkpoint(completed) => {
+                self.checkpoint.take_if(|wanted| *wanted == completed);
             }
             FileRecord::Padding => {}
         }
@@ -214,10 +219,10 @@ mod tests {
     #[test]
     fn a_truncated_table_leaves_its_name_to_the_new_tablespace() {
         let mut facts = LogFacts::default();
-        facts.file(FileRecord::Modify(OLD, b"./db/t.ibd"));
-        facts.file(FileRecord::Rename(OLD, b"./db/t.ibd", b"./db/#sql-ib7.ibd"));
-        facts.file(FileRecord::Create(NEW, b"./db/t.ibd"));
-        facts.file(FileRecord::Delete(OLD, b"./db/#sql-ib7.ibd"));
+        facts.file(Lsn(1), FileRecord::Modify(OLD, b"./db/t.ibd"));
+        facts.file(Lsn(1), FileRecord::Rename(OLD, b"./db/t.ibd", b"./db/#sql-ib7.ibd"));
+        facts.file(Lsn(1), FileRecord::Create(NEW, b"./db/t.ibd"));
+        facts.file(Lsn(1), FileRecord::Delete(OLD, b"./db/#sql-ib7.ibd"));
         assert_eq!(facts.owner("db/t.ibd"), Some(NEW));
         assert_eq!(facts.owner("db/#sql-ib7.ibd"), None);
         assert!(facts.space(OLD).unwrap().deleted && !facts.space(NEW).unwrap().deleted);
@@ -226,11 +231,11 @@ mod tests {
     #[test]
     fn a_swap_of_names() {
         let mut facts = LogFacts::default();
-        facts.file(FileRecord::Modify(OLD, b"./db/a.ibd"));
-        facts.file(FileRecord::Modify(NEW, b"/elsewhere/db/b.ibd"));
-        facts.file(FileRecord::Rename(OLD, b"./db/a.ibd", b"./db/x.ibd"));
-        facts.file(FileRecord::Rename(NEW, b"./db/b.ibd", b"./db/a.ibd"));
-        facts.file(FileRecord::Rename(OLD, b"./db/x.ibd", b"./db/b.ibd"));
+        facts.file(Lsn(1), FileRecord::Modify(OLD, b"./db/a.ibd"));
+        facts.file(Lsn(1), FileRecord::Modify(NEW, b"/elsewhere/db/b.ibd"));
+        facts.file(Lsn(1), FileRecord::Rename(OLD, b"./db/a.ibd", b"./db/x.ibd"));
+        facts.file(Lsn(1), FileRecord::Rename(NEW, b"./db/b.ibd", b"./db/a.ibd"));
+        facts.file(Lsn(1), FileRecord::Rename(OLD, b"./db/x.ibd", b"./db/b.ibd"));
         assert_eq!((facts.owner("db/a.ibd"), facts.owner("db/b.ibd")), (Some(NEW), Some(OLD)));
         assert_eq!(facts.owner("db/x.ibd"), None);
     }
@@ -238,9 +243,9 @@ mod tests {
     #[test]
     fn only_the_record_of_the_checkpoint_itself_completes_it() {
         let mut facts = LogFacts::new(Lsn(5));
-        facts.file(FileRecord::Checkpoint(Lsn(4)));
+        facts.file(Lsn(1), FileRecord::Checkpoint(Lsn(4)));
         assert!(facts.lacks_checkpoint());
-        facts.file(FileRecord::Checkpoint(Lsn(5)));
+        facts.file(Lsn(1), FileRecord::Checkpoint(Lsn(5)));
         assert!(!facts.lacks_checkpoint());
     }
 

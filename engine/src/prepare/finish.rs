@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use innodb::redo::header::prepared_log;
 use innodb::{Lsn, SpaceId};
 
-use super::inventory::{DataFile, Tablespace};
+use super::inventory::Tablespace;
 use super::positions;
 use crate::io::durable;
 use crate::metadata::names::BINLOG_POS_INNODB;
@@ -50,14 +50,6 @@ pub fn sync(
         }
     });
     failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
-}
-
-/// Removes the files of tablespaces that the log deletes.
-pub fn remove_deleted(files: &[DataFile]) -> Result<()> {
-    for file in files {
-        durable::remove_file(&file.path)?;
-    }
-    Ok(())
 }
 
 /// Removes the folders of databases that have nothing in them: they were dropped.

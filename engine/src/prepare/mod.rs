@@ -190,7 +190,6 @@ pub fn prepare(
     }
     meter.finish();
 
-    finish::remove_deleted(&spaces.deleted)?;
     finish::remove_empty_databases(dir)?;
     finish::sync(&files, &spaces.by_id, workers)?;
     finish::declare_prepared(dir, log.creator(), end, &spaces.by_id, checkpoints, naming)?;

@@ -21,8 +21,6 @@ use crate::{Error, ErrorKind, Reporter, Result};
 pub struct Spaces {
     /// By id.
     pub by_id: HashMap<SpaceId, Tablespace>,
-    /// Files of tablespaces that the log deletes in the end.
-    pub deleted: Vec<DataFile>,
 }
 
 impl Spaces {
@@ -36,11 +34,9 @@ impl Spaces {
         for file in std::mem::take(&mut inventory.unidentified) {
             resolve(&mut inventory, file, facts, page_size, reporter)?;
         }
-        let mut spaces = Self { by_id: inventory.spaces, deleted: Vec::new() };
+        let spaces = Self { by_id: inventory.spaces };
         for (id, known) in facts.spaces() {
-            if known.deleted {
-                let files = spaces.by_id.remove(&id).map(|space| space.files);
-                spaces.deleted.extend(files.unwrap_or_default());
+            if known.deleted && !spaces.by_id.contains_key(&id) {
                 continue;
             }
             let Some(space) = spaces.by_id.get(&id) else {

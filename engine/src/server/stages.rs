@@ -63,6 +63,8 @@ pub struct StageTimes {
     pub ddl_blocked: Duration,
     /// From the request of BLOCK_COMMIT until END.
     pub commit_blocked: Duration,
+    /// From the request of FLUSH until END: new writes to tables without transactions.
+    pub writes_blocked: Duration,
 }
 
 /// The connection that holds the backup stage.
@@ -71,6 +73,7 @@ pub struct BackupStages {
     session: Session,
     lock_timeout: Duration,
     stage: Option<Stage>,
+    writes_blocked_since: Option<Instant>,
     ddl_blocked_since: Option<Instant>,
     commit_blocked_since: Option<Instant>,
     times: StageTimes,
@@ -98,6 +101,7 @@ impl BackupStages {
             session,
             lock_timeout,
             stage: None,
+            writes_blocked_since: None,
             ddl_blocked_since: None,
             commit_blocked_since: None,
             times: StageTimes::default(),
@@ -112,6 +116,7 @@ impl BackupStages {
 
     /// Closes unused tables without transactions and blocks new writes to them.
     pub fn flush(&mut self) -> Result<Duration> {
+        self.writes_blocked_since = Some(Instant::now());
         self.times.flush_wait = self.enter(Stage::Flush)?;
         Ok(self.times.flush_wait)
     }
@@ -140,6 +145,7 @@ impl BackupStages {
         let since = |moment: Option<Instant>| moment.map(|m| m.elapsed()).unwrap_or_default();
         self.times.ddl_blocked = since(self.ddl_blocked_since);
         self.times.commit_blocked = since(self.commit_blocked_since);
+        self.times.writes_blocked = since(self.writes_blocked_since);
         ended?;
         self.session.close();
         Ok(self.times)

@@ -91,12 +91,6 @@ impl Sink for FolderSink {
         fs::remove_file(&path).or_else(ignore_missing).map_err(|e| Error::io("remove", &path, e))
     }
 
-    fn directory(&self, path: &StreamPath) -> Result<()> {
-        let path = self.absolute(path);
-        let made = DirBuilder::new().mode(DIRECTORY_MODE).recursive(true).create(&path);
-        made.map_err(|error| Error::io("create directory", &path, error))
-    }
-
     fn takes_nested_paths(&self) -> bool {
         true
     }

@@ -23,8 +23,12 @@ pub trait Sink: Send + Sync {
     /// Removes a file that was finished before.
     fn remove(&self, path: &StreamPath) -> Result<()>;
 
-    /// Makes sure that an empty directory is in the backup, where the sink can say so.
-    fn directory(&self, path: &StreamPath) -> Result<()>;
+    /// Puts an empty directory into the backup: one with an empty `db.opt`, as the stock tool does,
+    /// because a stream knows no directories and a prepare takes empty ones for dropped databases.
+    fn directory(&self, path: &StreamPath) -> Result<()> {
+        let path = backup_path([path.as_bytes(), b"/db.opt"].concat())?;
+        self.begin(&path, Mode::Create)?.finish()
+    }
 
     /// Whether a file deeper than one directory can be read back by the stock tools.
     fn takes_nested_paths(&self) -> bool;

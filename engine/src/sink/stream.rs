@@ -107,13 +107,6 @@ impl Sink for StreamSink {
         self.shared.send(&header, b"")
     }
 
-    fn directory(&self, path: &StreamPath) -> Result<()> {
-        // The container knows no directories: the stock tool sends an empty db.opt instead.
-        let mut name = path.as_bytes().to_vec();
-        name.extend_from_slice(b"/db.opt");
-        self.begin(&super::backup_path(name)?, Mode::Create)?.finish()
-    }
-
     fn takes_nested_paths(&self) -> bool {
         false
     }

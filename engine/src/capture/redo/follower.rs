@@ -32,8 +32,8 @@ const READ_MIN: usize = 64 << 10;
 /// Largest read: a few mini-transactions of the largest size.
 const READ_MAX: usize = 4 << 20;
 const _: () = assert!(READ_MAX > 2 * MTR_MAX);
-/// Pause when there is nothing new: the server is asked for its LSN this often.
-const IDLE: Duration = Duration::from_millis(20);
+/// The server is asked for its LSN at most this often: the question is not free for it.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// Log before the fence that cannot be read is tried again this often, with
 /// [`UNREADABLE_PAUSE`] between, before it is given up.
 const UNREADABLE_TRIES: u32 = 10;
@@ -109,9 +109,11 @@ impl<'a> Follower<'a> {
             start: start.lsn,
             stop: run.stop.clone(),
             ask_flushed,
+            asked: Instant::now(),
         };
         scope.spawn(move || {
-            if let Err(error) = tail.run() {
+            let mut tail = tail;
+            if let Err(error) = tail.follow() {
                 run.fail(error);
             }
         });
@@ -192,16 +194,18 @@ struct Tail {
     started: Instant,
     stop: Cancel,
     ask_flushed: AskFlushed,
+    asked: Instant,
+}
+
+/// However the thread ends, whoever takes from the spool must not wait for more.
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.shared.spool.close();
+        self.shared.changed.notify_all();
+    }
 }
 
 impl Tail {
-    fn run(mut self) -> Result<()> {
-        let result = self.follow();
-        self.shared.spool.close();
-        self.shared.changed.notify_all();
-        result
-    }
-
     fn follow(&mut self) -> Result<()> {
         let mut buffer = vec![0; READ_MAX];
         let mut want = READ_MIN;
@@ -248,14 +252,20 @@ impl Tail {
         }
     }
 
-    /// Asks the server how far its log goes; pauses when that is nothing new.
+    /// Waits until the fence was raised or it is time to ask the server how far its log goes.
     fn wait_for_fence(&mut self) -> Result<()> {
+        let due = ASK_INTERVAL.saturating_sub(self.asked.elapsed());
+        if !due.is_zero() {
+            let state = self.shared.lock();
+            if state.fence <= self.at {
+                drop(self.shared.changed.wait_timeout(state, due));
+            }
+            return Ok(());
+        }
+        self.asked = Instant::now();
         let flushed = (self.ask_flushed)()?;
         let mut state = self.shared.lock();
         state.fence = state.fence.max(flushed);
-        if state.fence <= self.at {
-            drop(self.shared.changed.wait_timeout(state, IDLE));
-        }
         Ok(())
     }
 
