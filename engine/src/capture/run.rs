@@ -16,6 +16,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One backup in progress.
 pub struct Run<'a> {
+    /// Raised by the user.
+    asked_to_stop: Cancel,
     /// Raised when the user, or any thread of this backup, gave up.
     pub stop: Cancel,
     /// Where events go.
@@ -41,6 +43,7 @@ impl<'a> Run<'a> {
         throttle: Option<u64>,
     ) -> Self {
         Self {
+            asked_to_stop: cancel.clone(),
             stop: cancel.child(),
             reporter,
             sink,
@@ -71,12 +74,17 @@ impl<'a> Run<'a> {
         self.sink.abort();
     }
 
-    /// The error that the user is to see, given what the main thread ended with.
+    /// The error that the user is to see, given what the main thread ended with: the user's own
+    /// interruption, else the first that is not about having been told to stop.
     pub fn conclude<T>(&self, result: Result<T>) -> Result<T> {
         let first = self.first_error.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (first, result) {
-            (Some(error), _) | (None, Err(error)) => Err(error),
             (None, Ok(value)) => Ok(value),
+            (Some(error), _) | (None, Err(error)) if self.asked_to_stop.is_cancelled() => {
+                Err(self.asked_to_stop.check().err().unwrap_or(error))
+            }
+            (Some(first), Err(error)) if first.kind() == ErrorKind::Interrupted => Err(error),
+            (Some(error), _) | (None, Err(error)) => Err(error),
         }
     }
 
@@ -152,5 +160,41 @@ impl Throttle {
             std::thread::sleep(left.min(Self::PIECE));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Silent;
+    use crate::sink::StreamSink;
+
+    fn interrupted() -> Error {
+        Error::new(ErrorKind::Interrupted, "given up")
+    }
+
+    fn concluded(cancel: &Cancel, failures: Vec<Error>, result: Result<()>) -> Option<ErrorKind> {
+        let sink = StreamSink::new(Box::new(std::io::sink()));
+        let run = Run::new(cancel, &Silent, &sink, None);
+        failures.into_iter().for_each(|error| run.fail(error));
+        run.conclude(result).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn the_cause_is_seen_and_not_its_consequences() {
+        let cancel = Cancel::new();
+        let damage = || Error::new(ErrorKind::Damage, "damage");
+        assert_eq!(concluded(&cancel, vec![], Ok(())), None);
+        assert_eq!(concluded(&cancel, vec![interrupted()], Err(damage())), Some(ErrorKind::Damage));
+        let failures = vec![interrupted(), damage(), interrupted()];
+        assert_eq!(concluded(&cancel, failures, Err(interrupted())), Some(ErrorKind::Damage));
+    }
+
+    #[test]
+    fn the_users_interruption_is_the_cause_of_whatever_follows_from_it() {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let lost = Error::new(ErrorKind::Server, "connection lost");
+        assert_eq!(concluded(&cancel, vec![], Err(lost)), Some(ErrorKind::Interrupted));
     }
 }
