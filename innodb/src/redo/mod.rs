@@ -2,7 +2,9 @@
 //!
 //! A log is a header ([`header`]), then mini-transactions ([`mtr`]) of records ([`record`]). Every
 //! byte behind the header is one LSN. Nothing marks the end of a log: it ends where a
-//! mini-transaction fails to parse, so only a failure *behind* a good CRC is corruption.
+//! mini-transaction fails to parse, so only a failure *behind* a good CRC is corruption. Whoever reads
+//! a log that is still being written must ask the server how far it goes: what lies behind the
+//! end can parse, too.
 
 pub mod apply;
 pub mod header;
