@@ -22,8 +22,15 @@ pub fn to_stdout() -> Result<Box<dyn Write + Send>> {
             "send the stream into a file or a pipe, as in: haulout backup --stream > FILE",
         ));
     }
-    Ok(Box::new(File::from(owned(&stdout, "standard output")?)))
+    let stdout = owned(&stdout, "standard output")?;
+    // A pipe of the usual 64 KiB makes both ends wait for each other sixteen times per piece.
+    // Where standard output is no pipe, or none may be larger, it works as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_SIZE);
+    Ok(Box::new(File::from(stdout)))
 }
+
+/// As large as anybody may make a pipe without privileges.
+const PIPE_SIZE: usize = 1 << 20;
 
 /// Standard input, for a stream.
 pub fn from_stdin(cancel: &Cancel) -> Result<Box<dyn Read + Send>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use harness::process::{self, Cost};
 use harness::tool::BackupOptions;
-use harness::{Result, Server, Tool};
+use harness::{Result, Tool};
 
 use super::data::{Data, copy_tree, remove};
 use super::table::{Row, Table};
@@ -43,20 +43,23 @@ pub fn measure(
             table.push(copy);
         }
         What::Backup => {
-            let server = warm_server(data)?;
+            let server = data.start()?;
             let row = compare("backup to a folder", rounds, tools, |tool| {
                 clear(&target)?;
+                warm(data)?;
                 run(tool.backup(&server, &target, &options))
             })?;
             table.push(row);
         }
         What::Stream => {
-            let server = warm_server(data)?;
+            let server = data.start()?;
             let row = compare("backup to a stream, to nowhere", rounds, tools, |tool| {
+                warm(data)?;
                 run_to(tool.backup_stream(&server, &options), Stdio::null())
             })?;
             table.push(row);
             let row = compare("backup to a stream, to a pipe", rounds, tools, |tool| {
+                warm(data)?;
                 let mut reader =
                     Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
                 let pipe = reader.stdin.take().map_or_else(Stdio::null, Stdio::from);
@@ -68,10 +71,10 @@ pub fn measure(
         }
         What::Extract => {
             let stream = data.stream()?;
-            warm_file(&stream)?;
             let row = compare("extract a stream", rounds, tools, |tool| {
                 clear(&target)?;
                 std::fs::create_dir(&target)?;
+                warm_file(&stream)?;
                 let mut command = tool.extract(&target, arguments.parallel);
                 command.stdin(File::open(&stream)?);
                 run(command)
@@ -139,11 +142,10 @@ fn sync_disks() -> Result<()> {
     run(Command::new("sync")).map(drop)
 }
 
-/// A server whose files are in the page cache.
-fn warm_server(data: &Data) -> Result<Server> {
-    let server = data.start()?;
-    run(data.each_file("cat"))?;
-    Ok(server)
+/// Brings the server's files into the page cache. Before each run: the stock tool drops what it
+/// has read from the cache, and whoever came next would pay for that.
+fn warm(data: &Data) -> Result<()> {
+    run(data.each_file("cat")).map(drop)
 }
 
 fn warm_file(file: &Path) -> Result<()> {
