@@ -1,7 +1,9 @@
 //! Copying tablespaces page by page, every page checked as it passes.
 //!
-//! Work is cut into units of [`UNIT`] bytes that threads take in the order of files and offsets,
-//! so that one large file keeps all of them busy and a stream still gets its pieces in order.
+//! Work is cut into units of [`UNIT`] bytes. A thread takes those of a file of its own, because two
+//! writers of one file wait for each other in the kernel; when no files are left it helps with
+//! the file that has most left, so that one large file keeps all threads busy. Units of a file are
+//! taken in the order of offsets, so that a stream gets its pieces in order.
 //! The server writes pages while they are read: a page that fails its check is read again until
 //! it is whole, or was broken for [`TORN_PATIENCE`] and is proven corrupt.
 
@@ -139,9 +141,41 @@ struct Unit {
 
 struct Queue {
     jobs: VecDeque<Job>,
-    /// Files with units that nobody took yet, and where the next one starts.
-    open: VecDeque<(Arc<Open>, u64)>,
+    /// Files with units that nobody took yet.
+    open: Vec<Started>,
     copied: Vec<Copied>,
+}
+
+/// A file of which some units are still to be taken.
+struct Started {
+    open: Arc<Open>,
+    /// Where the next unit starts.
+    next: u64,
+    /// Who opened it.
+    worker: usize,
+}
+
+impl Queue {
+    /// The next unit of the file that `worker` has begun; with `any`, of the file that has most left.
+    fn next_unit(&mut self, worker: usize, any: bool) -> Option<Unit> {
+        let own = self.open.iter().position(|started| started.worker == worker);
+        let index = own.or_else(|| {
+            let left = |started: &Started| started.open.size - started.next;
+            let most = self.open.iter().enumerate().max_by_key(|(_, started)| left(started));
+            most.map(|(index, _)| index).filter(|_| any)
+        })?;
+        let started = self.open.get_mut(index)?;
+        let unit = Unit {
+            open: Arc::clone(&started.open),
+            offset: started.next,
+            length: UNIT.min(started.open.size - started.next) as usize,
+        };
+        started.next += UNIT;
+        if started.next >= started.open.size {
+            self.open.swap_remove(index);
+        }
+        Some(unit)
+    }
 }
 
 impl<'a> TablespaceCopier<'a> {
@@ -185,8 +219,7 @@ impl<'a> TablespaceCopier<'a> {
     pub fn copy(&self, jobs: Vec<Job>) -> Result<Vec<Copied>> {
         let threads = self.threads.min(jobs.len().max(1));
         let threads = if jobs.len() == 1 { self.threads } else { threads };
-        let queue =
-            Mutex::new(Queue { jobs: jobs.into(), open: VecDeque::new(), copied: Vec::new() });
+        let queue = Mutex::new(Queue { jobs: jobs.into(), open: Vec::new(), copied: Vec::new() });
         std::thread::scope(|scope| {
             for worker in 1..=threads {
                 let queue = &queue;
@@ -227,21 +260,13 @@ impl<'a> TablespaceCopier<'a> {
         }
     }
 
-    /// The next unit in the order of files and offsets; opens files as their turn comes.
+    /// The next unit for a thread; opens files as their turn comes.
     fn take_unit(&self, worker: usize, queue: &Mutex<Queue>) -> Result<Option<Unit>> {
         let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut locked = lock();
-            if let Some((open, offset)) = locked.open.front_mut() {
-                let unit = Unit {
-                    open: Arc::clone(open),
-                    offset: *offset,
-                    length: UNIT.min(open.size - *offset) as usize,
-                };
-                *offset += UNIT;
-                if *offset >= open.size {
-                    locked.open.pop_front();
-                }
+            let any = locked.jobs.is_empty();
+            if let Some(unit) = locked.next_unit(worker, any) {
                 return Ok(Some(unit));
             }
             let Some(job) = locked.jobs.pop_front() else { return Ok(None) };
@@ -264,7 +289,7 @@ impl<'a> TablespaceCopier<'a> {
                 self.run.count_file();
                 continue;
             }
-            locked.open.push_back((Arc::new(open), 0));
+            locked.open.push(Started { open: Arc::new(open), next: 0, worker });
         }
     }
 
