@@ -41,7 +41,7 @@ const EXPECTED_ERRORS: &[u16] = &[
     1526, // no partition for the value
     1615, // prepared statement needs to be prepared again
     1659, // field type not allowed in partitioning
-    4084, 4091, // the sequence has run out, or is gone
+    4084, 4089, 4091, // the sequence has run out, is another kind of table now, or is gone
 ];
 
 /// How much of what.
