@@ -5,11 +5,10 @@
 //! columns, so those are compared by a sum over their rows instead.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::{Client, Result};
+use crate::{Client, Result, Server};
 
 /// Databases that belong to the server.
 const SYSTEM: &str = "('mysql','information_schema','performance_schema','sys')";
@@ -116,26 +115,14 @@ fn difference(
     found
 }
 
-/// How long a complaint of `CHECK TABLE` may last before it counts.
-const ROLLBACK_PATIENCE: Duration = Duration::from_secs(15);
-
 /// Runs `CHECK TABLE` on every table and returns what it complains about.
 ///
-/// A server that was started on a copy first rolls back what was open in it. While it does,
-/// `CHECK TABLE` calls spatial indexes corrupt that are not, so a complaint has to last. Real
-/// damage does.
-pub fn check_tables(client: &mut Client) -> Result<Vec<String>> {
-    let deadline = Instant::now() + ROLLBACK_PATIENCE;
-    loop {
-        let complaints = check_tables_once(client)?;
-        if complaints.is_empty() || Instant::now() > deadline {
-            return Ok(complaints);
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-fn check_tables_once(client: &mut Client) -> Result<Vec<String>> {
+/// A server that was started on a copy first rolls back what was open in it. A `CHECK TABLE`
+/// that comes too early calls spatial indexes corrupt that are not, and marks them so for
+/// good; so this waits for the end of the rollback.
+pub fn check_tables(server: &Server) -> Result<Vec<String>> {
+    server.wait_for_rollback()?;
+    let client = &mut server.client()?;
     let mut complaints = Vec::new();
     for table in tables(client)?.iter().filter(|table| !table.is_view) {
         let rows = client.text(&format!("CHECK TABLE {table}"))?;

@@ -125,12 +125,14 @@ impl Proof {
         tell(Step::Restored(&restore));
 
         let copy = replica_options(&self.server).start_on(&datadir)?;
-        let complaints = compare::check_tables(&mut copy.client()?)?;
+        let complaints = compare::check_tables(&copy)?;
         ensure!(complaints.is_empty(), "the copy is damaged:\n{}", complaints.join("\n"));
         tell(Step::Booted(&copy));
         let catch_up = attach(&source, &copy, &position)?;
         tell(Step::CaughtUp(&position, catch_up));
-        let tables = ensure_equal(&source, &copy)?;
+        let tables = ensure_equal(&source, &copy).with_context(|| {
+            format!("definitions that the source refused: {:#?}", load.refused_definitions)
+        })?;
         let errors = copy.logged_errors()?;
         ensure!(errors.is_empty(), "the copy's server logged errors:\n{}", errors.join("\n"));
         Ok(ProofReport {

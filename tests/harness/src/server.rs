@@ -298,6 +298,23 @@ impl Server {
         Ok(log.lines().filter(|line| line.contains("[ERROR]")).map(str::to_owned).collect())
     }
 
+    /// Waits until the transactions that were open in the data directory are rolled back.
+    pub fn wait_for_rollback(&self) -> Result<()> {
+        const LIMIT: Duration = Duration::from_secs(120);
+        let started = Instant::now();
+        loop {
+            let log = std::fs::read(&self.error_log)?;
+            let log = String::from_utf8_lossy(&log);
+            // The log holds earlier starts too.
+            let began = log.rfind("must be rolled back or cleaned up");
+            if log.rfind("Rollback of non-prepared transactions completed") >= began {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < LIMIT, "no end of the rollback\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The end of the error log, for messages.
     pub fn log_tail(&self) -> String {
         let log = std::fs::read(&self.error_log).unwrap_or_default();

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use fastrand::Rng;
 
+use crate::client::SqlError;
 use crate::{Client, Result, Server};
 use ddl::{Change, Namer};
 use names::{DATABASES, Name};
@@ -38,6 +39,7 @@ const EXPECTED_ERRORS: &[u16] = &[
     1205, 1213, // lock wait timeout, deadlock
     1264, 1406, 1690, // value out of range or too long
     1412, // table definition has changed
+    1416, // a spatial table has taken the place of one without a geometry
     1526, // no partition for the value
     1615, // prepared statement needs to be prepared again
     1659, // field type not allowed in partitioning
@@ -82,6 +84,9 @@ pub struct LoadReport {
     pub definitions: u64,
     /// Expected errors.
     pub refused: u64,
+    /// The last statements that changed definitions and were refused: a server that fails in
+    /// the middle of one may have done half of it without logging it.
+    pub refused_definitions: Vec<String>,
     /// Errors that a healthy server does not give, by text.
     pub unexpected: BTreeMap<String, u64>,
 }
@@ -91,6 +96,7 @@ impl LoadReport {
         self.changes += other.changes;
         self.definitions += other.definitions;
         self.refused += other.refused;
+        self.refused_definitions.extend(other.refused_definitions);
         for (text, count) in other.unexpected {
             *self.unexpected.entry(text).or_default() += count;
         }
@@ -260,7 +266,10 @@ impl Worker {
         let operation = ddl::operation(&tables, &mut self.namer, &mut self.rng);
         let mut all_done = true;
         for statement in &operation.statements {
-            all_done &= self.attempt(statement);
+            if let Err(error) = self.attempt(statement) {
+                self.report.refused_definitions.push(error.to_string());
+                all_done = false;
+            }
             self.report.definitions += 1;
         }
         if all_done {
@@ -297,16 +306,16 @@ impl Worker {
 
     fn change(&mut self, statement: &str) -> bool {
         self.report.changes += 1;
-        self.attempt(statement)
+        self.attempt(statement).is_ok()
     }
 
-    fn attempt(&mut self, statement: &str) -> bool {
-        let Err(error) = self.client.run(statement) else { return true };
+    fn attempt(&mut self, statement: &str) -> std::result::Result<(), SqlError> {
+        let Err(error) = self.client.run(statement) else { return Ok(()) };
         if EXPECTED_ERRORS.contains(&error.code) {
             self.report.refused += 1;
         } else {
             *self.report.unexpected.entry(error.to_string()).or_default() += 1;
         }
-        false
+        Err(error)
     }
 }
