@@ -10,13 +10,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use innodb::page::{self, Verdict, verify};
+use innodb::page;
 use innodb::redo;
 use innodb::redo::apply::ApplyTarget;
 use innodb::redo::record::{Bodies, Body};
 use innodb::{Lsn, PageId, PageNo, SpaceId};
 
 use super::chains::{Chain, Chains};
+use super::codec::CodecScratch;
 use super::collector::{Collector, Partition, WINDOW_BYTES};
 use super::facts::LogFacts;
 use super::inventory::{DataFile, Tablespace};
@@ -105,6 +106,7 @@ struct Worker<'a> {
     window: Buffer,
     /// Holds a run of records that is not in one block.
     scratch: Vec<u8>,
+    codec: CodecScratch,
     files: HashMap<(SpaceId, usize), File>,
     applied: Applied,
 }
@@ -125,6 +127,7 @@ impl<'a> Worker<'a> {
             chains: Chains::default(),
             window: Buffer::new(WINDOW_BYTES),
             scratch: Vec::new(),
+            codec: CodecScratch::default(),
             files: HashMap::new(),
             applied: Applied::default(),
         }
@@ -201,7 +204,7 @@ impl<'a> Worker<'a> {
         self.write(space, &slots, page_size)
     }
 
-    /// Reads and checks the pages that redo does not make anew.
+    /// Reads the pages that redo does not make anew, checks them and makes them plain.
     fn read(&mut self, space: &Tablespace, slots: &[Slot<'_>], page_size: usize) -> Result<()> {
         let wanted = slots.iter().filter(|slot| !slot.chain.resets);
         let mut runs = Runs::new(wanted, space, page_size);
@@ -210,8 +213,9 @@ impl<'a> Worker<'a> {
             let file = open(&mut self.files, space, &run)?;
             file.read_exact_at(buffer, run.offset)
                 .map_err(|e| Error::io("read", &run.file.path, e))?;
-            for (number, page) in buffer.chunks_exact(page_size).enumerate() {
+            for (number, page) in buffer.chunks_exact_mut(page_size).enumerate() {
                 let page_no = PageNo(run.first.0 + number as u32);
+                space.open(page, page_no, run.file, &mut self.codec)?;
                 self.batch.check(space, run.file, page_no, page)?;
             }
         }
@@ -253,6 +257,9 @@ impl<'a> Worker<'a> {
             page::stamp(page, id, last.end, &space.flags).map_err(|e| {
                 Error::new(ErrorKind::Damage, format!("cannot finish {id}")).caused_by(e)
             })?;
+            if !space.codec.writes_plain() {
+                space.codec.seal(page, id, &space.flags, &mut self.codec)?;
+            }
         }
         Ok(changed)
     }
@@ -302,7 +309,7 @@ fn apply_run(
 }
 
 impl Batch<'_> {
-    /// Refuses a page that redo cannot be applied to.
+    /// Refuses a page that is newer than the log.
     fn check(
         &self,
         space: &Tablespace,
@@ -310,28 +317,17 @@ impl Batch<'_> {
         page_no: PageNo,
         page: &[u8],
     ) -> Result<()> {
-        let id = PageId { space: space.id, page: page_no };
         let lsn = page::lsn(page).unwrap_or_default();
-        match verify(page, page_no, Some(space.id), &space.flags) {
-            Verdict::Damaged(damage) => Err(Error::new(
-                ErrorKind::Damage,
-                format!("{} is damaged at {id}, page LSN {lsn}: {damage}", file.name),
-            )
-            .advise("the copy is not usable; take a new backup")),
-            Verdict::Ok | Verdict::AllZero if lsn > self.end => Err(Error::new(
-                ErrorKind::Gap,
-                format!(
-                    "{} has {id} of LSN {lsn}, but the redo log ends at LSN {}",
-                    file.name, self.end
-                ),
-            )
-            .advise("the redo log was cut short; take a new backup")),
-            Verdict::Ok | Verdict::AllZero => Ok(()),
-            verdict => Err(Error::new(
-                ErrorKind::Failed,
-                format!("{} has {id} in a form that is not supported yet: {verdict:?}", file.name),
-            )),
+        if lsn <= self.end {
+            return Ok(());
         }
+        let id = PageId { space: space.id, page: page_no };
+        let message = format!(
+            "{} has {id} of LSN {lsn}, but the redo log ends at LSN {}",
+            file.name, self.end
+        );
+        Err(Error::new(ErrorKind::Gap, message)
+            .advise("the redo log was cut short; take a new backup"))
     }
 }
 

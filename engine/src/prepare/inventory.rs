@@ -9,10 +9,11 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use innodb::page::{Verdict, verify};
+use innodb::page::{self, Verdict, verify};
 use innodb::space::{SpaceFlags, SpaceHeader};
-use innodb::{PageNo, PageSize, SpaceId};
+use innodb::{PageId, PageNo, PageSize, SpaceId};
 
+use super::codec::{CodecScratch, PageCodec};
 use crate::{Error, ErrorKind, Result};
 
 /// A file of a tablespace.
@@ -37,6 +38,8 @@ pub struct Tablespace {
     pub flags: SpaceFlags,
     /// One file, or several of the system tablespace, in their order.
     pub files: Vec<DataFile>,
+    /// How its pages are stored.
+    pub codec: PageCodec,
 }
 
 /// A file whose first page does not say what it is.
@@ -115,7 +118,7 @@ impl Inventory {
             Err(reason) => return Err(damaged(first, &reason)),
         };
         let id = SpaceId::SYSTEM;
-        self.spaces.insert(id, Tablespace { id, flags, files });
+        self.spaces.insert(id, Tablespace { id, flags, files, codec: PageCodec::default() });
         Ok(())
     }
 
@@ -138,7 +141,8 @@ impl Inventory {
             )
             .advise("one of the files does not belong in this backup"));
         }
-        self.spaces.insert(id, Tablespace { id, flags, files: vec![file] });
+        let files = vec![file];
+        self.spaces.insert(id, Tablespace { id, flags, files, codec: PageCodec::default() });
         Ok(())
     }
 }
@@ -158,6 +162,28 @@ impl Tablespace {
         let pages = file.bytes / self.flags.physical_size().bytes() as u64;
         let left = pages.checked_sub(u64::from(page.0 - file.first_page.0))?;
         (left > 0).then_some((number, file, left))
+    }
+
+    /// Checks `page` as stored in `file` and makes it plain.
+    pub fn open(
+        &self,
+        page: &mut [u8],
+        page_no: PageNo,
+        file: &DataFile,
+        scratch: &mut CodecScratch,
+    ) -> Result<()> {
+        let id = PageId { space: self.id, page: page_no };
+        match verify(page, page_no, Some(self.id), &self.flags) {
+            Verdict::Damaged(damage) => {
+                let lsn = page::lsn(page).unwrap_or_default();
+                Err(Error::new(
+                    ErrorKind::Damage,
+                    format!("{} is damaged at {id}, page LSN {lsn}: {damage}", file.name),
+                )
+                .advise("the copy is not usable; take a new backup"))
+            }
+            verdict => self.codec.open(page, id, &self.flags, verdict, scratch),
+        }
     }
 }
 

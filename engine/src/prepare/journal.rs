@@ -208,7 +208,7 @@ impl Noted {
             let verdict_of = |page: &[u8]| verify(page, page_no, Some(self.space), &self.flags);
             let Some(within) = page_no.0.checked_sub(self.first_page.0) else { continue };
             let place = u64::from(within) * page_size as u64;
-            if verdict_of(&image) != Verdict::Ok || file.read_exact_at(&mut page, place).is_err() {
+            if !verdict_of(&image).is_intact() || file.read_exact_at(&mut page, place).is_err() {
                 continue;
             }
             if let Verdict::Damaged(_) = verdict_of(&page) {
@@ -237,6 +237,7 @@ fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut at: u64) -> std::i
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::prepare::codec::PageCodec;
     use crate::report::Silent;
     use innodb::{Lsn, PageId, page};
 
@@ -272,7 +273,9 @@ mod tests {
         fs::write(&path, [vec![0; PAGE], old.clone(), vec![0; PAGE]].concat()).unwrap();
         let bytes = 5 * PAGE as u64;
         let file = DataFile { path, name: "db/t.ibd".into(), first_page: PageNo(0), bytes };
-        Setting { dir, space: Tablespace { id: SPACE, flags, files: vec![file] }, old, new }
+        let codec = PageCodec::default();
+        let space = Tablespace { id: SPACE, flags, files: vec![file], codec };
+        Setting { dir, space, old, new }
     }
 
     impl Setting {

@@ -22,11 +22,13 @@
 //! | [`arena`], [`collector`], [`chains`] | redo by page |
 //! | [`spaces`] | which file a tablespace is, and its size |
 //! | [`apply`], [`journal`] | from redo to pages |
+//! | [`codec`] | the stored form of a page and its plain form |
 //! | [`positions`], [`finish`] | the final state |
 
 mod apply;
 mod arena;
 mod chains;
+mod codec;
 mod collector;
 mod facts;
 mod finish;

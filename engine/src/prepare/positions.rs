@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use innodb::bytes::{u32_at, u64_at};
 use innodb::{PageNo, SpaceId};
 
+use super::codec::CodecScratch;
 use super::inventory::Tablespace;
 use crate::{Error, Result};
 
@@ -89,5 +90,6 @@ fn read(
     File::open(&file.path)
         .and_then(|f| f.read_exact_at(&mut buffer, offset))
         .map_err(|e| Error::io("read", &file.path, e))?;
+    space.open(&mut buffer, page, file, &mut CodecScratch::default())?;
     Ok(Some(buffer))
 }
