@@ -107,7 +107,7 @@ fn a_killed_prepare_of_our_backup_can_be_run_again() {
 /// too.
 #[test]
 fn a_killed_prepare_of_a_stock_backup_can_be_run_again() {
-    common::ok(prepare_is_killed(412, &Tool::Stock));
+    common::ok(prepare_is_killed(412, &Tool::stock()));
 }
 
 fn server_is_killed(after: Duration) -> Result<()> {

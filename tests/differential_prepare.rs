@@ -23,7 +23,7 @@ fn differential(seed: u64, server: ServerOptions, backup_by: &Tool) -> Result<()
     let (left, right) = (scratch.join("stock"), scratch.join("haulout"));
     copy_tree(&raw, &left)?;
     copy_tree(&raw, &right)?;
-    Tool::Stock.run_prepare(&left)?;
+    Tool::stock().run_prepare(&left)?;
     common::haulout().run_prepare(&right)?;
     let result = pages::compare(&left, &right, server.page_size as usize)?;
     if !result.differences.is_empty() {
@@ -39,7 +39,7 @@ fn differential(seed: u64, server: ServerOptions, backup_by: &Tool) -> Result<()
 #[test]
 fn stock_backup_prepared_by_both() {
     for seed in 101..=102 {
-        common::ok(differential(seed, ServerOptions::default(), &Tool::Stock));
+        common::ok(differential(seed, ServerOptions::default(), &Tool::stock()));
     }
 }
 
@@ -53,13 +53,13 @@ fn our_backup_prepared_by_both() {
 #[test]
 fn stock_backup_with_small_pages() {
     let server = ServerOptions { page_size: 4 << 10, ..ServerOptions::default() };
-    common::ok(differential(104, server, &Tool::Stock));
+    common::ok(differential(104, server, &Tool::stock()));
 }
 
 #[test]
 fn stock_backup_with_large_pages() {
     let server = ServerOptions { page_size: 64 << 10, ..ServerOptions::default() };
-    common::ok(differential(164, server, &Tool::Stock));
+    common::ok(differential(164, server, &Tool::stock()));
 }
 
 #[test]
@@ -74,5 +74,5 @@ fn stock_backup_while_undo_is_truncated() {
     let server = ServerOptions::default()
         .arg("--innodb-undo-log-truncate=ON")
         .arg("--innodb-max-undo-log-size=10M");
-    common::ok(differential(110, server, &Tool::Stock));
+    common::ok(differential(110, server, &Tool::stock()));
 }

@@ -7,7 +7,7 @@ use std::fs;
 
 use harness::process::run_into;
 use harness::tool::BackupOptions;
-use harness::{Result, Scratch, Server, ServerOptions};
+use harness::{Result, Scratch, Server, ServerOptions, Tool};
 
 /// Backs up, prepares, restores and starts a copy of a server.
 fn copy_of(server: &Server, scratch: &Scratch) -> Result<Server> {
@@ -110,8 +110,8 @@ fn stray_files_neither_break_nor_steer_a_backup() {
         assert!(finished.success().is_ok());
         let unpacked = scratch.join("unpacked");
         fs::create_dir(&unpacked)?;
-        let mut mbstream = std::process::Command::new("mbstream");
-        mbstream.arg("-x").arg("-C").arg(&unpacked).stdin(fs::File::open(&stream)?);
+        let mut mbstream = Tool::stock().extract(&unpacked, 1);
+        mbstream.stdin(fs::File::open(&stream)?);
         assert!(mbstream.status()?.success());
         assert!(unpacked.join("xtrabackup_checkpoints").exists());
 

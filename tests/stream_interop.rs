@@ -29,7 +29,7 @@ fn extract(tool: &Tool, file: &Path, dir: &Path) -> Result<()> {
 /// Unpacks a stream by both tools and compares the results.
 fn extract_by_both(scratch: &Scratch, file: &Path) -> Result<()> {
     let (stock, ours) = (scratch.join("by-stock"), scratch.join("by-us"));
-    extract(&Tool::Stock, file, &stock)?;
+    extract(&Tool::stock(), file, &stock)?;
     extract(&common::haulout(), file, &ours)?;
     let result = pages::compare_raw(&stock, &ours, 16 << 10)?;
     assert_eq!(result.differences.len(), 0, "{}", result.report());
@@ -54,7 +54,7 @@ fn our_stream_is_read_by_both() {
 
 #[test]
 fn the_stock_stream_is_read_by_both() {
-    common::ok(both_extract_alike(302, &Tool::Stock));
+    common::ok(both_extract_alike(302, &Tool::stock()));
 }
 
 /// A stream is a whole backup: unpacked by the stock tool and prepared by us, it replicates.
@@ -69,7 +69,7 @@ fn streamed_backup_replicates() -> Result<()> {
     load.stop()?;
 
     let backup = scratch.join("backup");
-    extract(&Tool::Stock, &file, &backup)?;
+    extract(&Tool::stock(), &file, &backup)?;
     let tool = common::haulout();
     tool.run_prepare(&backup)?;
     let position = BinlogPosition::of_backup(&backup)?;

@@ -11,14 +11,12 @@ use std::process::{Command, Stdio};
 use engine::extract::{ExtractOptions, extract};
 use engine::report::Silent;
 use engine::{Cancel, ErrorKind};
+use harness::Generation;
 use tempfile::TempDir;
 use xbstream::writer::{self, Mode, StreamWriter};
 use xbstream::{RemoveTarget, StreamPath};
 
 type Tree = BTreeMap<String, Vec<u8>>;
-
-/// The stock tool; part of the package `mariadb-backup`.
-const MBSTREAM: &str = "/usr/bin/mbstream";
 
 /// Numbers that look random and are the same on every run.
 struct Numbers(u64);
@@ -129,12 +127,13 @@ fn interleaved(files: &Tree, numbers: &mut Numbers, chunk_len: usize) -> Vec<u8>
 }
 
 fn mbstream(arguments: &[&str], dir: &Path, stdin: Stdio) -> std::process::Output {
-    Command::new(MBSTREAM)
+    let program = Generation::under_test().program("mbstream");
+    Command::new(&program)
         .args(arguments)
         .current_dir(dir)
         .stdin(stdin)
         .output()
-        .unwrap_or_else(|error| panic!("{MBSTREAM} (package mariadb-backup) must run: {error}"))
+        .unwrap_or_else(|error| panic!("{} must run: {error}", program.display()))
 }
 
 fn stock_create(dir: &Path, files: &Tree) -> Vec<u8> {

@@ -17,7 +17,7 @@ pub fn haulout() -> Tool {
 /// to tell a failing proof from a failing harness.
 pub fn tool() -> Tool {
     match std::env::var("HAULOUT_TEST_TOOL").as_deref() {
-        Ok("stock") => Tool::Stock,
+        Ok("stock") => Tool::stock(),
         _ => haulout(),
     }
 }

@@ -42,7 +42,7 @@ pub fn release() -> Result<Tool> {
 pub fn tool(name: ToolName) -> Result<Tool> {
     match name {
         ToolName::Haulout => release(),
-        ToolName::Stock => Ok(Tool::Stock),
+        ToolName::Stock => Ok(Tool::stock()),
     }
 }
 

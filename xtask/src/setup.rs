@@ -6,15 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use harness::Result;
+use harness::{Generation, Result};
 
-/// Programs that tests and benchmarks start, and the Debian package of each.
+/// Programs that tests and benchmarks start besides servers, and the Debian package of each.
 const PROGRAMS: &[(&str, &str)] = &[
-    ("/usr/sbin/mariadbd", "mariadb-server"),
-    ("/usr/bin/mariadb-install-db", "mariadb-server"),
-    ("/usr/bin/mariadb", "mariadb-client"),
-    ("/usr/bin/mariadb-backup", "mariadb-backup"),
-    ("/usr/bin/mbstream", "mariadb-backup"),
     ("/usr/bin/sysbench", "sysbench"),
     // The fuzzing runtime is C++.
     ("/usr/bin/g++", "g++"),
@@ -23,8 +18,16 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// As long as this program says 101, packages do not start their services.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs the packages of the programs that are missing.
+/// Unpacks the servers that are missing, and installs the packages of other programs.
 pub fn setup() -> Result<()> {
+    install_programs()?;
+    for generation in Generation::ALL {
+        generation.root()?;
+    }
+    Ok(())
+}
+
+fn install_programs() -> Result<()> {
     let missing = PROGRAMS.iter().filter(|(program, _)| !Path::new(program).exists());
     let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     packages.dedup();

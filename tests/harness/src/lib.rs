@@ -7,6 +7,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`generation`] | the servers to test with, unpacked from Debian's archive |
 //! | [`server`] | a `mariadbd` of one's own: start, stop, crash, restart |
 //! | [`client`] | a blocking SQL connection |
 //! | [`load`] | seeded random DML and DDL, in threads, that replicates exactly |
@@ -18,18 +19,21 @@
 
 pub mod client;
 pub mod compare;
+pub mod generation;
 mod keeper;
 pub mod load;
 pub mod pages;
 mod port;
 pub mod process;
 pub mod proof;
+mod provision;
 pub mod scratch;
 pub mod server;
 mod template;
 pub mod tool;
 
 pub use client::Client;
+pub use generation::Generation;
 pub use scratch::Scratch;
 pub use server::{ChecksumAlgorithm, Server, ServerOptions, runs_as_root};
 pub use tool::Tool;

@@ -20,7 +20,9 @@ pub struct Port {
 impl Port {
     /// Reserves a port on which nothing listens.
     pub fn reserve() -> Result<Self> {
-        let dir = std::env::temp_dir().join("haulout-ports");
+        // Each user has a directory: the lock files of another one could not be opened.
+        let user = rustix::process::getuid().as_raw();
+        let dir = std::env::temp_dir().join(format!("haulout-ports-{user}"));
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         for _ in 0..1000 {
             let number = fastrand::u16(PORTS);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::generation::Generation;
 use crate::keeper::Keeper;
 use crate::port::Port;
 use crate::scratch::Scratch;
@@ -43,10 +44,8 @@ impl ChecksumAlgorithm {
 /// directory, the others only the running server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The server program; `HAULOUT_MARIADBD` overrides the default.
-    pub program: PathBuf,
-    /// The program that installs a data directory; `HAULOUT_MARIADB_INSTALL_DB` overrides.
-    pub install_program: PathBuf,
+    /// Which server; by default the one [under test](Generation::under_test).
+    pub generation: Generation,
     /// `innodb_page_size` in bytes.
     pub page_size: u32,
     /// `innodb_checksum_algorithm`.
@@ -68,12 +67,15 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        let program = |variable, default: &str| {
-            std::env::var_os(variable).map_or_else(|| PathBuf::from(default), PathBuf::from)
-        };
+        Self::of(Generation::under_test())
+    }
+}
+
+impl ServerOptions {
+    /// A server of this generation.
+    pub fn of(generation: Generation) -> Self {
         Self {
-            program: program("HAULOUT_MARIADBD", "/usr/sbin/mariadbd"),
-            install_program: program("HAULOUT_MARIADB_INSTALL_DB", "/usr/bin/mariadb-install-db"),
+            generation,
             page_size: 16 << 10,
             checksum: ChecksumAlgorithm::FullCrc32,
             log_file_size: 64 << 20,
@@ -84,9 +86,7 @@ impl Default for ServerOptions {
             extra: Vec::new(),
         }
     }
-}
 
-impl ServerOptions {
     /// With one more server argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
@@ -120,12 +120,12 @@ impl ServerOptions {
 
     /// The server's version number, such as `10.11.19`.
     pub(crate) fn version(&self) -> Result<String> {
-        let output = Command::new(&self.program)
+        self.generation.root()?;
+        let program = self.generation.program("mariadbd");
+        let output = Command::new(&program)
             .args(["--no-defaults", "--version"])
             .output()
-            .with_context(|| {
-                format!("start {} (cargo xtask setup installs it)", self.program.display())
-            })?;
+            .with_context(|| format!("start {}", program.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.split_whitespace().skip_while(|word| *word != "Ver").nth(1);
         let version = version.with_context(|| format!("no version in {text:?}"))?;
@@ -165,9 +165,11 @@ impl Server {
         ensure!(self.process.is_none(), "the server runs already");
         let log = std::fs::File::options().create(true).append(true).open(&self.error_log)?;
         let options = &self.options;
-        let mut command = Command::new(&options.program);
+        let program = options.generation.program("mariadbd");
+        let mut command = Command::new(&program);
         command
             .arg("--no-defaults")
+            .arg(format!("--basedir={}", options.generation.basedir()?.display()))
             .arg(format!("--user={}", unix_user()))
             .arg(format!("--datadir={}", self.datadir.display()))
             .arg(format!("--socket={}", self.socket.display()))
@@ -188,8 +190,7 @@ impl Server {
         }
         command.args(&options.extra);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child =
-            command.spawn().with_context(|| format!("start {}", options.program.display()))?;
+        let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
         let keeper = Keeper::watch(child.id(), self.scratch.path())?;
         self.process = Some((child, keeper));
         self.wait_until_up()

@@ -46,19 +46,19 @@ fn template(options: &ServerOptions) -> Result<PathBuf> {
 }
 
 fn install(options: &ServerOptions, shape: &[String], datadir: &Path) -> Result<()> {
-    let output = Command::new(&options.install_program)
+    let program = options.generation.program("mariadb-install-db");
+    let output = Command::new(&program)
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+        .arg(format!("--basedir={}", options.generation.basedir()?.display()))
         .arg(format!("--datadir={}", datadir.display()))
         .arg(format!("--user={}", crate::server::unix_user()))
         .args(shape)
         .output()
-        .with_context(|| {
-            format!("start {} (cargo xtask setup installs it)", options.install_program.display())
-        })?;
+        .with_context(|| format!("start {}", program.display()))?;
     if !output.status.success() {
         bail!(
             "{} failed: {}\n{}\n{}",
-            options.install_program.display(),
+            program.display(),
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)

@@ -8,14 +8,15 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use crate::generation::Generation;
 use crate::process::{self, Finished};
 use crate::{Result, Server};
 
 /// Which tool does the work.
 #[derive(Clone, Debug)]
 pub enum Tool {
-    /// `mariadb-backup` and `mbstream`.
-    Stock,
+    /// `mariadb-backup` and `mbstream` of this generation.
+    Stock(Generation),
     /// The `haulout` program at this path.
     Haulout(PathBuf),
 }
@@ -40,10 +41,15 @@ impl Default for BackupOptions {
 }
 
 impl Tool {
+    /// The stock tool of the generation [under test](Generation::under_test).
+    pub fn stock() -> Self {
+        Self::Stock(Generation::under_test())
+    }
+
     /// For messages.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Stock => "mariadb-backup",
+            Self::Stock(_) => "mariadb-backup",
             Self::Haulout(_) => "haulout",
         }
     }
@@ -59,7 +65,7 @@ impl Tool {
     pub fn backup_stream(&self, server: &Server, options: &BackupOptions) -> Command {
         let mut command = self.backup_base(server, options);
         match self {
-            Self::Stock => command.arg("--stream=mbstream"),
+            Self::Stock(_) => command.arg("--stream=mbstream"),
             Self::Haulout(_) => command.arg("--stream"),
         };
         command
@@ -67,8 +73,8 @@ impl Tool {
 
     fn backup_base(&self, server: &Server, options: &BackupOptions) -> Command {
         let mut command = match self {
-            Self::Stock => {
-                let mut command = Command::new("mariadb-backup");
+            Self::Stock(generation) => {
+                let mut command = Command::new(generation.program("mariadb-backup"));
                 command.args(["--no-defaults", "--backup"]);
                 command.arg(format!("--datadir={}", server.datadir().display()));
                 command
@@ -93,8 +99,8 @@ impl Tool {
     /// The command that prepares the backup in `dir` with so many bytes of memory.
     pub fn prepare(&self, dir: &Path, memory: u64) -> Command {
         match self {
-            Self::Stock => {
-                let mut command = Command::new("mariadb-backup");
+            Self::Stock(generation) => {
+                let mut command = Command::new(generation.program("mariadb-backup"));
                 command
                     .arg("--prepare")
                     .arg(format!("--target-dir={}", dir.display()))
@@ -112,8 +118,8 @@ impl Tool {
     /// The command that places the prepared backup in `dir` into `datadir`.
     pub fn restore(&self, dir: &Path, datadir: &Path) -> Command {
         match self {
-            Self::Stock => {
-                let mut command = Command::new("mariadb-backup");
+            Self::Stock(generation) => {
+                let mut command = Command::new(generation.program("mariadb-backup"));
                 command
                     .args(["--no-defaults", "--copy-back"])
                     .arg(format!("--target-dir={}", dir.display()))
@@ -131,8 +137,8 @@ impl Tool {
     /// The command that unpacks its standard input into `dir`.
     pub fn extract(&self, dir: &Path, parallel: usize) -> Command {
         match self {
-            Self::Stock => {
-                let mut command = Command::new("mbstream");
+            Self::Stock(generation) => {
+                let mut command = Command::new(generation.program("mbstream"));
                 command.args(["-x", "-p", &parallel.to_string(), "-C"]).arg(dir);
                 command
             }
@@ -167,7 +173,7 @@ impl Tool {
     /// Runs a command that has to succeed, by the tool's own rules of success.
     pub fn checked(&self, command: Command) -> Result<Finished> {
         let finished = process::run(command)?.success()?;
-        if let Self::Stock = self
+        if let Self::Stock(_) = self
             && finished.command.contains("mariadb-backup")
             && !finished.stderr.contains("completed OK!")
         {

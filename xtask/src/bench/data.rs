@@ -105,7 +105,7 @@ impl Data {
         if !self.complete("stream") {
             eprintln!("making a stream");
             let server = self.start()?;
-            let command = Tool::Stock.backup_stream(&server, &BackupOptions::default());
+            let command = Tool::stock().backup_stream(&server, &BackupOptions::default());
             let output = std::fs::File::create(&file)?;
             process::start(command, Some(output.into()))?.wait(LIMIT)?.success()?;
             self.mark_complete("stream")?;
@@ -147,7 +147,7 @@ impl Data {
         });
         let first = lsn()?;
         let load = process::start(self.sysbench(&server, "run", &["--time=3600"]), None)?;
-        let backup = Tool::Stock.backup(&server, &target, &BackupOptions::default());
+        let backup = Tool::stock().backup(&server, &target, &BackupOptions::default());
         let backup = process::start(backup, Some(Stdio::null()))?;
         while lsn()? < first + (redo_mib << 20) {
             std::thread::sleep(Duration::from_millis(100));

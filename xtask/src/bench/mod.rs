@@ -54,7 +54,7 @@ const EVERYTHING: [What; 5] =
 /// Measures and prints the table.
 pub fn bench(arguments: &Arguments) -> Result<()> {
     setup::setup()?;
-    let tools = [Tool::Stock, build::release()?];
+    let tools = [Tool::stock(), build::release()?];
     let data = Data::open(arguments.size_gb)?;
     let what = if arguments.what.is_empty() { &EVERYTHING[..] } else { &arguments.what };
     let mut table = Table::default();
