@@ -139,7 +139,7 @@ impl<'env> Capture<'env> {
         self.entered("START", stages.start()?);
         let names =
             |path: &StreamPath| follower.with_events(|events| events.space_of(path.as_bytes()));
-        let tablespaces = TablespaceCopier::new(run, settings, profile.page_size, &names);
+        let tablespaces = TablespaceCopier::new(run, settings, profile, &names);
         let mapped_myisam = profile.variables.is_on("myisam_use_mmap");
         let mut others = PlainCopier::new(run, settings.threads, mapped_myisam);
         let first = inventory::take(profile)?;

@@ -25,8 +25,9 @@ use super::inventory::ServerFile;
 use super::protocol::Settings;
 use super::run::Run;
 use crate::io::Buffer;
-use crate::io::read_ahead::{IoMode, ReadAhead, read_at};
+use crate::io::read_ahead::{IoMode, ReadAhead, drop_cached, read_at};
 use crate::report::Event;
+use crate::server::profile::ServerProfile;
 use crate::sink::{Mode, SinkFile, StreamPath};
 use crate::{Error, ErrorKind, Result};
 
@@ -96,6 +97,10 @@ pub struct TablespaceCopier<'a> {
     run: &'a Run<'a>,
     threads: usize,
     page_size: PageSize,
+    /// Whether what was copied leaves the page cache: nobody else reads it from there. The copy
+    /// takes its place, which saves a guest system the memory faults of fresh pages, and what
+    /// other programs have in the cache stays there.
+    drop_behind: bool,
     io_mode: IoMode,
     continue_on_corrupt: bool,
     names: &'a (dyn Fn(&StreamPath) -> Option<SpaceId> + Sync),
@@ -179,18 +184,19 @@ impl Queue {
 }
 
 impl<'a> TablespaceCopier<'a> {
-    /// For a server with pages of `page_size`. `names` tells the tablespace that the redo log
-    /// names for a path: young tablespaces have no page 0 that could tell.
+    /// `names` tells the tablespace that the redo log names for a path: young tablespaces have no
+    /// page 0 that could tell.
     pub fn new(
         run: &'a Run<'a>,
         settings: &Settings,
-        page_size: PageSize,
+        profile: &ServerProfile,
         names: &'a (dyn Fn(&StreamPath) -> Option<SpaceId> + Sync),
     ) -> Self {
         Self {
             run,
             threads: settings.threads,
-            page_size,
+            page_size: profile.page_size,
+            drop_behind: profile.bypasses_page_cache(),
             io_mode: settings.io_mode,
             continue_on_corrupt: settings.continue_on_corrupt_pages,
             names,
@@ -421,8 +427,11 @@ impl<'a> TablespaceCopier<'a> {
             newest = newest.max(self.page_lsn(open, page_no, page));
         }
         self.newest.fetch_max(newest, Ordering::Relaxed);
-        open.target.write(unit.offset, bytes)?;
         let length = unit.length as u64;
+        if self.drop_behind {
+            drop_cached(&open.source, unit.offset, length);
+        }
+        open.target.write(unit.offset, bytes)?;
         if open.unwritten.fetch_sub(length, Ordering::AcqRel) == length {
             open.target.finish()?;
             self.run.count_file();

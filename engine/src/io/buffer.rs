@@ -6,8 +6,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-/// Pages of the page cache begin at multiples of this.
-const ALIGNMENT: usize = 4096;
+/// Pages of the page cache begin at multiples of this; direct writes need it too.
+pub const ALIGNMENT: usize = 4096;
 
 /// Bytes at an aligned address. The memory is allocated once and does not move.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! Files, buffers and `io_uring`; the only `unsafe` of the project.
 
 pub mod buffer;
+pub mod direct;
 pub mod durable;
 pub mod read_ahead;
 pub mod spool;

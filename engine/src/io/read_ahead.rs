@@ -10,11 +10,13 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use io_uring::{IoUring, opcode, types};
+use rustix::fs::Advice;
 
 use super::buffer::Buffer;
 
@@ -204,6 +206,12 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64, mut done: usize) -> io
 /// Reads at most `buffer.len()` bytes at `offset`; fewer only at the end of the file.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     read_full(file, buffer, offset, 0)
+}
+
+/// Lets the kernel forget what it holds of a part of a file. It is advice: an error, which some
+/// file systems give, changes nothing.
+pub fn drop_cached(file: &File, offset: u64, length: u64) {
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length), Advice::DontNeed);
 }
 
 #[cfg(test)]

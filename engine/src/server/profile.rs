@@ -228,6 +228,17 @@ impl ServerProfile {
         self.version.naming()
     }
 
+    /// Whether the server reads its tablespaces past the page cache of the operating system.
+    pub fn bypasses_page_cache(&self) -> bool {
+        match self.variables.get("innodb_data_file_buffering") {
+            Some(_) => !self.variables.is_on("innodb_data_file_buffering"),
+            None => self
+                .variables
+                .get("innodb_flush_method")
+                .is_some_and(|method| method.starts_with("O_DIRECT")),
+        }
+    }
+
     /// Refuses what cannot be backed up faithfully yet, by the name of the setting: redo logs
     /// of before 10.8 and encryption.
     pub fn refuse_unsupported(&self) -> Result<()> {

@@ -4,14 +4,16 @@
 //! the stock tool makes. The folder may exist but must be empty.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Mode, Sink, SinkFile, StreamPath, aborted};
+use crate::io::direct::{DirectWrites, NewFile};
 use crate::{Error, ErrorKind, Result};
 
 const FILE_MODE: u32 = 0o660;
@@ -21,6 +23,7 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub struct FolderSink {
     root: PathBuf,
     aborted: AtomicBool,
+    disk: Arc<DirectWrites>,
 }
 
 impl FolderSink {
@@ -47,7 +50,7 @@ impl FolderSink {
             }
             Err(error) => return Err(Error::io("create the target directory", root, error)),
         }
-        Ok(Self { root: root.to_owned(), aborted: AtomicBool::new(false) })
+        Ok(Self { root: root.to_owned(), aborted: AtomicBool::new(false), disk: Arc::default() })
     }
 
     fn absolute(&self, path: &StreamPath) -> PathBuf {
@@ -73,17 +76,16 @@ impl Sink for FolderSink {
                 .or_else(ignore_missing)
                 .map_err(|e| Error::io("replace", &path, e))?;
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(FILE_MODE);
-        let file = match options.open(&path) {
+        let create = || NewFile::create(&path, FILE_MODE, &self.disk);
+        let file = match create() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::create_parents(&path)?;
-                options.open(&path)
+                create()
             }
             other => other,
         };
         let file = file.map_err(|error| Error::io("create", &path, error))?;
-        Ok(Box::new(FolderFile { file, path }))
+        Ok(Box::new(FolderFile { file, path, disk: Arc::clone(&self.disk) }))
     }
 
     fn remove(&self, path: &StreamPath) -> Result<()> {
@@ -117,13 +119,14 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
 }
 
 struct FolderFile {
-    file: File,
+    file: NewFile,
     path: PathBuf,
+    disk: Arc<DirectWrites>,
 }
 
 impl SinkFile for FolderFile {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|error| {
+        self.file.write_all_at(bytes, offset, &self.disk).map_err(|error| {
             let full = error.kind() == io::ErrorKind::StorageFull;
             let error = Error::io("write to", &self.path, error);
             if full {

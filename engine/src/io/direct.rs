@@ -1,0 +1,146 @@
+//! Writing past the page cache, where the disk keeps up.
+//!
+//! A copy that goes through the page cache costs the processor a second copy of every byte, into
+//! memory that a guest system has to be given first, and pushes out what other programs keep there.
+//! A fast disk takes the bytes from our memory directly, for a quarter of the work, and has them
+//! when the write returns. A slow one does not, and there the cache is the better place: it lets the
+//! copy go on, and orders the writes. So direct writes are timed, and when they turn out slow, or
+//! the file system does not know them, all later ones go through the cache.
+//!
+//! Promise: which way a write goes changes nothing in the file.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::buffer::ALIGNMENT;
+
+/// Direct writes are judged by this many bytes at a time.
+const WINDOW: u64 = 64 << 20;
+/// Bytes a second, for each writer, below which the page cache is preferred.
+const SLOW: u64 = 250 << 20;
+
+/// What was learned about the disk; one for all files of a target.
+#[derive(Debug, Default)]
+pub struct DirectWrites {
+    off: AtomicBool,
+    bytes: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+impl DirectWrites {
+    fn worth_trying(&self) -> bool {
+        !self.off.load(Ordering::Relaxed)
+    }
+
+    fn give_up(&self) {
+        self.off.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that one writer needed that long, and judges when a window is full.
+    fn note(&self, bytes: u64, nanoseconds: u64) {
+        let time = self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed) + nanoseconds;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if bytes < WINDOW {
+            return;
+        }
+        let speed = u128::from(bytes) * 1_000_000_000 / u128::from(time.max(1));
+        if speed < u128::from(SLOW) {
+            self.give_up();
+        }
+        self.bytes.store(0, Ordering::Relaxed);
+        self.nanoseconds.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A new file that is written either way.
+#[derive(Debug)]
+pub struct NewFile {
+    cached: File,
+    direct: Option<File>,
+}
+
+impl NewFile {
+    /// Creates the file, which must not exist, with this mode less the umask.
+    pub fn create(path: &Path, mode: u32, disk: &DirectWrites) -> io::Result<Self> {
+        let cached = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        Ok(Self { direct: disk.worth_trying().then(|| again(&cached)).flatten(), cached })
+    }
+
+    /// Writes all of `bytes`: directly if they, their place and the disk allow it.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64, disk: &DirectWrites) -> io::Result<()> {
+        let aligned = [bytes.as_ptr() as usize, bytes.len(), offset as usize]
+            .iter()
+            .all(|number| number % ALIGNMENT == 0);
+        let Some(direct) = self.direct.as_ref().filter(|_| aligned && disk.worth_trying()) else {
+            return self.cached.write_all_at(bytes, offset);
+        };
+        let begun = Instant::now();
+        match direct.write_at(bytes, offset) {
+            Ok(written) => {
+                disk.note(written as u64, begun.elapsed().as_nanos() as u64);
+                // Cut short, by a full disk for example: the other way tells.
+                let rest = bytes.get(written..).unwrap_or_default();
+                self.cached.write_all_at(rest, offset + written as u64)
+            }
+            Err(error) => {
+                // Some file systems take the flag and refuse the writes.
+                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+                {
+                    disk.give_up();
+                }
+                self.cached.write_all_at(bytes, offset)
+            }
+        }
+    }
+}
+
+/// The same file, opened for direct writes.
+fn again(file: &File) -> Option<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+    OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::io::Buffer;
+
+    #[test]
+    fn the_file_is_the_same_whichever_way_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut content = Buffer::new(3 * ALIGNMENT);
+        content.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / 7) as u8);
+        let refused = DirectWrites::default();
+        refused.give_up();
+        for (name, disk) in [("any", DirectWrites::default()), ("cached", refused)] {
+            let path = dir.path().join(name);
+            let file = NewFile::create(&path, 0o600, &disk).unwrap();
+            // In pieces of which some are aligned and some are not.
+            let mut at = 0;
+            for piece in [ALIGNMENT, 100, ALIGNMENT - 100, ALIGNMENT] {
+                file.write_all_at(&content[at..at + piece], at as u64, &disk).unwrap();
+                at += piece;
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), *content);
+            assert!(NewFile::create(&path, 0o600, &disk).is_err(), "it exists");
+        }
+    }
+
+    #[test]
+    fn a_slow_disk_is_left_to_the_cache() {
+        let disk = DirectWrites::default();
+        disk.note(WINDOW, 1_000_000_000 * WINDOW / SLOW / 2);
+        assert!(disk.worth_trying(), "twice as fast as it must be");
+        disk.note(WINDOW - 1, 60_000_000_000);
+        assert!(disk.worth_trying(), "not enough seen");
+        disk.note(1, 1);
+        assert!(!disk.worth_trying());
+    }
+}
