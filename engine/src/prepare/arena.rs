@@ -3,18 +3,26 @@
 //!
 //! A growing `Vec` would double and copy, and hold up to three times its content for a moment;
 //! blocks make the memory of a batch exactly what was counted. Blocks come from slabs large enough
-//! for the allocator to map them on their own, and a slab's pages exist only once written.
+//! for the allocator to map them on their own. A slab's pages exist only once written to, and the
+//! kernel takes its time to give them: a thread of its own does that writing, a little ahead.
+
+use crossbeam::channel::{Receiver, bounded};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 16 << 10;
 /// Blocks of a slab.
-const SLAB_BLOCKS: usize = 256;
+const SLAB_BLOCKS: usize = 64;
+/// Slabs that are ready before they are asked for.
+const AHEAD: usize = 2;
+/// Memory beyond the blocks handed out: those slabs, one in the making and one in use.
+pub const MEMORY: usize = (AHEAD + 2) * SLAB_BLOCKS * BLOCK;
 
 /// All blocks.
 #[derive(Default)]
 pub struct Arena {
     slabs: Vec<Box<[u8]>>,
     used: u32,
+    supply: Option<Receiver<Box<[u8]>>>,
 }
 
 impl Arena {
@@ -32,7 +40,9 @@ impl Arena {
         let block = self.used;
         self.used += 1;
         if self.slabs.len() * SLAB_BLOCKS <= block as usize {
-            self.slabs.push(vec![0; SLAB_BLOCKS * BLOCK].into_boxed_slice());
+            let supply = self.supply.get_or_insert_with(supply);
+            // Without the thread the slab is made here.
+            self.slabs.push(supply.recv().unwrap_or_else(|_| slab()));
         }
         block
     }
@@ -54,6 +64,20 @@ impl Arena {
             .and_then(|slab| slab.get_mut(at..at + BLOCK))
             .unwrap_or_default()
     }
+}
+
+/// A slab that was written to all over.
+fn slab() -> Box<[u8]> {
+    vec![u8::MAX; SLAB_BLOCKS * BLOCK].into_boxed_slice()
+}
+
+/// Starts the thread that makes slabs; it ends when the receiver is dropped.
+fn supply() -> Receiver<Box<[u8]>> {
+    let (send, slabs) = bounded(AHEAD);
+    let make = move || while send.send(slab()).is_ok() {};
+    // Where no thread can be started, the channel is closed.
+    let _ = std::thread::Builder::new().name("slabs".into()).spawn(make);
+    slabs
 }
 
 /// Bytes appended one behind the other, in blocks of an [`Arena`].

@@ -191,11 +191,14 @@ pub fn prepare(
         next = read_batch(&log, from, &mut collector, cancel)?;
     }
     meter.finish();
+    // The kernel takes its time here too; the disk is waited for meanwhile.
+    let freed = std::thread::spawn(move || drop(collector));
 
     finish::remove_empty_databases(dir)?;
     finish::sync(&files, &spaces.by_id, workers)?;
     finish::declare_prepared(dir, log.creator(), end, &spaces.by_id, checkpoints, naming)?;
     journal.remove()?;
+    let _ = freed.join();
 
     summary.end_lsn = end.0;
     summary.redo_bytes = end.bytes_since(log.checkpoint().lsn).unwrap_or(0);
@@ -318,7 +321,7 @@ fn end_if_empty(log: &LogReader) -> Result<Option<Lsn>> {
 
 /// How much of the memory limit redo may take.
 fn redo_budget(memory: u64, workers: usize) -> usize {
-    let fixed = MEMORY_BASE + log_reader::MEMORY + workers * MEMORY_WORKER;
+    let fixed = MEMORY_BASE + log_reader::MEMORY + arena::MEMORY + workers * MEMORY_WORKER;
     let memory = usize::try_from(memory).unwrap_or(usize::MAX);
     memory.saturating_sub(fixed).max(MEMORY_REDO_MIN)
 }
