@@ -11,6 +11,7 @@
 //! | [`metadata`] | the text files of a backup: checkpoints, info, `backup-my.cnf` |
 //! | [`extract`] | unpacking an xbstream into a folder |
 //! | [`prepare`] | applying the captured redo to the copied pages |
+//! | [`keys`] | where encryption keys come from |
 //! | [`restore`] | placing a prepared backup in a data directory |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
@@ -19,6 +20,7 @@ pub mod capture;
 pub mod error;
 pub mod extract;
 pub mod io;
+pub mod keys;
 pub mod metadata;
 pub mod prepare;
 pub mod report;

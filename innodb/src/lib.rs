@@ -10,10 +10,12 @@
 //! | [`bytes`] | checked big-endian reads and writes |
 //! | [`page`] | page header and trailer, page types, checksums, verification |
 //! | [`space`] | tablespace flags, page 0, extents, file names |
+//! | [`crypt`] | encryption of pages and of redo, given the keys |
 //! | [`redo`] | redo log headers, mini-transactions, records and their effect on pages |
 #![forbid(unsafe_code)]
 
 pub mod bytes;
+pub mod crypt;
 pub mod ids;
 pub mod page;
 pub mod redo;

@@ -9,6 +9,7 @@ use engine::io::IoMode;
 use engine::{Cancel, Reporter, Result};
 
 use super::connection::Connection;
+use super::keys::Keys;
 use super::{counted, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::{self, show_seconds};
@@ -48,6 +49,8 @@ pub struct Backup {
     io: Io,
     #[command(flatten)]
     connection: Connection,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 /// Ways of reading tablespaces.
@@ -104,6 +107,7 @@ impl Backup {
             lock_timeout: self.lock_timeout,
             continue_on_corrupt_pages: self.continue_on_corrupt_pages,
             io_mode: self.io.into(),
+            keys: self.keys.resolve(reporter)?,
             spool_dir: self.spool_dir,
             tool_name: "haulout".to_string(),
             // There is no secret among the arguments of this face.

@@ -7,6 +7,7 @@
 mod backup;
 mod connection;
 mod extract;
+pub mod keys;
 mod prepare;
 mod restore;
 
@@ -43,7 +44,7 @@ struct Haulout {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Backup(backup::Backup),
+    Backup(Box<backup::Backup>),
     Prepare(prepare::Prepare),
     Restore(restore::Restore),
     Extract(extract::Extract),

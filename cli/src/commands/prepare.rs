@@ -6,6 +6,7 @@ use clap::Args;
 use engine::prepare::{self, PrepareOptions, PrepareSummary};
 use engine::{Cancel, Reporter, Result};
 
+use super::keys::Keys;
 use super::{counted, parse_threads, quoted};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
@@ -15,7 +16,8 @@ use crate::size::Size;
 const EXAMPLES: &str = "\
 Examples:
   haulout prepare /backups/monday
-  haulout prepare /backups/monday --memory 1GiB --parallel 8";
+  haulout prepare /backups/monday --memory 1GiB --parallel 8
+  haulout prepare /backups/monday --keys-file /secure/keys.enc --keys-password-file /secure/pw";
 
 /// Make a backup consistent: apply the redo that was copied with it
 ///
@@ -34,6 +36,8 @@ pub struct Prepare {
     /// Applying threads [default: the cores, at most 4]
     #[arg(long, value_name = "N", env = "HAULOUT_PARALLEL", value_parser = parse_threads)]
     parallel: Option<usize>,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 impl Prepare {
@@ -43,6 +47,7 @@ impl Prepare {
             dir: self.dir.clone(),
             memory: self.memory.unwrap_or_else(machine::default_memory).0,
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
+            keys: self.keys.resolve(reporter)?,
         };
         let summary = prepare::prepare(options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &self.dir))

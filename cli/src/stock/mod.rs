@@ -111,11 +111,17 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
     let mut notes = parsed.notes;
     // A backup is prepared by its own settings, not by those of the machine it lies on.
     let mut files = OptionFiles::default();
+    let mut key_files = OptionFiles::default();
     if !settings.switch("prepare") && !settings.switch("apply-log") {
         files = OptionFiles::load(&defaults)?;
         notes.extend(files.warnings().iter().cloned());
         notes.extend(settings.read_files(&files)?);
+        key_files = files.clone();
+    } else if defaults.file.is_some() || defaults.extra_file.is_some() {
+        // Only keys may be somewhere else than they were at the time of the backup.
+        key_files = OptionFiles::load(&defaults)?;
     }
+    let keys = run::keys(&settings, &key_files)?;
     let unused = settings.with_fate(Fate::Tuning);
     if !unused.is_empty() {
         notes.push(format!("nothing to tune for --{}: ignored", unused.join(", --")));
@@ -135,7 +141,8 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
     }
     let shown = arguments[..arguments.len() - rest.len()].iter().chain(&parsed.shown);
     let command = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
-    run::run(&settings, &files, run::Invocation { tool_name: name.to_string(), command })?;
+    let invocation = run::Invocation { tool_name: name.to_string(), command };
+    run::run(&settings, &files, keys, invocation)?;
     log::line(0, COMPLETED);
     Ok(())
 }

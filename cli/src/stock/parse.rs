@@ -95,7 +95,7 @@ fn long(
         Some((name, value)) => (name, Some(value.to_string())),
         None => (text, None),
     };
-    let secret = name.ends_with("password");
+    let secret = ["password", "filekey", "token"].iter().any(|word| name.ends_with(word));
     let shown_value = |value: &str| if secret { "...".to_string() } else { value.to_string() };
     parsed.shown.push(match &value {
         Some(value) => format!("--{name}={}", shown_value(value)),

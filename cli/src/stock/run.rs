@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::keys::KeySettings;
+use engine::keys::settings::SERVER_GROUPS;
 use engine::prepare::{self, PrepareOptions};
 use engine::restore::{self, Mode, RestoreOptions};
 use engine::server::option_file::OptionFiles;
@@ -11,8 +13,10 @@ use engine::server::{ConnectOptions, Protocol, TlsOptions};
 use engine::{Cancel, Error, ErrorKind, Result};
 
 use super::log::{self, StockLog};
-use super::settings::Settings;
+use super::settings::{Settings, TOOL_GROUPS};
+use super::value::Refusal;
 use super::{Ended, failed, not_yet};
+use crate::commands::keys::from_environment;
 use crate::{machine, signals, streams};
 
 /// Where the stock tool puts a backup unless told otherwise.
@@ -45,6 +49,7 @@ enum Action {
 pub fn run(
     settings: &Settings,
     files: &OptionFiles,
+    keys: KeySettings,
     invocation: Invocation,
 ) -> std::result::Result<(), Ended> {
     let action = action(settings)?;
@@ -63,8 +68,8 @@ pub fn run(
     }
     let cancel = signals::listen()?;
     let done = match action {
-        Action::Backup => backup(settings, files, invocation, &cancel),
-        Action::Prepare => make_consistent(settings, &cancel),
+        Action::Backup => backup(settings, files, keys, invocation, &cancel),
+        Action::Prepare => make_consistent(settings, keys, &cancel),
         Action::CopyBack => put_back(settings, Mode::Copy, &cancel),
         Action::MoveBack => put_back(settings, Mode::Move, &cancel),
     };
@@ -97,6 +102,7 @@ fn action(settings: &Settings) -> std::result::Result<Action, Ended> {
 fn backup(
     settings: &Settings,
     files: &OptionFiles,
+    keys: KeySettings,
     invocation: Invocation,
     cancel: &Cancel,
 ) -> Result<()> {
@@ -117,6 +123,7 @@ fn backup(
         lock_timeout: wait.map_or(LOCK_TIMEOUT, Duration::from_secs),
         continue_on_corrupt_pages: settings.switch("log-innodb-page-corruption"),
         io_mode: engine::io::IoMode::Auto,
+        keys,
         // The stock tool takes a list here; the first will do.
         spool_dir: settings
             .text("tmpdir")
@@ -164,16 +171,41 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
 }
 
 /// `--prepare`.
-fn make_consistent(settings: &Settings, cancel: &Cancel) -> Result<()> {
+fn make_consistent(settings: &Settings, keys: KeySettings, cancel: &Cancel) -> Result<()> {
     let memory = settings.number("use-memory").unwrap_or_else(|| machine::default_memory().0);
     let options = PrepareOptions {
         dir: target_dir(settings),
         memory,
         parallel: threads(settings).unwrap_or_else(machine::default_threads),
+        keys,
     };
     let summary = prepare::prepare(options, cancel, &StockLog)?;
     log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
     Ok(())
+}
+
+/// Where encryption keys are: option files of the server and of the tool, with the command line on
+/// top. Secrets among the arguments are refused, because every user of the machine can see them.
+pub fn keys(settings: &Settings, files: &OptionFiles) -> std::result::Result<KeySettings, Refusal> {
+    let password = settings.typed_text("file-key-management-filekey");
+    for (name, exposed) in [
+        ("file-key-management-filekey", password.is_some_and(|text| !text.starts_with("FILE:"))),
+        (
+            "hashicorp-key-management-token",
+            settings.typed_text("hashicorp-key-management-token").is_some(),
+        ),
+    ] {
+        if exposed {
+            let message = format!(
+                "--{name} would show a secret to every user of this machine: put it into a file"
+            );
+            return Err(failed(message));
+        }
+    }
+    let groups: Vec<&str> = SERVER_GROUPS.iter().chain(TOOL_GROUPS).copied().collect();
+    let files = KeySettings::from_option_files(files, &groups);
+    let typed = KeySettings::from_pairs(settings.typed_texts());
+    Ok(files.overlaid_with(from_environment()).overlaid_with(typed))
 }
 
 /// `--copy-back` and `--move-back`.

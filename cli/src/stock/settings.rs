@@ -22,7 +22,7 @@ const SERVER_GROUPS: &[&str] = &[
 ];
 
 /// The tool's own groups, in which every option must be known.
-const TOOL_GROUPS: &[&str] = &["xtrabackup", "mariabackup", "mariadb-backup"];
+pub const TOOL_GROUPS: &[&str] = &["xtrabackup", "mariabackup", "mariadb-backup"];
 
 /// Options by source; of equal names the last one counts.
 #[derive(Debug, Default)]
@@ -92,6 +92,12 @@ impl Settings {
     /// A text of the command line alone: for the connection, whose option files the engine reads.
     pub fn typed_text(&self, name: &str) -> Option<&str> {
         as_text(last(&self.typed, name))
+    }
+
+    /// All texts of the command line alone, by name.
+    pub fn typed_texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let texts = self.typed.iter();
+        texts.filter_map(|given| Some((given.entry.name, as_text(Some(&given.value))?)))
     }
 
     /// A number of the command line alone.

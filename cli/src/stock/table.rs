@@ -164,6 +164,17 @@ pub static TABLE: &[Entry] = &[
     entry(Server, Used, Text, "innodb-log-group-home-dir"),
     entry(Server, Used, Text, "aria-log-dir-path"),
     entry(Server, Used, Text, "defaults-group"),
+    // Options of the server's encryption plugins.
+    entry(Server, Used, Text, "file-key-management-filename"),
+    entry(Server, Used, Text, "file-key-management-filekey"),
+    entry(Server, Used, Text, "file-key-management-encryption-algorithm"),
+    entry(Server, Used, Text, "hashicorp-key-management-vault-url"),
+    entry(Server, Used, Text, "hashicorp-key-management-token"),
+    entry(Server, Used, Text, "hashicorp-key-management-vault-ca"),
+    entry(Server, Used, Text, "hashicorp-key-management-timeout"),
+    entry(Server, Used, Text, "hashicorp-key-management-max-retries"),
+    entry(Server, Harmless, Text, "plugin-load"),
+    entry(Server, Harmless, Text, "plugin-load-add"),
     // Options that tune what has no counterpart here.
     entry(Server, Tuning, OptionalText, "log"),
     entry(Server, Harmless, OptionalText, "log-bin"),

@@ -37,6 +37,8 @@ use innodb::PageSize;
 use innodb::space::SpaceFlags;
 
 use crate::io::IoMode;
+use crate::keys::KeySettings;
+use crate::keys::settings::KeyStore;
 use crate::metadata::BackupInfo;
 use crate::server::profile::ServerProfile;
 use crate::server::{ConnectOptions, Session, privileges};
@@ -72,6 +74,9 @@ pub struct BackupOptions {
     pub spool_dir: Option<PathBuf>,
     /// How tablespaces are read.
     pub io_mode: IoMode,
+    /// Where encryption keys are; what the server itself says counts less. Only an encrypted redo
+    /// log takes them.
+    pub keys: KeySettings,
     /// Name of the tool and its arguments for the info file, with secrets masked.
     pub tool_name: String,
     /// See `tool_name`.
@@ -157,6 +162,7 @@ pub fn backup(
         continue_on_corrupt_pages: options.continue_on_corrupt_pages,
         spool_dir: options.spool_dir.unwrap_or_else(std::env::temp_dir),
         io_mode: options.io_mode,
+        keys: KeyStore::new(profile.keys().overlaid_with(options.keys)),
     };
     let captured = protocol::capture(&run, &mut session, &profile, &settings);
     let captured = run.conclude(captured)?;

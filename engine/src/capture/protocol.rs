@@ -34,6 +34,7 @@ use super::vanished;
 use crate::io::IoMode;
 use crate::io::read_ahead::read_at;
 use crate::io::spool::Spool;
+use crate::keys::settings::KeyStore;
 use crate::report::Event;
 use crate::server::position::ReplicationPosition;
 use crate::server::profile::ServerProfile;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub spool_dir: PathBuf,
     /// How tablespaces are read.
     pub io_mode: IoMode,
+    /// The server's encryption keys.
+    pub keys: Arc<KeyStore>,
 }
 
 /// What was captured; all files but the metadata are written.
@@ -114,9 +117,12 @@ impl<'env> Capture<'env> {
         let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
         let mut status = Session::connect(&settings.connect, &run.stop)?;
         let ask_flushed = Box::new(move || lsn::flushed_lsn(&mut status));
-        let follower = Follower::start(scope, run, &log_path, Arc::clone(&spool), ask_flushed)?;
+        let keys = &settings.keys;
+        let follower =
+            Follower::start(scope, run, &log_path, Arc::clone(&spool), ask_flushed, keys)?;
         let start = follower.start_checkpoint();
-        let header = LogHeader::backup(&format!("Backup {}", profile.version), start);
+        let creator = format!("Backup {}", profile.version);
+        let header = LogHeader::encrypted_backup(&creator, start, follower.encryption());
         let log_writer = scope.spawn(move || {
             let written = write_log(run, &spool, &header);
             written.map_err(|error| {

@@ -388,9 +388,7 @@ impl<'a> TablespaceCopier<'a> {
     }
 
     fn refuse_unsupported(&self, job: &Job, header: &SpaceHeader) -> Result<()> {
-        let what = if header.is_encrypted() {
-            "is encrypted"
-        } else if header.flags.zip_size().is_some() {
+        let what = if header.flags.zip_size().is_some() {
             "has ROW_FORMAT=COMPRESSED"
         } else if header.flags.page_compression() != PageCompression::None {
             "is page-compressed (PAGE_COMPRESSED=1)"

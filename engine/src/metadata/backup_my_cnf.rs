@@ -1,9 +1,10 @@
 //! `backup-my.cnf`: the server settings that the files of the backup depend on.
 //!
 //! Written with the bytes of the stock tool, so that either tool can prepare the backup of the
-//! other. Key material never gets here: the stock tool copies every variable of an encryption
-//! plugin, passwords included, into this file.
+//! other. Secrets never get here: the stock tool copies every variable of an encryption plugin,
+//! passwords included, into this file. What it wrote is read all the same.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use innodb::PageSize;
@@ -11,9 +12,13 @@ use innodb::PageSize;
 use super::names::BACKUP_MY_CNF;
 use super::{DataFilePath, damaged, read_required_text};
 use crate::Result;
+use crate::keys::KeySettings;
 use crate::server::option_file::{OptionFiles, parse_size};
 use crate::server::profile::ServerProfile;
 
+/// What the variables of plugins start with that this file may have.
+const PLUGIN_PREFIXES: &[&str] =
+    &["file_key_management_", "hashicorp_key_management_", "provider_"];
 /// Group of the settings.
 const GROUP: &str = "mysqld";
 /// What the stock tool writes regardless of the server: it is the tool's own default, and what
@@ -41,11 +46,19 @@ pub struct BackupMyCnf {
     pub undo_tablespaces: u32,
     /// `innodb_compression_level`.
     pub compression_level: u32,
-    /// Plugins for encryption or compression that the server had, as `name=library;...`. Never
-    /// written.
+    /// Plugins for encryption or page compression that the server had, as `name=library;...`.
+    /// Without any, nothing of the following is written.
     pub plugin_load: Option<String>,
-    /// Whether the copied redo log is encrypted. Never written.
+    /// `plugin_dir`.
+    pub plugin_dir: Option<String>,
+    /// Variables of these plugins, by name. Never a password.
+    pub plugin_variables: BTreeMap<String, String>,
+    /// Whether the copied redo log is encrypted.
     pub encrypt_log: bool,
+    /// `innodb_encrypt_tables`: what tables do that do not say themselves.
+    pub encrypt_tables: Option<String>,
+    /// Where the keys are, as far as the file says so.
+    pub keys: KeySettings,
 }
 
 impl BackupMyCnf {
@@ -63,8 +76,12 @@ impl BackupMyCnf {
             undo_directory: undo_directory.to_owned(),
             undo_tablespaces: profile.undo_tablespaces,
             compression_level: profile.compression_level,
-            plugin_load: None,
-            encrypt_log: false,
+            plugin_load: plugin_load(profile),
+            plugin_dir: Some(profile.encryption.plugin_dir.clone()),
+            plugin_variables: plugin_variables(profile),
+            encrypt_log: profile.encryption.redo,
+            encrypt_tables: Some(profile.encryption.tables.clone()),
+            keys: KeySettings::default(),
         })
     }
 
@@ -83,7 +100,7 @@ impl BackupMyCnf {
              innodb_undo_tablespaces={}\n\
              innodb_compression_level={}\n\
              \n\
-             \n",
+             {}\n",
             self.checksum_algorithm,
             self.data_file_path.stored_text(),
             self.log_file_size,
@@ -91,7 +108,31 @@ impl BackupMyCnf {
             super::one_line(&self.undo_directory),
             self.undo_tablespaces,
             self.compression_level,
+            self.plugin_text(),
         )
+    }
+
+    /// The lines about plugins.
+    fn plugin_text(&self) -> String {
+        let Some(load) = &self.plugin_load else { return String::new() };
+        let mut text = format!(
+            "plugin_dir=\"{}\"\nplugin_load={}\n",
+            super::one_line(self.plugin_dir.as_deref().unwrap_or_default()),
+            super::one_line(load),
+        );
+        for (name, value) in &self.plugin_variables {
+            text += &match is_secret(name, value) {
+                false => format!("{name}={}\n", super::one_line(value)),
+                true => format!("# {name} is a secret of the server and not written here\n"),
+            };
+        }
+        let tables = self.encrypt_tables.as_deref().unwrap_or("OFF");
+        text += &format!(
+            "innodb_encrypt_log={}\ninnodb_encrypt_tables={}\n",
+            u8::from(self.encrypt_log),
+            super::one_line(tables),
+        );
+        text
     }
 
     /// Reads the content; what is missing has the server's default. The error says what is wrong.
@@ -124,10 +165,28 @@ impl BackupMyCnf {
             undo_tablespaces: small("innodb_undo_tablespaces", 0)?,
             compression_level: small("innodb_compression_level", 6)?,
             plugin_load: text("plugin-load").or_else(|| text("plugin-load-add")),
+            plugin_dir: text("plugin-dir"),
+            plugin_variables: files
+                .options(&[GROUP])
+                .into_iter()
+                .map(|option| (option.name.replace('-', "_"), option.value.unwrap_or_default()))
+                .filter(|(name, value)| {
+                    PLUGIN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                        && !is_secret(name, value)
+                })
+                .collect(),
             encrypt_log: files
                 .last(&[GROUP], "innodb_encrypt_log")
                 .is_some_and(|option| option.is_on()),
+            encrypt_tables: text("innodb_encrypt_tables"),
+            keys: KeySettings::from_option_files(&files, &[GROUP]),
         })
+    }
+
+    /// Whether tables that follow `innodb_encrypt_tables` are encrypted.
+    pub fn encrypts_tables(&self) -> bool {
+        let off = |text: &str| matches!(text.to_ascii_uppercase().as_str(), "OFF" | "0");
+        self.encrypt_tables.as_deref().is_some_and(|text| !off(text))
     }
 
     /// Reads the file of a backup.
@@ -136,6 +195,35 @@ impl BackupMyCnf {
         let text = read_required_text(&path)?;
         Self::parse(&text).map_err(|why| damaged(&path, why))
     }
+}
+
+/// What the server would have to load to read the files.
+fn plugin_load(profile: &ServerProfile) -> Option<String> {
+    let plugins = profile.encryption.plugins.iter().chain(&profile.providers);
+    let loads: Vec<String> = plugins
+        .filter_map(|plugin| {
+            let library = plugin.library.as_deref()?;
+            let library = library.strip_suffix(".so").unwrap_or(library);
+            Some(format!("{}={library}", plugin.name))
+        })
+        .collect();
+    (!loads.is_empty()).then(|| loads.join(";"))
+}
+
+fn plugin_variables(profile: &ServerProfile) -> BTreeMap<String, String> {
+    let plugins = profile.encryption.plugins.iter().chain(&profile.providers);
+    let prefixes: Vec<String> = plugins.map(|plugin| format!("{}_", plugin.name)).collect();
+    let variables = profile.variables.iter();
+    variables
+        .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Whether a variable holds a secret itself, and does not only say where one is.
+fn is_secret(name: &str, value: &str) -> bool {
+    let password = name.ends_with("_filekey") && !value.is_empty() && !value.starts_with("FILE:");
+    password || name.ends_with("_token")
 }
 
 #[cfg(test)]
@@ -169,7 +257,41 @@ mod tests {
         let content = BackupMyCnf::parse(&text).unwrap();
         assert_eq!(content.plugin_load.as_deref(), Some("file_key_management=file_key_management"));
         assert!(content.encrypt_log);
-        assert!(!content.to_text().contains("secret"));
+        assert!(!content.to_text().contains("=secret"));
+        assert!(content.keys.password.is_some());
+    }
+
+    #[test]
+    fn settings_of_plugins_are_written_as_the_stock_tool_does() {
+        let head = STOCK.strip_suffix('\n').unwrap();
+        let stock = format!(
+            "{head}plugin_dir=\"/usr/lib/mysql/plugin/\"\n\
+             plugin_load=file_key_management=file_key_management\n\
+             file_key_management_encryption_algorithm=aes_cbc\n\
+             file_key_management_filekey=FILE:/k/pw\n\
+             file_key_management_filename=/k/keys.txt\ninnodb_encrypt_log=1\n\
+             innodb_encrypt_tables=ON\n\n"
+        );
+        let content = BackupMyCnf::parse(&stock).unwrap();
+        assert_eq!(content.to_text(), stock);
+        assert!(content.encrypts_tables());
+        assert_eq!(content.keys.file, Some("/k/keys.txt".into()));
+        for off in ["OFF", "0", "off"] {
+            let text = stock.replace("tables=ON", &format!("tables={off}"));
+            assert!(!BackupMyCnf::parse(&text).unwrap().encrypts_tables());
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_written() {
+        let mut content = BackupMyCnf::parse(STOCK).unwrap();
+        content.plugin_load = Some("file_key_management=file_key_management".to_owned());
+        for name in ["file_key_management_filekey", "hashicorp_key_management_token"] {
+            content.plugin_variables.insert(name.to_owned(), "s3cret".to_owned());
+        }
+        let text = content.to_text();
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(BackupMyCnf::parse(&text).unwrap().plugin_variables.is_empty());
     }
 
     #[test]

@@ -7,21 +7,51 @@
 //! Pages that are plain already cost nothing: reading asks the verdict that checking them gave
 //! anyway, writing asks one flag of the tablespace.
 
-use innodb::PageId;
-use innodb::page::Verdict;
-use innodb::space::SpaceFlags;
+use std::sync::Arc;
 
+use innodb::PageId;
+use innodb::crypt::page::{PageCryptError, decrypt, encrypt, is_encryptable, key_version};
+use innodb::page::Verdict;
+use innodb::space::header::{CryptMode, CryptScheme};
+use innodb::space::{CryptData, SpaceFlags};
+
+use crate::keys::settings::KeyStore;
+use crate::keys::{KeyError, SpaceKeys};
 use crate::{Error, ErrorKind, Result};
 
 /// How the pages of one tablespace are stored.
 #[derive(Clone, Debug, Default)]
-pub struct PageCodec {}
+pub struct PageCodec {
+    keys: Option<Arc<SpaceKeys>>,
+    encrypts: bool,
+}
 
 /// Buffers that a thread keeps for the pages it opens and seals.
 #[derive(Debug, Default)]
 pub struct CodecScratch {}
 
 impl PageCodec {
+    /// The codec of a tablespace. `crypt` is its final descriptor, `stored` the one that its file
+    /// had before: what is encrypted there may be under that one alone. `encrypts_tables` says
+    /// what `innodb_encrypt_tables` asks of tables that follow it.
+    pub fn new(
+        crypt: Option<&CryptData>,
+        stored: Option<&CryptData>,
+        encrypts_tables: bool,
+        store: &Arc<KeyStore>,
+    ) -> Self {
+        let encrypts = crypt.is_some_and(|crypt| {
+            crypt.scheme == CryptScheme::Encrypted
+                && match crypt.mode {
+                    CryptMode::Default => encrypts_tables,
+                    CryptMode::On => true,
+                    CryptMode::Off => false,
+                }
+        });
+        let keys = crypt.or(stored).map(|crypt| Arc::new(SpaceKeys::new(store, crypt)));
+        Self { keys, encrypts }
+    }
+
     /// Makes the plain page of what was stored, in place. `verdict` is that of the stored page.
     #[inline]
     pub fn open(
@@ -38,36 +68,72 @@ impl PageCodec {
         }
     }
 
-    #[cold]
     fn open_stored(
         &self,
-        _page: &mut [u8],
+        page: &mut [u8],
         id: PageId,
-        _flags: &SpaceFlags,
+        flags: &SpaceFlags,
         stored: Verdict,
         _scratch: &mut CodecScratch,
     ) -> Result<()> {
-        Err(Error::new(
-            ErrorKind::Failed,
-            format!("{id} is stored in a form that is not supported yet: {stored:?}"),
-        ))
+        let version = key_version(stored);
+        if version != 0 {
+            self.decrypt(page, id, flags, version)?;
+        }
+        match stored {
+            Verdict::Encrypted { .. } => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::Failed,
+                format!("{id} is stored in a form that is not supported yet: {stored:?}"),
+            )),
+        }
+    }
+
+    fn decrypt(&self, page: &mut [u8], id: PageId, flags: &SpaceFlags, version: u32) -> Result<()> {
+        let Some(keys) = &self.keys else {
+            let message = format!("{id} is encrypted, but its tablespace does not say with what");
+            return Err(Error::new(ErrorKind::Damage, message)
+                .advise("page 0 of the tablespace is damaged; take a new backup"));
+        };
+        let key = keys.of_version(version).map_err(|error| error.needed_for(id))?;
+        decrypt(page, id, flags, &key).map_err(|error| match error {
+            PageCryptError::WrongKey { .. } => {
+                KeyError::Wrong { id: keys.key_id(), version, what: id.to_string() }.needed_for(id)
+            }
+            PageCryptError::Length { .. } => {
+                Error::new(ErrorKind::Damage, format!("cannot decrypt {id}")).caused_by(error)
+            }
+        })
     }
 
     /// Whether a stamped page is what is written.
     #[inline]
     pub fn writes_plain(&self) -> bool {
-        true
+        !self.encrypts
+    }
+
+    /// Whether pages are written encrypted, and with what.
+    pub fn encrypts(&self) -> Option<&SpaceKeys> {
+        self.keys.as_deref().filter(|_| self.encrypts)
     }
 
     /// Makes the form to write of a plain, stamped page, in place. Not to be called where
     /// [`writes_plain`](Self::writes_plain).
     pub fn seal(
         &self,
-        _page: &mut [u8],
-        _id: PageId,
-        _flags: &SpaceFlags,
+        page: &mut [u8],
+        id: PageId,
+        flags: &SpaceFlags,
         _scratch: &mut CodecScratch,
     ) -> Result<()> {
+        if let Some(keys) = self.encrypts()
+            && is_encryptable(page, id, flags)
+        {
+            let (version, key) = keys.latest().map_err(|error| error.needed_for(id))?;
+            encrypt(page, id, flags, &key, version).map_err(|error| {
+                Error::new(ErrorKind::Damage, format!("cannot encrypt {id}")).caused_by(error)
+            })?;
+        }
         Ok(())
     }
 }

@@ -8,13 +8,9 @@ use std::collections::HashMap;
 
 use innodb::redo::record::{Bodies, Body};
 use innodb::redo::{FileRecord, Malformed};
-use innodb::space::{CryptData, SpaceFlags, header};
-use innodb::{Lsn, PageId, PageNo, SpaceId};
-
-/// Bytes of the magic that an encryption descriptor starts with; it is written on its own.
-const CRYPT_MAGIC: usize = 6;
-/// Bytes of the descriptor behind the magic; they are always written together.
-const CRYPT_SIZE: usize = 27;
+use innodb::space::header::{self, HeaderError};
+use innodb::space::{CryptData, SpaceFlags};
+use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 
 /// Pages whose resets are noted: at most 5 MiB.
 const RESETS_MAX: usize = 1 << 17;
@@ -26,8 +22,9 @@ pub struct SpaceFacts {
     pub size: Option<u32>,
     /// The last flags written to page 0.
     pub flags: Option<u32>,
-    /// The last encryption descriptor written to page 0: where, and its scheme.
-    crypt: Option<(u32, u8)>,
+    /// What was written last where an encryption descriptor may be on page 0: where, and its
+    /// fields. Tablespaces of other page sizes have it elsewhere, so there may be several.
+    crypt: Vec<(u32, [u8; CryptData::SIZE])>,
     /// Whether the log makes page 0 anew.
     pub makes_page_0: bool,
     /// The last truncation.
@@ -44,10 +41,11 @@ pub struct SpaceFacts {
 }
 
 impl SpaceFacts {
-    /// Whether the log makes a tablespace of these flags an encrypted one.
-    pub fn encrypts(&self, flags: &SpaceFlags) -> bool {
-        let offset = CryptData::offset(flags) + CRYPT_MAGIC;
-        self.crypt.is_some_and(|(at, scheme)| at as usize == offset && scheme != 0)
+    /// The last encryption descriptor that the log gives a tablespace of these flags.
+    pub fn crypt(&self, flags: &SpaceFlags) -> Option<Result<CryptData, HeaderError>> {
+        let offset = CryptData::fields_offset(flags);
+        let written = self.crypt.iter().find(|(at, _)| *at as usize == offset);
+        written.map(|(_, fields)| CryptData::parse_fields(fields))
     }
 }
 
@@ -60,8 +58,22 @@ pub struct Trim {
     pub pages: PageNo,
 }
 
+/// Of the default page size, with no checkpoint to wait for.
+impl Default for LogFacts {
+    fn default() -> Self {
+        Self {
+            spaces: HashMap::new(),
+            owners: HashMap::new(),
+            checkpoint: None,
+            resets: HashMap::new(),
+            seen: [None; 16],
+            page_size: PageSize::DEFAULT,
+        }
+    }
+}
+
 /// What the log says about all tablespaces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogFacts {
     spaces: HashMap<SpaceId, SpaceFacts>,
     owners: HashMap<String, SpaceId>,
@@ -71,12 +83,13 @@ pub struct LogFacts {
     resets: HashMap<PageId, Lsn>,
     /// The tablespaces last seen, so that most records need no look-up.
     seen: [Option<SpaceId>; 16],
+    page_size: PageSize,
 }
 
 impl LogFacts {
-    /// Facts of a log whose records count from `checkpoint`.
-    pub fn new(checkpoint: Lsn) -> Self {
-        Self { checkpoint: Some(checkpoint), ..Self::default() }
+    /// Facts of a log whose records count from `checkpoint`, of a server with such pages.
+    pub fn new(checkpoint: Lsn, page_size: PageSize) -> Self {
+        Self { checkpoint: Some(checkpoint), page_size, ..Self::default() }
     }
 
     /// Whether the record that completes the checkpoint is still missing.
@@ -178,6 +191,7 @@ impl LogFacts {
                 // checksum format are 0 for some row formats and then have no record.
                 Body::InitPage => {
                     facts.makes_page_0 = true;
+                    facts.crypt.clear();
                     facts.flags = Some(0);
                 }
                 Body::Write { offset, bytes } => {
@@ -188,8 +202,11 @@ impl LogFacts {
                     };
                     facts.size = field(header::SIZE).or(facts.size);
                     facts.flags = field(header::FLAGS).or(facts.flags);
-                    if let (&[scheme, ..], CRYPT_SIZE) = (bytes, bytes.len()) {
-                        facts.crypt = Some((offset, scheme));
+                    if let Ok(fields) = bytes.try_into()
+                        && CryptData::is_fields_offset(offset as usize, self.page_size)
+                    {
+                        facts.crypt.retain(|(at, _)| *at != offset);
+                        facts.crypt.push((offset, fields));
                     }
                 }
                 _ => {}
@@ -242,7 +259,7 @@ mod tests {
 
     #[test]
     fn only_the_record_of_the_checkpoint_itself_completes_it() {
-        let mut facts = LogFacts::new(Lsn(5));
+        let mut facts = LogFacts::new(Lsn(5), PageSize::DEFAULT);
         facts.file(Lsn(1), FileRecord::Checkpoint(Lsn(4)));
         assert!(facts.lacks_checkpoint());
         facts.file(Lsn(1), FileRecord::Checkpoint(Lsn(5)));

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use innodb::page::{self, Verdict, verify};
-use innodb::space::{SpaceFlags, SpaceHeader};
+use innodb::space::{CryptData, SpaceFlags, SpaceHeader};
 use innodb::{PageId, PageNo, PageSize, SpaceId};
 
 use super::codec::{CodecScratch, PageCodec};
@@ -38,7 +39,9 @@ pub struct Tablespace {
     pub flags: SpaceFlags,
     /// One file, or several of the system tablespace, in their order.
     pub files: Vec<DataFile>,
-    /// How its pages are stored.
+    /// The encryption descriptor on its first page.
+    pub crypt: Option<CryptData>,
+    /// How its pages are stored. Known once the log was read, which may change the descriptor.
     pub codec: PageCodec,
 }
 
@@ -110,21 +113,22 @@ impl Inventory {
                 "innodb_data_file_path of backup-my.cnf names no file",
             ));
         };
-        let flags = match identify(first, page_size)? {
-            Ok((SpaceId::SYSTEM, flags)) => flags,
-            Ok((id, _)) => {
-                return Err(damaged(first, &format!("it is that of tablespace {id}")));
+        let header = match identify(first, page_size)? {
+            Ok(header) if header.id == SpaceId::SYSTEM => header,
+            Ok(header) => {
+                return Err(damaged(first, &format!("it is that of tablespace {}", header.id)));
             }
             Err(reason) => return Err(damaged(first, &reason)),
         };
-        let id = SpaceId::SYSTEM;
-        self.spaces.insert(id, Tablespace { id, flags, files, codec: PageCodec::default() });
+        let SpaceHeader { id, flags, crypt, .. } = header;
+        let codec = PageCodec::default();
+        self.spaces.insert(id, Tablespace { id, flags, files, crypt, codec });
         Ok(())
     }
 
     fn add(&mut self, file: DataFile, page_size: PageSize) -> Result<()> {
         match identify(&file, page_size)? {
-            Ok((id, flags)) => self.insert(id, flags, file),
+            Ok(header) => self.insert(header.id, header.flags, header.crypt, file),
             Err(reason) => {
                 self.unidentified.push(Unidentified { file, reason });
                 Ok(())
@@ -133,7 +137,13 @@ impl Inventory {
     }
 
     /// Takes `file` for tablespace `id`.
-    pub fn insert(&mut self, id: SpaceId, flags: SpaceFlags, file: DataFile) -> Result<()> {
+    pub fn insert(
+        &mut self,
+        id: SpaceId,
+        flags: SpaceFlags,
+        crypt: Option<CryptData>,
+        file: DataFile,
+    ) -> Result<()> {
         if let Some(other) = self.spaces.get(&id).and_then(|space| space.files.first()) {
             return Err(Error::new(
                 ErrorKind::Damage,
@@ -141,8 +151,8 @@ impl Inventory {
             )
             .advise("one of the files does not belong in this backup"));
         }
-        let files = vec![file];
-        self.spaces.insert(id, Tablespace { id, flags, files, codec: PageCodec::default() });
+        let (files, codec) = (vec![file], PageCodec::default());
+        self.spaces.insert(id, Tablespace { id, flags, files, crypt, codec });
         Ok(())
     }
 }
@@ -162,6 +172,39 @@ impl Tablespace {
         let pages = file.bytes / self.flags.physical_size().bytes() as u64;
         let left = pages.checked_sub(u64::from(page.0 - file.first_page.0))?;
         (left > 0).then_some((number, file, left))
+    }
+
+    /// Whether the keys at hand are those of this tablespace: one page that is encrypted must
+    /// decrypt, and there must be one to write with. The first pages of a tablespace are hardly
+    /// ever free, so few have to be looked at.
+    pub fn try_key(&self) -> Result<()> {
+        const LOOK_AT: u64 = 64;
+        let Some(keys) = self.codec.encrypts() else { return Ok(()) };
+        let name = self.files.first().map_or("", |file| &file.name);
+        keys.latest().map_err(|error| error.needed_for(name))?;
+        let Some((_, file, pages)) = self.locate(PageNo(0)) else { return Ok(()) };
+        let open = File::open(&file.path).map_err(|e| Error::io("open", &file.path, e))?;
+        let page_size = self.flags.physical_size().bytes();
+        let mut page = vec![0; page_size];
+        let mut scratch = CodecScratch::default();
+        let mut failed = None;
+        for number in 1..pages.min(LOOK_AT) {
+            open.read_exact_at(&mut page, number * page_size as u64)
+                .map_err(|e| Error::io("read", &file.path, e))?;
+            let page_no = PageNo(number as u32);
+            let verdict = verify(&page, page_no, Some(self.id), &self.flags);
+            if !matches!(verdict, Verdict::Encrypted { .. }) {
+                // Damage counts only where redo needs the page.
+                continue;
+            }
+            let id = PageId { space: self.id, page: page_no };
+            match self.codec.open(&mut page, id, &self.flags, verdict, &mut scratch) {
+                Ok(()) => return Ok(()),
+                // Of a page that is free, the key may be gone for good.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Checks `page` as stored in `file` and makes it plain.
@@ -187,8 +230,8 @@ impl Tablespace {
     }
 }
 
-/// Id and flags of the tablespace in `file`, or why its first page does not tell.
-fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<(SpaceId, SpaceFlags), String>> {
+/// What the first page of `file` says, or why it does not tell.
+fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<SpaceHeader, String>> {
     let mut start = Vec::new();
     File::open(&file.path)
         .and_then(|f| f.take(PageSize::MAX.bytes() as u64).read_to_end(&mut start))
@@ -208,13 +251,10 @@ fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<(SpaceId, Spa
         ));
     }
     refuse_unsupported(&file.name, &header.flags)?;
-    if header.is_encrypted() {
-        return Err(unsupported(&file.name, "is encrypted"));
-    }
     let page_0 = start.get(..header.physical_size().bytes()).unwrap_or_default();
     match verify(page_0, PageNo(0), Some(header.id), &header.flags) {
         Verdict::Damaged(damage) => Ok(Err(damage.to_string())),
-        _ => Ok(Ok((header.id, header.flags))),
+        _ => Ok(Ok(header)),
     }
 }
 

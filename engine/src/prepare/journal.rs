@@ -274,7 +274,7 @@ mod tests {
         let bytes = 5 * PAGE as u64;
         let file = DataFile { path, name: "db/t.ibd".into(), first_page: PageNo(0), bytes };
         let codec = PageCodec::default();
-        let space = Tablespace { id: SPACE, flags, files: vec![file], codec };
+        let space = Tablespace { id: SPACE, flags, files: vec![file], crypt: None, codec };
         Setting { dir, space, old, new }
     }
 

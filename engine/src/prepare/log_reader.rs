@@ -4,7 +4,7 @@
 //! raw copy of a server's circular file. The log ends where no mini-transaction can be read any
 //! more; whether that is far enough is for the caller to judge, who knows the target.
 //!
-//! One thread reads, walks and checks mini-transactions, the caller's makes use of them.
+//! One thread reads, walks, checks and decrypts mini-transactions, the caller's makes use of them.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -13,17 +13,23 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use innodb::Lsn;
+use innodb::crypt::redo::{KEY_ID, LogCipher};
 use innodb::redo::header::{Checkpoint, HEADER_SIZE, LogHeader};
-use innodb::redo::mtr::{self, Laps, MTR_MAX, Mtr, Stop, TRAILER_SIZE};
+use innodb::redo::mtr::{self, Laps, MTR_MAX, Mtr, Stop, Trailer};
+use innodb::redo::record::Records;
 
+use crate::keys::KeyError;
+use crate::keys::settings::{KeyStore, REDO_LOG};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes read at once, unless a mini-transaction is larger.
 const CHUNK: usize = 512 << 10;
 /// Chunks under way between the two threads.
 const CHUNKS: usize = 4;
+/// Mini-transactions that tell whether a key is the right one.
+const TRIED: u32 = 32;
 /// Memory for chunks, even if each had to hold the largest mini-transaction.
-pub const MEMORY: usize = CHUNKS * (CHUNK + MTR_MAX);
+pub const MEMORY: usize = CHUNKS * (CHUNK + 2 * MTR_MAX);
 
 /// A redo log.
 pub struct LogReader {
@@ -32,6 +38,8 @@ pub struct LogReader {
     header: LogHeader,
     checkpoint: Checkpoint,
     laps: Laps,
+    trailer: Trailer,
+    cipher: Option<LogCipher>,
     /// LSN behind the last byte that the file can hold.
     limit: Lsn,
 }
@@ -52,13 +60,16 @@ struct Chunk {
     bytes: Vec<u8>,
     /// Bytes of each, trailers included.
     sizes: Vec<u32>,
+    trailer: Trailer,
+    /// Where records are decrypted.
+    scratch: Vec<u8>,
     /// Why there is no chunk behind this one.
     stop: Option<Stop>,
 }
 
 impl LogReader {
-    /// Opens the log at `path`.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens the log at `path`, with the key from `keys` if it is encrypted.
+    pub fn open(path: &Path, keys: &KeyStore) -> Result<Self> {
         let damage = |error: innodb::redo::header::HeaderError| {
             Error::new(ErrorKind::Damage, format!("cannot use {}", path.display())).caused_by(error)
         };
@@ -85,7 +96,32 @@ impl LogReader {
             let laps = Laps::Circular { first_lsn: header.first_lsn, capacity };
             (laps, checkpoint.lsn.advanced(capacity))
         };
-        Ok(Self { file, path: path.to_owned(), header, checkpoint, laps, limit })
+        let cipher = keys.log_cipher(header.encryption.as_ref())?;
+        let (path, trailer) = (path.to_owned(), header.trailer());
+        let log = Self { file, path, header, checkpoint, laps, trailer, cipher, limit };
+        log.try_key()?;
+        Ok(log)
+    }
+
+    /// Whether the key is that of the log. Nothing in a log is there to tell; but what comes out
+    /// under another key is hardly ever a record.
+    fn try_key(&self) -> Result<()> {
+        let Some(encryption) = self.header.encryption.filter(|_| self.cipher.is_some()) else {
+            return Ok(());
+        };
+        let mut mtrs = 0;
+        let mut wrong = false;
+        self.for_each(self.checkpoint.lsn, |mtr| {
+            wrong = Records::new(mtr.records).any(|record| record.is_err());
+            mtrs += 1;
+            let enough = wrong || mtrs == TRIED;
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if !wrong {
+            return Ok(());
+        }
+        let (id, version, what) = (KEY_ID, encryption.key_version, REDO_LOG.to_owned());
+        Err(KeyError::Wrong { id, version, what }.needed_for(REDO_LOG))
     }
 
     /// Who wrote the log.
@@ -153,6 +189,7 @@ impl LogReader {
         chunk.start = from;
         chunk.sizes.clear();
         chunk.stop = None;
+        chunk.trailer = self.trailer;
         let left = usize::try_from(self.limit.bytes_since(from).unwrap_or(0)).unwrap_or(usize::MAX);
         let mut wanted = CHUNK;
         loop {
@@ -160,9 +197,9 @@ impl LogReader {
             self.read_bytes(from, &mut chunk.bytes)?;
             let (mut at, mut rest) = (from, chunk.bytes.as_slice());
             let stop = loop {
-                match mtr::next(rest, at, self.laps) {
+                match mtr::next_with(rest, at, self.laps, self.trailer) {
                     Ok(mtr) => {
-                        let size = mtr.records.len() + TRAILER_SIZE;
+                        let size = mtr.records.len() + self.trailer.size();
                         chunk.sizes.push(size as u32);
                         at = mtr.end;
                         rest = rest.get(size..).unwrap_or_default();
@@ -172,14 +209,33 @@ impl LogReader {
             };
             if stop != Stop::NeedMore || wanted >= left {
                 chunk.stop = Some(stop);
-                return Ok(());
+                return self.decrypt(chunk);
             }
             if !chunk.sizes.is_empty() {
-                return Ok(());
+                return self.decrypt(chunk);
             }
             // Not even one: it is larger than a chunk.
             wanted = MTR_MAX.max(wanted + CHUNK);
         }
+    }
+
+    /// Decrypts the mini-transactions of `chunk`, if the log is encrypted.
+    fn decrypt(&self, chunk: &mut Chunk) -> Result<()> {
+        let Some(cipher) = &self.cipher else { return Ok(()) };
+        let mut start = 0;
+        for &size in &chunk.sizes {
+            let end = start + size as usize;
+            let mtr = chunk.bytes.get_mut(start..end).unwrap_or_default();
+            let length = mtr.len().saturating_sub(self.trailer.size());
+            let nonce = mtr::nonce(mtr, length).unwrap_or_default();
+            let records = mtr.get_mut(..length).unwrap_or_default();
+            cipher.decrypt(records, nonce, &mut chunk.scratch).map_err(|error| {
+                let message = format!("cannot decrypt the redo log near LSN {}", chunk.start);
+                Error::new(ErrorKind::Damage, message).caused_by(error)
+            })?;
+            start = end;
+        }
+        Ok(())
     }
 
     /// Reads the bytes of `[from, from + bytes.len())`, which the file has.
@@ -217,7 +273,7 @@ impl Chunk {
             let (mtr, behind) = rest.split_at_checked(size as usize).unwrap_or((rest, &[]));
             rest = behind;
             let end = start.advanced(u64::from(size));
-            let size = mtr.len().saturating_sub(TRAILER_SIZE);
+            let size = mtr.len().saturating_sub(self.trailer.size());
             let mtr = Mtr { start, end, records: mtr.get(..size).unwrap_or_default() };
             start = end;
             mtr
@@ -229,6 +285,7 @@ impl Chunk {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::keys::KeySettings;
     use innodb::page::crc32c;
     use std::io::Write;
 
@@ -252,6 +309,10 @@ mod tests {
         file
     }
 
+    fn open(path: &Path) -> Result<LogReader> {
+        LogReader::open(path, &KeyStore::new(KeySettings::default()))
+    }
+
     /// Sizes of the WRITEs from `from` on, and where reading ended.
     fn read(reader: &LogReader, from: Lsn) -> (Vec<usize>, End) {
         let mut sizes = Vec::new();
@@ -271,7 +332,7 @@ mod tests {
             payload.extend(mtr(FIRST, size, Laps::Linear));
         }
         let file = log("Backup 10.11.19", &payload);
-        let reader = LogReader::open(file.path()).unwrap();
+        let reader = open(file.path()).unwrap();
         let (sizes, end) = read(&reader, FIRST);
         assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(end.lsn, FIRST.advanced(payload.len() as u64));
@@ -301,7 +362,7 @@ mod tests {
         }
         assert!(expected.iter().any(|&size| size > CHUNK));
         let file = log("Backup 10.11.19", &payload);
-        let reader = LogReader::open(file.path()).unwrap();
+        let reader = open(file.path()).unwrap();
         let (mut found, mut at) = (Vec::new(), FIRST);
         let end = reader.for_each(FIRST, |mtr| {
             assert_eq!(mtr.start, at);
@@ -317,7 +378,7 @@ mod tests {
     fn who_had_enough_stops_the_reader() {
         let payload: Vec<u8> = (0..200_000).flat_map(|_| mtr(FIRST, 9, Laps::Linear)).collect();
         let file = log("Backup 10.11.19", &payload);
-        let reader = LogReader::open(file.path()).unwrap();
+        let reader = open(file.path()).unwrap();
         let mut seen = 0;
         let end = reader.for_each(FIRST, |_| {
             seen += 1;
@@ -335,7 +396,7 @@ mod tests {
         payload.extend(mtr(FIRST, 6, Laps::Linear));
         payload.pop();
         let file = log("Backup 10.11.19", &payload);
-        let reader = LogReader::open(file.path()).unwrap();
+        let reader = open(file.path()).unwrap();
         let end = End { lsn: FIRST.advanced(whole), stop: Some(Stop::NeedMore) };
         assert_eq!(read(&reader, FIRST), (vec![5], end));
     }
@@ -362,7 +423,7 @@ mod tests {
         let checkpoint = Checkpoint { lsn: oldest, end_lsn: oldest };
         let block = &LogHeader::backup("x", checkpoint)[4096..4160];
         file.as_file().write_all_at(block, 8192).unwrap();
-        let reader = LogReader::open(file.path()).unwrap();
+        let reader = open(file.path()).unwrap();
         assert_eq!(reader.checkpoint().lsn, oldest);
         let (sizes, end) = read(&reader, oldest);
         assert_eq!((sizes, end.lsn), (vec![7; whole], at));

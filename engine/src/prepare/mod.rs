@@ -50,6 +50,8 @@ use innodb::Lsn;
 use innodb::redo::record::{Record, Records};
 use innodb::redo::{FileRecord, Malformed};
 
+use crate::keys::KeySettings;
+use crate::keys::settings::KeyStore;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
 use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
 use apply::Batch;
@@ -78,6 +80,8 @@ pub struct PrepareOptions {
     pub memory: u64,
     /// Applying threads, at least 1.
     pub parallel: usize,
+    /// Where encryption keys are; what the backup itself says counts less.
+    pub keys: KeySettings,
 }
 
 /// What a finished prepare did. Serialises to the JSON document of `haulout prepare --json`.
@@ -121,7 +125,8 @@ pub fn prepare(
         )
         .advise("apply it to its base with mariadb-backup"));
     }
-    let log = LogReader::open(&dir.join(finish::LOG))?;
+    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys));
+    let log = LogReader::open(&dir.join(finish::LOG), &keys)?;
     let mut summary = PrepareSummary {
         format: 1,
         start_lsn: log.checkpoint().lsn.0,
@@ -163,11 +168,13 @@ pub fn prepare(
     let workers = options.parallel.max(1);
     let budget = redo_budget(options.memory, workers);
     let mut collector = Collector::new(page_size, inventory.pages(page_size), budget, workers);
-    let read = read_all(&log, &mut collector, cancel, reporter)?;
+    let facts = LogFacts::new(log.checkpoint().lsn, page_size);
+    let read = read_all(&log, facts, &mut collector, cancel, reporter)?;
     let end = read.end.lsn;
     check_complete(&log, &read, &checkpoints)?;
 
     let mut spaces = Spaces::bind(inventory, &read.facts, page_size, reporter)?;
+    spaces.unlock(&read.facts, settings.encrypts_tables(), &keys)?;
     let journal = Journal::open(dir)?;
     spaces.resize(&read.facts, page_size)?;
     let meter = Meter::new(reporter, Phase::ApplyRedo, Some(end.0 - summary.start_lsn));
@@ -219,13 +226,14 @@ struct Read {
 /// Reads the whole log, and collects as much of its start as memory allows.
 fn read_all(
     log: &LogReader,
+    mut facts: LogFacts,
     collector: &mut Collector,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<Read> {
     let meter = Meter::new(reporter, Phase::ReadRedo, Some(log.size()));
     let start = log.checkpoint().lsn;
-    let (mut facts, mut next_batch, mut mini_transactions) = (LogFacts::new(start), None, 0);
+    let (mut next_batch, mut mini_transactions) = (None, 0);
     let mut told = start;
     collector.begin(start);
     let end = log.for_each(start, |mtr| {

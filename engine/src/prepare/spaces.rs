@@ -6,14 +6,17 @@
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
+use std::sync::Arc;
 
 use innodb::space::SpaceFlags;
 use innodb::{PageNo, PageSize, SpaceId};
 
+use super::codec::PageCodec;
 use super::facts::{LogFacts, SpaceFacts};
 use super::inventory::{
-    DataFile, Inventory, Tablespace, Unidentified, is_undo, refuse_unsupported, unsupported,
+    DataFile, Inventory, Tablespace, Unidentified, is_undo, refuse_unsupported,
 };
+use crate::keys::settings::KeyStore;
 use crate::{Error, ErrorKind, Reporter, Result};
 
 /// What redo is applied to.
@@ -47,11 +50,36 @@ impl Spaces {
             if let Some(flags) = known.flags.and_then(|word| SpaceFlags::parse(word).ok()) {
                 refuse_unsupported(name, &flags)?;
             }
-            if known.encrypts(&space.flags) {
-                return Err(unsupported(name, "becomes encrypted by the redo log"));
-            }
         }
         Ok(spaces)
+    }
+
+    /// Finds out how pages are stored, and whether `store` has the keys that this takes: nothing
+    /// was changed yet, and a page that is written with a wrong key is lost.
+    pub fn unlock(
+        &mut self,
+        facts: &LogFacts,
+        encrypts_tables: bool,
+        store: &Arc<KeyStore>,
+    ) -> Result<()> {
+        for space in self.by_id.values_mut() {
+            let known = facts.space(space.id);
+            let stored = space.crypt.take();
+            let written = known.and_then(|known| known.crypt(&space.flags)).transpose();
+            let written = written.map_err(|error| {
+                let name = space.files.first().map_or("", |file| &file.name);
+                let message = format!("the redo log damages the first page of {name}");
+                Error::new(ErrorKind::Damage, message).caused_by(error)
+            })?;
+            let made_anew = known.is_some_and(|known| known.makes_page_0);
+            space.crypt = written.or(stored.filter(|_| !made_anew));
+            let crypt = space.crypt.as_ref();
+            space.codec = PageCodec::new(crypt, stored.as_ref(), encrypts_tables, store);
+            if known.is_some_and(|known| known.first_record.is_some()) {
+                space.try_key()?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives every file the size that the log asks for, with zeros.
@@ -120,7 +148,7 @@ fn resolve(
         return Err(damaged("the redo log makes it with another page size"));
     }
     refuse_unsupported(&file.name, &flags)?;
-    inventory.insert(id, flags, DataFile { first_page: PageNo(0), ..file })
+    inventory.insert(id, flags, None, DataFile { first_page: PageNo(0), ..file })
 }
 
 /// Is it right that a tablespace which the log changes is not in the backup?

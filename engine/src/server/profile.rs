@@ -11,6 +11,7 @@ use innodb::PageSize;
 
 use super::rows::Variables;
 use super::session::{Session, Wait};
+use crate::keys::KeySettings;
 pub use crate::metadata::Naming;
 use crate::{Error, ErrorKind, Result};
 
@@ -76,11 +77,22 @@ pub enum Generation {
     V10_8,
 }
 
+/// A plugin of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    /// Its name.
+    pub name: String,
+    /// The library it is in, such as `file_key_management.so`; none when it is built in.
+    pub library: Option<String>,
+}
+
 /// What the server can encrypt, and does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encryption {
     /// Active plugins of the type ENCRYPTION.
-    pub plugins: Vec<String>,
+    pub plugins: Vec<Plugin>,
+    /// `plugin_dir`.
+    pub plugin_dir: String,
     /// `innodb_encrypt_log`.
     pub redo: bool,
     /// `innodb_encrypt_tables`: `OFF`, `ON` or `FORCE`.
@@ -138,6 +150,8 @@ pub struct ServerProfile {
     pub ignore_db_dirs: Vec<String>,
     /// What the server can encrypt, and does.
     pub encryption: Encryption,
+    /// Plugins that have algorithms of page compression.
+    pub providers: Vec<Plugin>,
     /// Every other variable, for whoever needs one more.
     pub variables: Variables,
 }
@@ -153,14 +167,20 @@ impl ServerProfile {
             session.execute("SET SESSION wsrep_sync_wait=0", wait)?;
         }
         let plugins = session.query(
-            "SELECT plugin_name FROM information_schema.plugins \
-             WHERE plugin_type='ENCRYPTION' AND plugin_status='ACTIVE'",
+            "SELECT plugin_name, plugin_library, plugin_type FROM information_schema.plugins \
+             WHERE plugin_status='ACTIVE' AND (plugin_type='ENCRYPTION' OR \
+             plugin_type='DAEMON' AND plugin_name LIKE 'provider\\_%')",
             Wait::short("reading the list of encryption plugins"),
         )?;
-        profile.encryption.plugins = plugins
-            .iter()
-            .filter_map(|row| row.text("plugin_name").map(|name| name.into_owned()))
-            .collect();
+        for row in plugins {
+            let text = |column| row.text(column).map(|text| text.into_owned());
+            let Some(name) = text("plugin_name") else { continue };
+            let plugin = Plugin { name, library: text("plugin_library") };
+            match text("plugin_type").as_deref() {
+                Some("ENCRYPTION") => profile.encryption.plugins.push(plugin),
+                _ => profile.providers.push(plugin),
+            }
+        }
         Ok(profile)
     }
 
@@ -214,11 +234,13 @@ impl ServerProfile {
                 .collect(),
             encryption: Encryption {
                 plugins: Vec::new(),
+                plugin_dir: text("plugin_dir"),
                 redo: variables.is_on("innodb_encrypt_log"),
                 tables: text("innodb_encrypt_tables"),
             },
             version_text,
             datadir,
+            providers: Vec::new(),
             variables,
         })
     }
@@ -239,26 +261,28 @@ impl ServerProfile {
         }
     }
 
+    /// Where the server has its encryption keys, as far as it says so.
+    pub fn keys(&self) -> KeySettings {
+        let mut keys = KeySettings::from_variables(&self.variables);
+        // The server works in its data directory.
+        keys.file = keys.file.map(|file| self.datadir.join(file));
+        for plugin in &self.encryption.plugins {
+            let name = plugin.name.as_str();
+            if !["file_key_management", "hashicorp_key_management"].contains(&name) {
+                keys.unsupported = Some(name.to_owned());
+            }
+        }
+        keys
+    }
+
     /// Refuses what cannot be backed up faithfully yet, by the name of the setting: redo logs
-    /// of before 10.8 and encryption.
+    /// of before 10.8.
     pub fn refuse_unsupported(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::new(ErrorKind::Server, what));
         if self.version.generation() < Generation::V10_8 {
             return refuse(format!(
                 "the redo log format of MariaDB {} is not supported: 10.8 or later is needed",
                 self.version
-            ));
-        }
-        let plugins = self.encryption.plugins.join(", ");
-        if self.encryption.redo {
-            return refuse(format!(
-                "encrypted redo logs are not supported: innodb_encrypt_log=ON (plugin {plugins})"
-            ));
-        }
-        if !matches!(self.encryption.tables.to_ascii_uppercase().as_str(), "" | "OFF") {
-            return refuse(format!(
-                "encrypted tables are not supported: innodb_encrypt_tables={} (plugin {plugins})",
-                self.encryption.tables
             ));
         }
         Ok(())
@@ -379,16 +403,21 @@ mod tests {
     }
 
     #[test]
-    fn encryption_and_old_redo_are_refused_by_name() {
-        for (name, value) in [
-            ("innodb_encrypt_log", "ON"),
-            ("innodb_encrypt_tables", "FORCE"),
-            ("version", "10.6.1-MariaDB"),
-        ] {
-            let profile = ServerProfile::from_variables(variables(&[(name, value)])).unwrap();
-            let error = profile.refuse_unsupported().unwrap_err().to_string();
-            assert!(error.contains(name) || error.contains("10.6.1"), "{error}");
-        }
+    fn old_redo_is_refused_by_name() {
+        let old = variables(&[("version", "10.6.1-MariaDB")]);
+        let profile = ServerProfile::from_variables(old).unwrap();
+        let error = profile.refuse_unsupported().unwrap_err().to_string();
+        assert!(error.contains("10.6.1"), "{error}");
+    }
+
+    #[test]
+    fn keys_are_where_the_server_says() {
+        let file = ("file_key_management_filename", "keys.txt");
+        let mut profile = ServerProfile::from_variables(variables(&[file])).unwrap();
+        assert_eq!(profile.keys().file, Some("/var/lib/mysql/keys.txt".into()));
+        let plugin = Plugin { name: "aws_key_management".to_owned(), library: None };
+        profile.encryption.plugins.push(plugin);
+        assert!(profile.keys().open().unwrap_err().to_string().contains("aws_key_management"));
     }
 
     #[test]

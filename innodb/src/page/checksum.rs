@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use crc_fast::{CrcAlgorithm, checksum};
+use crc_fast::{CrcAlgorithm, Digest, checksum};
 
 use super::layout::{fil, full_crc32_trailer, legacy_trailer};
 use crate::bytes::u32_at;
@@ -30,6 +30,14 @@ const ZIP_PARTS: [Range<usize>; 2] = [fil::PAGE_NO..fil::LSN, fil::TYPE..fil::LE
 pub fn crc32c(bytes: &[u8]) -> u32 {
     // The result of a 32-bit CRC fits: the crate returns all widths as u64.
     checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// CRC-32C of `first` followed by `second`.
+pub fn crc32c_of_two(first: &[u8], second: [u8; 8]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(first);
+    digest.update(&second);
+    digest.finalize() as u32
 }
 
 /// The sum of a `full_crc32` page that is stored in `stored`: the page, or as much of it as page

@@ -6,13 +6,19 @@
 //! | 4 | 4 | zero |
 //! | 8 | 8 | first LSN: the LSN of the first byte behind the header |
 //! | 16 | 32 | creator, NUL padded |
-//! | 48 | 4 | encryption key id, 0 = not encrypted |
+//! | 48 | 4 | encryption key id, 0 = not encrypted; the rest only in encrypted logs |
+//! | 52 | 4 | version of the key |
+//! | 56 | 16 | message that the log's own key is derived with |
+//! | 72 | 4 | nonce, not used |
 //! | 508 | 4 | CRC-32C of the 508 bytes before |
 //! | 4096, 8192 | 64 | checkpoint: its LSN, end LSN, 44 zero bytes, CRC-32C |
 //! | 12288 | | mini-transactions |
 
+use super::mtr::Trailer;
 use crate::Lsn;
 use crate::bytes::{put, u32_at, u64_at};
+use crate::crypt::redo::LogScheme;
+use crate::crypt::{self, CipherMode, DerivedKey, Key};
 use crate::page::crc32c;
 
 /// Bytes before the first mini-transaction.
@@ -30,6 +36,9 @@ const FIRST_LSN: usize = 8;
 const CREATOR: usize = 16;
 const CREATOR_SIZE: usize = 32;
 const KEY_ID: usize = 48;
+const KEY_VERSION: usize = 52;
+const MESSAGE: usize = 56;
+const NONCE: usize = 72;
 const HEADER_CRC: usize = 508;
 
 const CHECKPOINT_LSN: usize = 0;
@@ -91,6 +100,43 @@ pub struct LogHeader {
     pub first_lsn: Lsn,
     /// Who wrote it, such as `MariaDB 10.11.19` or `Backup 10.11.19`.
     pub creator: String,
+    /// How it is encrypted, if it is.
+    pub encryption: Option<LogEncryption>,
+}
+
+/// What the header of an encrypted log says about the encryption: all but the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEncryption {
+    /// What is encrypted.
+    pub scheme: LogScheme,
+    /// Version of the key with the id [`crypt::redo::KEY_ID`].
+    pub key_version: u32,
+    /// What the log's own key is derived with.
+    pub message: [u8; 16],
+    /// Copied with the rest; means nothing.
+    pub nonce: u32,
+}
+
+impl LogEncryption {
+    /// What deciphers the log, given the key it asks for.
+    pub fn cipher(&self, key: &Key, mode: CipherMode) -> crypt::redo::LogCipher {
+        let key = DerivedKey::new(key, &self.message, mode);
+        crypt::redo::LogCipher { key, scheme: self.scheme }
+    }
+
+    fn parse(block: &[u8], scheme: LogScheme) -> Result<Self, HeaderError> {
+        let short = || HeaderError::Short { have: block.len() };
+        if u32_at(block, KEY_ID) != Some(crypt::redo::KEY_ID) {
+            return Err(HeaderError::Invalid("an encrypted log with another key id than 1"));
+        }
+        let message = block.get(MESSAGE..).and_then(|message| message.first_chunk());
+        Ok(Self {
+            scheme,
+            key_version: u32_at(block, KEY_VERSION).ok_or_else(short)?,
+            message: *message.ok_or_else(short)?,
+            nonce: u32_at(block, NONCE).ok_or_else(short)?,
+        })
+    }
 }
 
 impl LogHeader {
@@ -115,11 +161,12 @@ impl LogHeader {
         if stored != computed {
             return Err(HeaderError::Crc { stored, computed });
         }
-        if format == FORMAT_ENC_11 || u32_at(block, KEY_ID) != Some(0) {
-            return Err(HeaderError::Unsupported(
-                "MariaDB 10.8 and later, encrypted (innodb_encrypt_log)",
-            ));
-        }
+        let encryption = match (format, u32_at(block, KEY_ID)) {
+            (FORMAT_ENC_11, _) => Some(LogEncryption::parse(block, LogScheme::WholeMtr)?),
+            (_, Some(0)) => None,
+            // The older of the two has no format number of its own.
+            _ => Some(LogEncryption::parse(block, LogScheme::PerRecord)?),
+        };
         if u32_at(block, SUBFORMAT) != Some(0) {
             return Err(HeaderError::Invalid("the bytes behind the format are not zero"));
         }
@@ -129,7 +176,13 @@ impl LogHeader {
         }
         let creator = block.get(CREATOR..CREATOR + CREATOR_SIZE).unwrap_or_default();
         let creator = creator.split(|&b| b == 0).next().unwrap_or_default();
-        Ok(Self { first_lsn, creator: String::from_utf8_lossy(creator).into_owned() })
+        let creator = String::from_utf8_lossy(creator).into_owned();
+        Ok(Self { first_lsn, creator, encryption })
+    }
+
+    /// What stands behind the records of each mini-transaction.
+    pub fn trailer(&self) -> Trailer {
+        if self.encryption.is_some() { Trailer::Nonce } else { Trailer::Plain }
     }
 
     /// The header block and checkpoint block of a backup's log: [`HEADER_SIZE`] bytes.
@@ -137,12 +190,31 @@ impl LogHeader {
     /// The first LSN is the checkpoint's. A creator that starts with `Backup ` makes the server
     /// drop leftover intermediate tables at its first start.
     pub fn backup(creator: &str, checkpoint: Checkpoint) -> Vec<u8> {
+        Self::encrypted_backup(creator, checkpoint, None)
+    }
+
+    /// The same for the log of a server that encrypts it.
+    pub fn encrypted_backup(
+        creator: &str,
+        checkpoint: Checkpoint,
+        encryption: Option<&LogEncryption>,
+    ) -> Vec<u8> {
         let mut out = vec![0; HEADER_SIZE];
         let mut write = |offset, bytes: &[u8]| {
             // All offsets are constants below HEADER_SIZE.
             let _ = put(&mut out, offset, bytes);
         };
-        write(FORMAT, &FORMAT_10_8.to_be_bytes());
+        let format = match encryption.map(|encryption| encryption.scheme) {
+            None | Some(LogScheme::PerRecord) => FORMAT_10_8,
+            Some(LogScheme::WholeMtr) => FORMAT_ENC_11,
+        };
+        write(FORMAT, &format.to_be_bytes());
+        if let Some(encryption) = encryption {
+            write(KEY_ID, &crypt::redo::KEY_ID.to_be_bytes());
+            write(KEY_VERSION, &encryption.key_version.to_be_bytes());
+            write(MESSAGE, &encryption.message);
+            write(NONCE, &encryption.nonce.to_be_bytes());
+        }
         write(FIRST_LSN, &checkpoint.lsn.0.to_be_bytes());
         let creator = creator.as_bytes();
         write(CREATOR, creator.get(..CREATOR_SIZE).unwrap_or(creator));
@@ -213,9 +285,24 @@ mod tests {
         let header = LogHeader::parse(&bytes).unwrap();
         assert_eq!(
             header,
-            LogHeader { first_lsn: CHECKPOINT.lsn, creator: "Backup 10.11.19".into() }
+            LogHeader {
+                first_lsn: CHECKPOINT.lsn,
+                creator: "Backup 10.11.19".into(),
+                encryption: None
+            }
         );
         assert_eq!(Checkpoint::newest(&bytes, header.first_lsn), Ok(CHECKPOINT));
+    }
+
+    #[test]
+    fn headers_of_encrypted_logs_read_back() {
+        for scheme in [LogScheme::PerRecord, LogScheme::WholeMtr] {
+            let encryption = LogEncryption { scheme, key_version: 3, message: [7; 16], nonce: 9 };
+            let bytes = LogHeader::encrypted_backup("Backup", CHECKPOINT, Some(&encryption));
+            let header = LogHeader::parse(&bytes).unwrap();
+            assert_eq!(header.encryption, Some(encryption));
+            assert_eq!(header.trailer(), Trailer::Nonce);
+        }
     }
 
     #[test]
@@ -261,7 +348,8 @@ mod tests {
             LogHeader::parse(&bytes).unwrap_err().to_string()
         };
         assert!(with_format(FORMAT_10_5).contains("10.5 to 10.7"));
-        assert!(with_format(FORMAT_ENC_11).contains("encrypted"));
+        assert!(with_format(FORMAT_ENC_11).contains("key id"));
+        assert!(with_format(FORMAT_ENC_10_5).contains("encrypted"));
         assert!(with_format(104).contains("10.4 or older"));
         assert!(with_format(0x1234_5678).contains("12345678"));
     }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | records | 1 or more, each with its own length; a first byte is never 0 or 1 |
 //! | sequence | 1: 0 or 1, by the lap of the circular file at this byte's own LSN |
-//! | CRC-32C | 4, over the records only |
+//! | nonce | 8, in encrypted logs only |
+//! | CRC-32C | 4, over the records (as stored) and the nonce |
 //!
 //! A mini-transaction is found only by walking its records. Any failure at a boundary means the
 //! end of the log, for now: the same bytes are all that an unwritten, a half-written and an
@@ -12,14 +13,36 @@
 
 use crate::Lsn;
 use crate::bytes::u32_at;
-use crate::page::crc32c;
+use crate::page::checksum::{crc32c, crc32c_of_two};
 
 /// Upper limit of the records of one mini-transaction, in bytes.
 pub const RECORDS_MAX: usize = 1 << 20;
 /// Bytes behind the records: sequence byte and CRC.
 pub const TRAILER_SIZE: usize = 5;
+/// Bytes of the nonce that encrypted logs have between the two.
+pub const NONCE_SIZE: usize = 8;
 /// Upper limit of a whole mini-transaction, in bytes.
-pub const MTR_MAX: usize = RECORDS_MAX + TRAILER_SIZE;
+pub const MTR_MAX: usize = RECORDS_MAX + TRAILER_SIZE + NONCE_SIZE;
+
+/// What stands behind the records of a mini-transaction: the same for all of one log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trailer {
+    /// Sequence byte and CRC.
+    #[default]
+    Plain,
+    /// Sequence byte, nonce and CRC: the log is encrypted.
+    Nonce,
+}
+
+impl Trailer {
+    /// Bytes it takes.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Plain => TRAILER_SIZE,
+            Self::Nonce => TRAILER_SIZE + NONCE_SIZE,
+        }
+    }
+}
 
 /// How the sequence byte follows from the LSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +99,43 @@ pub enum Stop {
     BadCrc,
 }
 
-/// Reads the mini-transaction at the start of `bytes`, which is at `start` in the log.
+/// Reads the mini-transaction at the start of `bytes`, which is at `start` in a plain log.
 #[inline]
 pub fn next<'a>(bytes: &'a [u8], start: Lsn, laps: Laps) -> Result<Mtr<'a>, Stop> {
+    next_with(bytes, start, laps, Trailer::Plain)
+}
+
+/// Reads the mini-transaction at the start of `bytes`, which is at `start` in a log with such
+/// trailers. In an encrypted log the records are as stored.
+#[inline]
+pub fn next_with<'a>(
+    bytes: &'a [u8],
+    start: Lsn,
+    laps: Laps,
+    trailer: Trailer,
+) -> Result<Mtr<'a>, Stop> {
     let size = records_size(bytes)?;
-    let (Some(&sequence), Some(crc)) = (bytes.get(size), u32_at(bytes, size + 1)) else {
+    let end = size + trailer.size();
+    let (Some(&sequence), Some(crc)) = (bytes.get(size), u32_at(bytes, end - 4)) else {
         return Err(Stop::NeedMore);
     };
     if sequence != laps.sequence_byte(start.advanced(size as u64)) {
         return Err(Stop::WrongSequence);
     }
     let records = bytes.get(..size).ok_or(Stop::NeedMore)?;
-    if crc32c(records) != crc {
+    let computed = match trailer {
+        Trailer::Plain => crc32c(records),
+        Trailer::Nonce => crc32c_of_two(records, nonce(bytes, size).unwrap_or_default()),
+    };
+    if computed != crc {
         return Err(Stop::BadCrc);
     }
-    Ok(Mtr { start, end: start.advanced((size + TRAILER_SIZE) as u64), records })
+    Ok(Mtr { start, end: start.advanced(end as u64), records })
+}
+
+/// The nonce of the mini-transaction at the start of `bytes`, whose records have `size` bytes.
+pub fn nonce(bytes: &[u8], size: usize) -> Option<[u8; NONCE_SIZE]> {
+    bytes.get(size + 1..)?.first_chunk().copied()
 }
 
 /// Walks records by their lengths alone, to the sequence byte.
@@ -102,13 +147,30 @@ fn records_size(bytes: &[u8]) -> Result<usize, Stop> {
         if first <= 1 {
             return if at == 0 { Err(Stop::NoRecord) } else { Ok(at) };
         }
-        at += match first & 15 {
-            0 => record_size_extended(bytes.get(at + 1..).unwrap_or_default())?,
-            short => 1 + usize::from(short),
-        };
+        at += record_size(bytes.get(at..).unwrap_or_default())?;
         if at >= RECORDS_MAX {
             return Err(Stop::TooLong);
         }
+    }
+}
+
+/// Size of the record at the start of `bytes`, by its own word.
+#[inline]
+pub(crate) fn record_size(bytes: &[u8]) -> Result<usize, Stop> {
+    match *bytes {
+        [] => Err(Stop::NeedMore),
+        [first, ref behind @ ..] if first & 15 == 0 => record_size_extended(behind),
+        [first, ..] => Ok(1 + usize::from(first & 15)),
+    }
+}
+
+/// Bytes of a record before its body: the first one and those of the length.
+pub(crate) fn record_head_size(record: &[u8]) -> usize {
+    match *record {
+        [first, ..] if first & 15 != 0 => 1,
+        [_, 0..=0x7f, ..] => 2,
+        [_, 0x80..=0xbf, ..] => 3,
+        _ => 4,
     }
 }
 

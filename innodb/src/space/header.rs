@@ -18,15 +18,16 @@ pub const FLAGS: usize = 54;
 /// How much of a file is enough to know its flags.
 pub const FLAGS_END: usize = FLAGS + 4;
 
-/// Fields of the encryption descriptor, from its start.
+/// Fields of the encryption descriptor, which stand behind a magic.
 mod crypt {
     pub const MAGIC: [u8; 6] = [0x73, 0x0e, 0x0c, 0x52, 0x45, 0x74];
-    pub const SCHEME: usize = 6;
-    pub const IV_LENGTH: usize = 7;
-    pub const IV: usize = 8;
-    pub const MIN_KEY_VERSION: usize = 24;
-    pub const KEY_ID: usize = 28;
-    pub const MODE: usize = 32;
+    pub const SCHEME: usize = 0;
+    pub const IV_LENGTH: usize = 1;
+    pub const IV: usize = 2;
+    pub const MIN_KEY_VERSION: usize = 18;
+    pub const KEY_ID: usize = 22;
+    pub const MODE: usize = 26;
+    pub const SIZE: usize = 27;
 }
 
 /// Why page 0 is not that of a tablespace.
@@ -107,11 +108,29 @@ pub struct CryptData {
 impl CryptData {
     /// Where page 0 has the descriptor. The server counts the page header twice here.
     pub const fn offset(flags: &SpaceFlags) -> usize {
-        let logical = flags.logical_size();
-        let descriptors = descriptor_size(logical) * flags.physical_size().bytes()
-            / pages_per_extent(logical) as usize;
+        Self::offset_in(flags.logical_size(), flags.physical_size())
+    }
+
+    const fn offset_in(logical: PageSize, physical: PageSize) -> usize {
+        let descriptors =
+            descriptor_size(logical) * physical.bytes() / pages_per_extent(logical) as usize;
         fil::DATA + DESCRIPTORS + descriptors
     }
+
+    /// Where the fields are that servers write as one, [`SIZE`](Self::SIZE) bytes behind the magic.
+    pub const fn fields_offset(flags: &SpaceFlags) -> usize {
+        Self::offset(flags) + crypt::MAGIC.len()
+    }
+
+    /// Whether the fields are at `offset` in any tablespace of a server with pages of `logical`.
+    pub fn is_fields_offset(offset: usize, logical: PageSize) -> bool {
+        let zips = (10..=16).filter_map(|shift| PageSize::new(1 << shift));
+        zips.filter(|physical| *physical <= logical)
+            .any(|physical| Self::offset_in(logical, physical) + crypt::MAGIC.len() == offset)
+    }
+
+    /// Bytes of the fields.
+    pub const SIZE: usize = crypt::SIZE;
 
     /// The descriptor on `page0`, or `None` when the tablespace never had one.
     ///
@@ -119,10 +138,16 @@ impl CryptData {
     /// When there is one with fields that no server writes.
     pub fn parse(page0: &[u8], flags: &SpaceFlags) -> Result<Option<Self>, HeaderError> {
         let Some(data) = page0.get(Self::offset(flags)..) else { return Ok(None) };
-        if !data.starts_with(&crypt::MAGIC) {
-            return Ok(None);
-        }
-        let short = HeaderError::Short(page0.len());
+        let Some(fields) = data.strip_prefix(&crypt::MAGIC) else { return Ok(None) };
+        Self::parse_fields(fields).map(Some)
+    }
+
+    /// The descriptor whose fields behind the magic are at the start of `data`.
+    ///
+    /// # Errors
+    /// When there are fields that no server writes.
+    pub fn parse_fields(data: &[u8]) -> Result<Self, HeaderError> {
+        let short = HeaderError::Short(data.len());
         let invalid = |field, value| Err(HeaderError::Crypt { field, value });
         let scheme = match u8_at(data, crypt::SCHEME).ok_or(short)? {
             0 => CryptScheme::Unencrypted,
@@ -139,13 +164,13 @@ impl CryptData {
             2 => CryptMode::Off,
             value => return invalid("mode", value),
         };
-        Ok(Some(Self {
+        Ok(Self {
             scheme,
             iv: *data.get(crypt::IV..).and_then(|iv| iv.first_chunk()).ok_or(short)?,
             min_key_version: u32_at(data, crypt::MIN_KEY_VERSION).ok_or(short)?,
             key_id: u32_at(data, crypt::KEY_ID).ok_or(short)?,
             mode,
-        }))
+        })
     }
 }
 

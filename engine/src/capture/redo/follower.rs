@@ -10,6 +10,8 @@
 //! everything before it. In turn, log before the fence that cannot be read is overwritten. So is
 //! log that lies a whole lap behind a checkpoint, whatever it looks like; this is asked *after*
 //! each read, so that bytes of a later lap are never taken.
+//!
+//! An encrypted log is checked and shipped as it is. Only what it says about files takes the key.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,9 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use innodb::Lsn;
-use innodb::redo::mtr::{MTR_MAX, TRAILER_SIZE};
+use innodb::crypt::redo::LogCipher;
+use innodb::redo::header::LogEncryption;
+use innodb::redo::mtr::{MTR_MAX, NONCE_SIZE};
 use innodb::redo::record::{Record, Records};
 use innodb::redo::{Checkpoint, Laps, Stop, mtr};
 
@@ -25,6 +29,7 @@ use super::file_events::FileEvents;
 use super::log_file::LogFile;
 use crate::capture::run::Run;
 use crate::io::spool::Spool;
+use crate::keys::settings::KeyStore;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// First read, and read size while there is little new log.
@@ -45,6 +50,7 @@ const STUCK: Duration = Duration::from_secs(60);
 pub struct Follower<'a> {
     shared: Arc<Shared>,
     start: Checkpoint,
+    encryption: Option<LogEncryption>,
     run: &'a Run<'a>,
 }
 
@@ -83,18 +89,22 @@ impl Shared {
 
 impl<'a> Follower<'a> {
     /// Opens the log at `path` and follows it from its newest checkpoint, into `spool`, until it is
-    /// told where to stop or the backup is given up. Its failure ends the backup.
+    /// told where to stop or the backup is given up. Its failure ends the backup. `keys` are for a
+    /// log that is encrypted.
     pub fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         run: &'env Run<'env>,
         path: &Path,
         spool: Arc<Spool>,
         ask_flushed: AskFlushed,
+        keys: &KeyStore,
     ) -> Result<Self>
     where
         'env: 'a,
     {
         let log = LogFile::open(path)?;
+        let encryption = log.encryption().copied();
+        let cipher = keys.log_cipher(encryption.as_ref())?;
         let start = log.checkpoint()?;
         let events = FileEvents::default();
         let state =
@@ -104,6 +114,8 @@ impl<'a> Follower<'a> {
             shared: Arc::clone(&shared),
             path: path.to_owned(),
             log,
+            cipher,
+            scratch: (Vec::new(), Vec::new()),
             at: start.lsn,
             started: Instant::now(),
             start: start.lsn,
@@ -117,7 +129,12 @@ impl<'a> Follower<'a> {
                 run.fail(error);
             }
         });
-        Ok(Self { shared, start, run })
+        Ok(Self { shared, start, encryption, run })
+    }
+
+    /// How the copied log is encrypted, if it is.
+    pub fn encryption(&self) -> Option<&LogEncryption> {
+        self.encryption.as_ref()
     }
 
     /// The checkpoint at which the copied log starts.
@@ -189,6 +206,9 @@ struct Tail {
     shared: Arc<Shared>,
     path: PathBuf,
     log: LogFile,
+    cipher: Option<LogCipher>,
+    /// For deciphering: the records, and what the cipher needs.
+    scratch: (Vec<u8>, Vec<u8>),
     at: Lsn,
     start: Lsn,
     started: Instant,
@@ -270,12 +290,13 @@ impl Tail {
     }
 
     /// Checks, tracks and spools the mini-transactions at the start of `bytes` that end by the fence.
-    fn take(&self, bytes: &mut [u8], fence: Lsn) -> Result<Taken> {
-        let laps = self.log.laps();
+    fn take(&mut self, bytes: &mut [u8], fence: Lsn) -> Result<Taken> {
+        let (laps, trailer) = (self.log.laps(), self.log.trailer());
         let mut taken = Taken { bytes: 0, stop: Stop::NeedMore };
         let mut at = self.at;
         while at < fence {
-            let mtr = match mtr::next(bytes.get(taken.bytes..).unwrap_or_default(), at, laps) {
+            let rest = bytes.get(taken.bytes..).unwrap_or_default();
+            let mtr = match mtr::next_with(rest, at, laps, trailer) {
                 Ok(mtr) => mtr,
                 Err(stop) => {
                     taken.stop = stop;
@@ -289,14 +310,15 @@ impl Tail {
             }
             // File records come first in a mini-transaction, and carry this bit.
             if mtr.records.first().is_some_and(|first| first & 0x80 != 0) {
-                self.note_files(at, mtr.records)?;
+                let nonce = mtr::nonce(rest, mtr.records.len()).unwrap_or_default();
+                self.note_files(at, mtr.records, nonce)?;
             }
             let (next, size) = (mtr.end, mtr.records.len());
             if let Some(sequence) = bytes.get_mut(taken.bytes + size) {
                 // The copy never wraps: all of it is the first lap.
                 *sequence = Laps::Linear.sequence_byte(at);
             }
-            taken.bytes += size + TRAILER_SIZE;
+            taken.bytes += size + trailer.size();
             at = next;
         }
         if taken.bytes > 0 {
@@ -309,16 +331,35 @@ impl Tail {
         Ok(taken)
     }
 
-    fn note_files(&self, at: Lsn, records: &[u8]) -> Result<()> {
+    /// Notes what a mini-transaction says about files. `nonce` is its own, in an encrypted log.
+    fn note_files(&mut self, at: Lsn, records: &[u8], nonce: [u8; NONCE_SIZE]) -> Result<()> {
+        let damaged = |error| {
+            let (message, advice) = match &self.cipher {
+                None => ("the redo log is damaged", "check the storage of the server's log"),
+                Some(_) => (
+                    "the redo log is damaged, or another key than the server's deciphers it",
+                    "check that the encryption keys given are those of this server",
+                ),
+            };
+            Error::new(ErrorKind::Damage, format!("{message}: mini-transaction at LSN {at}"))
+                .advise(advice)
+                .caused_by(error)
+        };
+        let (plain, scratch) = &mut self.scratch;
+        let records = match &self.cipher {
+            None => records,
+            Some(cipher) => {
+                plain.clear();
+                plain.extend_from_slice(records);
+                cipher.decrypt(plain, nonce, scratch).map_err(damaged)?;
+                plain
+            }
+        };
         let mut state = self.shared.lock();
         for record in Records::new(records) {
-            match record {
-                Ok(Record::File(record)) => state.events.note(at, record),
-                Ok(Record::Page { .. }) => break,
-                Err(error) => {
-                    let message = format!("the redo log is damaged: mini-transaction at LSN {at}");
-                    return Err(Error::new(ErrorKind::Damage, message).caused_by(error));
-                }
+            match record.map_err(damaged)? {
+                Record::File(record) => state.events.note(at, record),
+                Record::Page { .. } => break,
             }
         }
         Ok(())
@@ -347,6 +388,11 @@ impl Tail {
         let new = LogFile::open(&self.path)?;
         if new.first_lsn() > self.at {
             return Ok(Some(fence.min(new.first_lsn())));
+        }
+        if new.encryption() != self.log.encryption() {
+            // The copy has one header, which says it for all of it.
+            let message = "the server changed the encryption of its redo log during the backup";
+            return Err(Error::new(ErrorKind::Failed, message).advise("run the backup again"));
         }
         self.log = new;
         Ok(None)

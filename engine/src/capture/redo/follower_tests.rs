@@ -8,6 +8,7 @@ use crate::report::Silent;
 use crate::sink::FolderSink;
 use innodb::page::crc32c;
 use innodb::redo::header::{CHECKPOINT_OFFSETS, HEADER_SIZE};
+use innodb::redo::mtr::TRAILER_SIZE;
 use innodb::redo::{LogHeader, varint};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -104,7 +105,10 @@ fn follow(
     let run = Run::new(&cancel, &Silent, &sink, None);
     let spool = Arc::new(Spool::new(1 << 16, std::env::temp_dir()));
     let result = std::thread::scope(|scope| {
-        let follower = Follower::start(scope, &run, path, Arc::clone(&spool), writer.ask())?;
+        let follower = {
+            let keys = KeyStore::new(Default::default());
+            Follower::start(scope, &run, path, Arc::clone(&spool), writer.ask(), &keys)?
+        };
         write(&mut writer);
         follower.end_at(writer.at);
         let followed = follower.finish();

@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use innodb::Lsn;
-use innodb::redo::header::{CHECKPOINT_OFFSETS, CHECKPOINT_SIZE, HEADER_SIZE};
+use innodb::redo::header::{CHECKPOINT_OFFSETS, CHECKPOINT_SIZE, HEADER_SIZE, LogEncryption};
+use innodb::redo::mtr::Trailer;
 use innodb::redo::{Checkpoint, Laps, LogHeader};
 
 use crate::io::read_ahead::read_at;
@@ -23,7 +24,7 @@ pub struct LogFile {
     file: File,
     path: PathBuf,
     identity: (u64, u64),
-    first_lsn: Lsn,
+    header: LogHeader,
     capacity: u64,
 }
 
@@ -60,14 +61,24 @@ impl LogFile {
             file,
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
-            first_lsn: header.first_lsn,
+            header,
             capacity,
         })
     }
 
     /// LSN of the first byte behind the header: nothing before it can be read.
     pub fn first_lsn(&self) -> Lsn {
-        self.first_lsn
+        self.header.first_lsn
+    }
+
+    /// How it is encrypted, if it is.
+    pub fn encryption(&self) -> Option<&LogEncryption> {
+        self.header.encryption.as_ref()
+    }
+
+    /// What stands behind the records of each mini-transaction.
+    pub fn trailer(&self) -> Trailer {
+        self.header.trailer()
     }
 
     /// Bytes of log that the file can hold.
@@ -77,7 +88,7 @@ impl LogFile {
 
     /// How the sequence byte follows from the LSN in this file.
     pub fn laps(&self) -> Laps {
-        Laps::Circular { first_lsn: self.first_lsn, capacity: self.capacity }
+        Laps::Circular { first_lsn: self.first_lsn(), capacity: self.capacity }
     }
 
     /// The newest checkpoint. The server may be writing one block, never both.
@@ -91,7 +102,7 @@ impl LogFile {
                 read_at(&self.file, block, offset as u64)
                     .map_err(|error| Error::io("read a checkpoint of", &self.path, error))?;
             }
-            match Checkpoint::newest(&header, self.first_lsn) {
+            match Checkpoint::newest(&header, self.first_lsn()) {
                 Ok(checkpoint) => return Ok(checkpoint),
                 Err(_) if tries < HEADER_TRIES => {
                     tries += 1;
@@ -108,7 +119,7 @@ impl LogFile {
     /// Reads the bytes that are in the place of `at` and behind it, at most one lap; whether they
     /// are those of this lap, the caller finds out. Returns how many were read.
     pub fn read(&self, at: Lsn, buffer: &mut [u8]) -> io::Result<usize> {
-        let start = at.bytes_since(self.first_lsn).unwrap_or(0) % self.capacity;
+        let start = at.bytes_since(self.first_lsn()).unwrap_or(0) % self.capacity;
         let want = (buffer.len() as u64).min(self.capacity);
         let before_end = want.min(self.capacity - start) as usize;
         let (head, tail) = buffer.split_at_mut(before_end);
