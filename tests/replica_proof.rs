@@ -2,6 +2,7 @@
 
 mod common;
 
+use harness::load::Mix;
 use harness::proof::Proof;
 use harness::{ChecksumAlgorithm, ServerOptions};
 
@@ -32,4 +33,12 @@ fn page_size_64k() {
 #[test]
 fn checksum_crc32() {
     proof(32, ServerOptions { checksum: ChecksumAlgorithm::Crc32, ..ServerOptions::default() });
+}
+
+#[test]
+fn compressed_tables() {
+    let mut proof = Proof::new(8, common::tool());
+    proof.load.mix = Mix::Compressed;
+    let report = common::ok(proof.run());
+    assert!(report.tables > 5 && report.load.changes > 50, "too little happened: {report:?}");
 }

@@ -13,6 +13,7 @@
 //! | [`inventory`] | what files there are and what each is to a backup |
 //! | [`redo`] | following the redo log |
 //! | [`tablespace`] | copying InnoDB files, every page checked |
+//! | `unidentified` | what can be checked without page 0 |
 //! | [`plain`] | copying everything else until it equals the server |
 //! | [`ddl`] | what happened to tablespaces meanwhile |
 //! | [`finish`] | the metadata that makes the files a backup, written last |
@@ -27,14 +28,12 @@ pub mod protocol;
 pub mod redo;
 pub mod run;
 pub mod tablespace;
+mod unidentified;
 pub mod vanished;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use innodb::PageSize;
-use innodb::space::SpaceFlags;
 
 use crate::io::IoMode;
 use crate::keys::KeySettings;
@@ -204,12 +203,4 @@ fn same_directory(one: &std::path::Path, other: &std::path::Path) -> bool {
         (Ok(one), Ok(other)) => one == other,
         _ => false,
     }
-}
-
-/// The two formats that an uncompressed tablespace of this server can have: `full_crc32` and
-/// legacy.
-fn formats_of(page_size: PageSize) -> [Option<SpaceFlags>; 2] {
-    let code = page_size.bytes().trailing_zeros().saturating_sub(9);
-    let legacy_code = if page_size == PageSize::DEFAULT { 0 } else { code };
-    [0x10 | code, legacy_code << 6].map(|word| SpaceFlags::parse(word).ok())
 }

@@ -24,6 +24,7 @@ use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 use super::inventory::ServerFile;
 use super::protocol::Settings;
 use super::run::Run;
+use super::unidentified;
 use crate::io::Buffer;
 use crate::io::read_ahead::{IoMode, ReadAhead, drop_cached, read_at};
 use crate::report::Event;
@@ -36,6 +37,8 @@ use crate::{Error, ErrorKind, Result};
 const UNIT: u64 = 1 << 20;
 /// Reads in flight for each thread.
 const DEPTH: usize = 3;
+/// Files grow by whole blocks of this size.
+const BLOCK: u64 = 4096;
 /// How long a page may fail its check before it is called corrupt.
 const TORN_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two reads of a torn page.
@@ -110,10 +113,11 @@ pub struct TablespaceCopier<'a> {
 }
 
 /// The server makes a file longer before it says so on page 0, and page 0 was read before the
-/// length: a file that is shorter than its page 0 says has lost pages.
+/// length: a file that is shorter than its page 0 says has lost pages. Files grow in whole blocks,
+/// so that smaller pages at the end may not be there before they are first written.
 fn refuse_cut_short(job: &Job, header: &SpaceHeader, length: u64) -> Result<()> {
     let page_size = header.flags.physical_size().bytes() as u64;
-    if length >= u64::from(header.size) * page_size {
+    if length >= u64::from(header.size) * page_size / BLOCK * BLOCK {
         return Ok(());
     }
     let message = format!(
@@ -388,9 +392,7 @@ impl<'a> TablespaceCopier<'a> {
     }
 
     fn refuse_unsupported(&self, job: &Job, header: &SpaceHeader) -> Result<()> {
-        let what = if header.flags.zip_size().is_some() {
-            "has ROW_FORMAT=COMPRESSED"
-        } else if header.flags.page_compression() != PageCompression::None {
+        let what = if header.flags.page_compression() != PageCompression::None {
             "is page-compressed (PAGE_COMPRESSED=1)"
         } else {
             return Ok(());
@@ -452,7 +454,16 @@ impl<'a> TablespaceCopier<'a> {
     }
 
     fn page_lsn(&self, open: &Open, in_file: u32, page: &[u8]) -> u64 {
-        if self.is_doublewrite(open, in_file) { 0 } else { page::lsn(page).unwrap_or_default().0 }
+        if self.is_doublewrite(open, in_file) {
+            return 0;
+        }
+        match &open.header {
+            Some(_) => page::lsn(page).unwrap_or_default().0,
+            None => {
+                let page_no = Self::page_no(open, in_file);
+                unidentified::judge(page, page_no, known_id(open.role)).newest.0
+            }
+        }
     }
 
     fn is_intact(&self, open: &Open, in_file: u32, page: &[u8]) -> bool {
@@ -461,20 +472,9 @@ impl<'a> TablespaceCopier<'a> {
 
     fn verdict(&self, open: &Open, in_file: u32, page: &[u8]) -> Verdict {
         let page_no = Self::page_no(open, in_file);
-        match (&open.header, open.role) {
-            (Some(header), _) => verify(page, page_no, Some(header.id), &header.flags),
-            // Without page 0, what is there must at least be a page of one of the two formats.
-            (None, _) => {
-                let space = matches!(open.role, Role::System(_)).then_some(SpaceId::SYSTEM);
-                let mut verdict = Verdict::AllZero;
-                for flags in super::formats_of(self.page_size).iter().flatten() {
-                    verdict = verify(page, page_no, space, flags);
-                    if verdict.is_intact() {
-                        break;
-                    }
-                }
-                verdict
-            }
+        match &open.header {
+            Some(header) => verify(page, page_no, Some(header.id), &header.flags),
+            None => unidentified::judge(page, page_no, known_id(open.role)).verdict,
         }
     }
 
@@ -510,6 +510,11 @@ impl<'a> TablespaceCopier<'a> {
         }
         Err(Error::new(ErrorKind::Damage, message).advise(damage_advice(&open.file)))
     }
+}
+
+/// The id of a tablespace that needs no page 0 to tell it.
+fn known_id(role: Role) -> Option<SpaceId> {
+    matches!(role, Role::System(_)).then_some(SpaceId::SYSTEM)
 }
 
 fn damage_advice(file: &ServerFile) -> String {

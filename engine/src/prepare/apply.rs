@@ -243,7 +243,8 @@ impl<'a> Worker<'a> {
         for run in chains.runs(slot.chain).filter(|run| run.start >= lsn) {
             let arena = &self.batch.collector.arena;
             let records = partition.stream.read(arena, run.at, run.length, &mut self.scratch);
-            changed |= apply_run(page, id, records).map_err(|e| {
+            let zip = space.flags.zip_size().is_some();
+            changed |= apply_run(page, ApplyTarget { page: id, zip }, records).map_err(|e| {
                 let name = space.files.first().map_or("", |file| &file.name);
                 Error::new(
                     ErrorKind::Damage,
@@ -295,10 +296,9 @@ impl<'a> Worker<'a> {
 /// Applies the records of one run; false when none of them changes a byte.
 fn apply_run(
     page: &mut [u8],
-    id: PageId,
+    target: ApplyTarget,
     records: &[u8],
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    let target = ApplyTarget { page: id, zip: false };
     let mut changed = false;
     for body in Bodies::new(records) {
         let body = body?;

@@ -26,7 +26,7 @@ pub struct DataFile {
     pub name: String,
     /// Its first page.
     pub first_page: PageNo,
-    /// Bytes it has.
+    /// Bytes it has, or will have once its last pages are written.
     pub bytes: u64,
 }
 
@@ -260,9 +260,6 @@ fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<SpaceHeader, 
 
 /// Refuses what this version cannot write.
 pub fn refuse_unsupported(name: &str, flags: &SpaceFlags) -> Result<()> {
-    if flags.zip_size().is_some() {
-        return Err(unsupported(name, "has ROW_FORMAT=COMPRESSED"));
-    }
     if flags.page_compression() != innodb::space::PageCompression::None {
         return Err(unsupported(name, "is page-compressed"));
     }

@@ -91,10 +91,10 @@ impl Spaces {
             let pages = known.size.max(truncated);
             let (Some(pages), Some(file)) = (pages, space.files.last_mut()) else { continue };
             let Some(pages) = pages.checked_sub(file.first_page.0) else { continue };
-            // Pages smaller than 4 KiB may leave a file that ends within a block.
-            let wanted = u64::from(pages) * physical / 4096 * 4096;
-            let smallest = 4 * page_size.bytes() as u64;
-            let wanted = wanted.max(smallest);
+            let all = u64::from(pages) * physical;
+            // A server makes files longer in whole blocks. Of a tablespace with smaller pages the
+            // last ones may be missing then; writing them makes the file longer.
+            let wanted = (all / 4096 * 4096).max(4 * page_size.bytes() as u64);
             if file.bytes < wanted || (truncated.is_some() && file.bytes > wanted) {
                 OpenOptions::new()
                     .write(true)
@@ -103,6 +103,7 @@ impl Spaces {
                     .map_err(|e| Error::io("resize", &file.path, e))?;
                 file.bytes = wanted;
             }
+            file.bytes = file.bytes.max(all);
         }
         Ok(())
     }

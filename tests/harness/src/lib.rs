@@ -14,11 +14,13 @@
 //! | [`tool`] | the backup tools under test: the stock one and ours, one set of calls |
 //! | [`process`] | running a program with a deadline; its time and memory |
 //! | [`proof`] | the replica proof: a restored copy must catch up and equal its source |
+//! | [`differential`] | the differential proof: two tools prepare to the same bytes |
 //! | [`compare`] | comparing the tables of two servers |
 //! | [`pages`] | comparing two prepared directories byte for byte |
 
 pub mod client;
 pub mod compare;
+pub mod differential;
 pub mod generation;
 mod keeper;
 pub mod load;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context;
 
@@ -35,10 +36,11 @@ const PERMITTED: &[Permitted] = &[
     },
     Permitted {
         applies: |path| {
-            path.ends_with(".MAD") || path.ends_with(".MAI") || path.starts_with("aria_log")
+            [".MAD", ".MAI", ".TMD"].iter().any(|end| path.ends_with(end))
+                || path.starts_with("aria_log")
         },
-        reason: "the stock tool runs Aria's recovery at the end of prepare, we leave it to the \
-                 server's first start, as after a crash; the replica proof covers the rows",
+        reason: "the stock tool runs Aria's recovery at the end of prepare, which can leave the \
+                 temporary file of a repair behind; we leave it to the server's first start, as after a crash; the replica proof covers the rows",
     },
 ];
 
@@ -118,6 +120,20 @@ impl Comparison {
 /// Compares two prepared directories, save what [`PERMITTED`] lists.
 pub fn compare(left: &Path, right: &Path, page_size: usize) -> Result<Comparison> {
     compare_save(left, right, page_size, PERMITTED)
+}
+
+/// Has the server's own checker look at every page of the tablespaces below `dir`. Not at those of
+/// the system tablespace: it takes the doublewrite area for damage.
+pub fn innochecksum(dir: &Path) -> Result<()> {
+    let files = files_below(dir)?;
+    let tablespaces =
+        files.iter().filter(|file| is_tablespace(file) && !file.starts_with("ibdata"));
+    for file in tablespaces {
+        let mut command = Command::new("/usr/bin/innochecksum");
+        command.arg(dir.join(file));
+        crate::process::run(command)?.success().with_context(|| format!("pages of {file}"))?;
+    }
+    Ok(())
 }
 
 /// Compares two directories in which nothing may differ.

@@ -183,6 +183,8 @@ impl Server {
             .arg(format!("--innodb-buffer-pool-size={}", options.buffer_pool))
             .args(["--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=64M"])
             .args(["--key-buffer-size=8M", "--aria-pagecache-buffer-size=8M"])
+            // Tables that a page size does not allow are made in another way instead of refused.
+            .arg("--innodb-strict-mode=OFF")
             // The one engine of the load that is a plugin.
             .arg("--plugin-load-add=ha_archive");
         if options.binlog {

@@ -6,7 +6,7 @@
 use fastrand::Rng;
 
 use super::names::{DATABASES, Name};
-use super::shape::{Access, Shape};
+use super::shape::{Access, Mix, Shape};
 use super::{Table, dml};
 
 /// What the worker has to remember after an operation.
@@ -71,16 +71,14 @@ pub fn create(shape: Shape, name: Name, rows: u64, rng: &mut Rng) -> Operation {
 }
 
 /// One random operation on the tables that the worker owns.
-pub fn operation(tables: &[Table], namer: &mut Namer, rng: &mut Rng) -> Operation {
+pub fn operation(tables: &[Table], mix: Mix, namer: &mut Namer, rng: &mut Rng) -> Operation {
     if tables.len() < 4 {
-        return create(Shape::pick(rng), namer.name(rng), rng.u64(1..300), rng);
+        return create(mix.pick(rng), namer.name(rng), rng.u64(1..300), rng);
     }
     let at = rng.usize(0..tables.len());
     let table = &tables[at];
     match rng.u32(0..20) {
-        0..=2 if tables.len() < 16 => {
-            create(Shape::pick(rng), namer.name(rng), rng.u64(1..300), rng)
-        }
+        0..=2 if tables.len() < 16 => create(mix.pick(rng), namer.name(rng), rng.u64(1..300), rng),
         0..=3 => drop_table(at, table, namer),
         4..=6 => rename(at, table, namer.name(rng)),
         7 => swap(tables, at, rng),
@@ -156,6 +154,11 @@ fn rebuild(table: &Table, rng: &mut Rng) -> String {
                 _ => format!("ALTER TABLE {name} FORCE"),
             }
         }
+        Shape::InnodbZip(_) => match rng.u32(0..3) {
+            0 => format!("ALTER TABLE {name} KEY_BLOCK_SIZE={}", 1 << rng.u32(0..5)),
+            1 => format!("ALTER TABLE {name} FORCE, ALGORITHM=COPY"),
+            _ => format!("ALTER TABLE {name} FORCE"),
+        },
         Shape::Myisam | Shape::Aria | Shape::AriaPlain => {
             let engine = ["Aria", "MyISAM", "InnoDB"][rng.usize(0..3)];
             format!("ALTER TABLE {name} ENGINE={engine} TRANSACTIONAL=DEFAULT ROW_FORMAT=DEFAULT")

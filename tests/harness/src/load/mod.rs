@@ -26,6 +26,7 @@ use crate::client::SqlError;
 use crate::{Client, Result, Server};
 use ddl::{Change, Namer};
 use names::{DATABASES, Name};
+pub use shape::Mix;
 use shape::Shape;
 
 /// Errors that follow from threads getting in each other's way, or from a table's limits.
@@ -55,6 +56,8 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Rows of each table that exists before the load starts.
     pub rows: u64,
+    /// Which kinds of tables there are.
+    pub mix: Mix,
     /// Whether tables are created, changed and dropped.
     pub ddl: bool,
     /// Pause between statements, to leave the machine some air.
@@ -64,7 +67,14 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// Four workers with DDL.
     pub fn new(seed: u64) -> Self {
-        Self { seed, threads: 4, rows: 800, ddl: true, pause: Duration::from_millis(1) }
+        Self {
+            seed,
+            threads: 4,
+            rows: 800,
+            mix: Mix::Everything,
+            ddl: true,
+            pause: Duration::from_millis(1),
+        }
     }
 }
 
@@ -199,7 +209,7 @@ impl Worker {
             self.client.run(setting)?;
         }
         // The shapes are dealt out, so that every one of them exists from the start.
-        for shape in Shape::all().skip(self.number).step_by(self.options.threads) {
+        for shape in self.options.mix.all().skip(self.number).step_by(self.options.threads) {
             let name = self.namer.name(&mut self.rng);
             let operation = ddl::create(shape, name, self.options.rows, &mut self.rng);
             for statement in &operation.statements {
@@ -263,7 +273,7 @@ impl Worker {
 
     fn change_definitions(&mut self) {
         let tables = lock(&self.board)[self.number].clone();
-        let operation = ddl::operation(&tables, &mut self.namer, &mut self.rng);
+        let operation = ddl::operation(&tables, self.options.mix, &mut self.namer, &mut self.rng);
         let mut all_done = true;
         for statement in &operation.statements {
             if let Err(error) = self.attempt(statement) {

@@ -17,6 +17,9 @@ pub enum Shape {
     InnodbPartitioned,
     InnodbSpatial,
     InnodbVirtual,
+    /// ROW_FORMAT=COMPRESSED with pages of so many KiB. Where the server's pages are too small for
+    /// that it takes another size, and where they are too large it takes another row format.
+    InnodbZip(u8),
     Aria,
     /// Aria without a log: repaired, not recovered, after a crash.
     AriaPlain,
@@ -41,6 +44,11 @@ const MIX: &[(Shape, u32)] = &[
     (Shape::InnodbPartitioned, 2),
     (Shape::InnodbSpatial, 1),
     (Shape::InnodbVirtual, 2),
+    (Shape::InnodbZip(1), 1),
+    (Shape::InnodbZip(2), 1),
+    (Shape::InnodbZip(4), 1),
+    (Shape::InnodbZip(8), 1),
+    (Shape::InnodbZip(16), 1),
     (Shape::Aria, 3),
     (Shape::AriaPlain, 2),
     (Shape::AriaPartitioned, 1),
@@ -52,6 +60,39 @@ const MIX: &[(Shape, u32)] = &[
     (Shape::Archive, 1),
     (Shape::Sequence, 1),
 ];
+
+/// Which shapes a load uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// All of them, by their weights.
+    Everything,
+    /// Only those whose pages are compressed.
+    Compressed,
+}
+
+impl Mix {
+    fn shapes(self) -> impl Iterator<Item = (Shape, u32)> {
+        let fits = move |shape: Shape| self == Self::Everything || shape.is_compressed();
+        MIX.iter().copied().filter(move |(shape, _)| fits(*shape))
+    }
+
+    /// All shapes, one of each.
+    pub fn all(self) -> impl Iterator<Item = Shape> {
+        self.shapes().map(|(shape, _)| shape)
+    }
+
+    /// A shape by its weight.
+    pub fn pick(self, rng: &mut Rng) -> Shape {
+        let mut ticket = rng.u32(0..self.shapes().map(|(_, weight)| weight).sum());
+        for (shape, weight) in self.shapes() {
+            if ticket < weight {
+                return shape;
+            }
+            ticket -= weight;
+        }
+        Shape::InnodbDynamic
+    }
+}
 
 /// What a statement generator may do with a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,21 +108,9 @@ pub enum Access {
 }
 
 impl Shape {
-    /// All shapes, one of each.
-    pub fn all() -> impl Iterator<Item = Self> {
-        MIX.iter().map(|(shape, _)| *shape)
-    }
-
-    /// A shape by its weight.
-    pub fn pick(rng: &mut Rng) -> Self {
-        let mut ticket = rng.u32(0..MIX.iter().map(|(_, weight)| weight).sum());
-        for (shape, weight) in MIX {
-            if ticket < *weight {
-                return *shape;
-            }
-            ticket -= weight;
-        }
-        Self::InnodbDynamic
+    /// Whether its pages are compressed.
+    pub fn is_compressed(self) -> bool {
+        matches!(self, Self::InnodbZip(_))
     }
 
     /// Whether rollback works and rows belong to the transaction.
@@ -96,6 +125,7 @@ impl Shape {
                 | Self::InnodbPartitioned
                 | Self::InnodbSpatial
                 | Self::InnodbVirtual
+                | Self::InnodbZip(_)
         )
     }
 
@@ -138,6 +168,9 @@ impl Shape {
                 "({keyed}, v INT AS (k * 2) VIRTUAL, s VARCHAR(20) AS (LEFT(c, 20)) STORED, \
                  KEY v (v)) ENGINE=InnoDB"
             ),
+            Self::InnodbZip(size) => {
+                format!("({keyed}) ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE={size}")
+            }
             Self::Aria => format!("({keyed}) ENGINE=Aria TRANSACTIONAL=1"),
             Self::AriaPlain => format!("({keyed}) ENGINE=Aria TRANSACTIONAL=0 ROW_FORMAT=DYNAMIC"),
             Self::AriaPartitioned => format!("({keyed}) ENGINE=Aria {PARTITIONS}"),
