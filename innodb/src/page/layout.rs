@@ -34,6 +34,17 @@ pub mod full_crc32_trailer {
     pub const CHECKSUM: usize = 4;
 }
 
+/// Page-compressed pages of `full_crc32` files.
+pub mod compressed_full_crc32 {
+    /// The payload: what precedes it is the header of the page as far as its type.
+    pub const PAYLOAD: usize = 26;
+    /// Low byte of where payload and trailer end together, counted back from the end of the stored
+    /// bytes; only for algorithms that do not find the end of their payload.
+    pub const END_LOW: usize = 5;
+    /// Bytes behind the payload, that byte included.
+    pub const TRAILER_MAX: usize = 5;
+}
+
 /// The trailer of legacy pages, counted back from the end of the page. ROW_FORMAT=COMPRESSED
 /// pages have none.
 pub mod legacy_trailer {

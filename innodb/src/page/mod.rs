@@ -1,15 +1,18 @@
 //! Pages: header, trailer, types, checksums, verification, stamping.
 //!
-//! A page is a slice of exactly the physical page size of its tablespace. Nothing here reads a
-//! key or inflates a page: what that would take is a verdict of its own ([`Verdict`]).
+//! A page is a slice of exactly the physical page size of its tablespace. Verifying it takes no key
+//! and inflates nothing: what that would take is a verdict of its own ([`Verdict`]). Page-compressed
+//! pages are opened and made by [`compression`].
 
 pub mod checksum;
+pub mod compression;
 pub mod layout;
 pub mod stamp;
 pub mod types;
 pub mod verify;
 
 pub use checksum::crc32c;
+pub use compression::PageCompressor;
 pub use stamp::stamp;
 pub use types::PageType;
 pub use verify::{Damage, Verdict, verify};

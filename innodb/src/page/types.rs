@@ -67,7 +67,7 @@ impl PageType {
     pub const PAGE_COMPRESSED_ENCRYPTED: Self = Self(37401);
 
     /// In `full_crc32` files this bit marks a page-compressed page; the rest is its stored size.
-    const COMPRESSED_BIT: u16 = 0x8000;
+    pub(super) const COMPRESSED_BIT: u16 = 0x8000;
 
     /// Bytes that a page-compressed page of a `full_crc32` file keeps, or `None` when the page is
     /// not page-compressed.

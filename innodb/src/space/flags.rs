@@ -69,6 +69,13 @@ impl CompressionAlgorithm {
     }
 }
 
+impl CompressionAlgorithm {
+    /// Whether a decoder finds the end of the payload itself; the others need its exact length.
+    pub const fn finds_its_end(self) -> bool {
+        matches!(self, Self::Zlib | Self::Lzma | Self::Bzip2)
+    }
+}
+
 impl fmt::Display for CompressionAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
