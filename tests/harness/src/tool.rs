@@ -19,6 +19,8 @@ pub enum Tool {
     Stock(Generation),
     /// The `haulout` program at this path.
     Haulout(PathBuf),
+    /// Links to it in this directory, under the stock names and with the stock options.
+    Links(PathBuf),
 }
 
 /// How to back up.
@@ -46,10 +48,27 @@ impl Tool {
         Self::Stock(Generation::under_test())
     }
 
+    /// Makes links to the `haulout` program in `dir`, and a tool of them.
+    pub fn links(program: &Path, dir: &Path) -> Result<Self> {
+        for name in ["mariadb-backup", "mbstream"] {
+            std::os::unix::fs::symlink(program, dir.join(name))?;
+        }
+        Ok(Self::Links(dir.to_owned()))
+    }
+
+    /// A program under its stock name.
+    fn named(&self, name: &str) -> Command {
+        match self {
+            Self::Stock(generation) => Command::new(generation.program(name)),
+            Self::Links(dir) => Command::new(dir.join(name)),
+            Self::Haulout(program) => Command::new(program),
+        }
+    }
+
     /// For messages.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Stock(_) => "mariadb-backup",
+            Self::Stock(_) | Self::Links(_) => "mariadb-backup",
             Self::Haulout(_) => "haulout",
         }
     }
@@ -65,16 +84,16 @@ impl Tool {
     pub fn backup_stream(&self, server: &Server, options: &BackupOptions) -> Command {
         let mut command = self.backup_base(server, options);
         match self {
-            Self::Stock(_) => command.arg("--stream=mbstream"),
             Self::Haulout(_) => command.arg("--stream"),
+            _ => command.arg("--stream=mbstream"),
         };
         command
     }
 
     fn backup_base(&self, server: &Server, options: &BackupOptions) -> Command {
         let mut command = match self {
-            Self::Stock(generation) => {
-                let mut command = Command::new(generation.program("mariadb-backup"));
+            Self::Stock(_) | Self::Links(_) => {
+                let mut command = self.named("mariadb-backup");
                 command.args(["--no-defaults", "--backup"]);
                 command.arg(format!("--datadir={}", server.datadir().display()));
                 command
@@ -99,8 +118,8 @@ impl Tool {
     /// The command that prepares the backup in `dir` with so many bytes of memory.
     pub fn prepare(&self, dir: &Path, memory: u64) -> Command {
         match self {
-            Self::Stock(generation) => {
-                let mut command = Command::new(generation.program("mariadb-backup"));
+            Self::Stock(_) | Self::Links(_) => {
+                let mut command = self.named("mariadb-backup");
                 command
                     .arg("--prepare")
                     .arg(format!("--target-dir={}", dir.display()))
@@ -118,8 +137,8 @@ impl Tool {
     /// The command that places the prepared backup in `dir` into `datadir`.
     pub fn restore(&self, dir: &Path, datadir: &Path) -> Command {
         match self {
-            Self::Stock(generation) => {
-                let mut command = Command::new(generation.program("mariadb-backup"));
+            Self::Stock(_) | Self::Links(_) => {
+                let mut command = self.named("mariadb-backup");
                 command
                     .args(["--no-defaults", "--copy-back"])
                     .arg(format!("--target-dir={}", dir.display()))
@@ -137,8 +156,8 @@ impl Tool {
     /// The command that unpacks its standard input into `dir`.
     pub fn extract(&self, dir: &Path, parallel: usize) -> Command {
         match self {
-            Self::Stock(generation) => {
-                let mut command = Command::new(generation.program("mbstream"));
+            Self::Stock(_) | Self::Links(_) => {
+                let mut command = self.named("mbstream");
                 command.args(["-x", "-p", &parallel.to_string(), "-C"]).arg(dir);
                 command
             }
@@ -173,7 +192,7 @@ impl Tool {
     /// Runs a command that has to succeed, by the tool's own rules of success.
     pub fn checked(&self, command: Command) -> Result<Finished> {
         let finished = process::run(command)?.success()?;
-        if let Self::Stock(_) = self
+        if let Self::Stock(_) | Self::Links(_) = self
             && finished.command.contains("mariadb-backup")
             && !finished.stderr.contains("completed OK!")
         {

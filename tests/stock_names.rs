@@ -1,0 +1,138 @@
+//! What scripts do with the stock tools, done by links to `haulout` in their places.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use harness::load::{Load, LoadOptions};
+use harness::process::run;
+use harness::proof::{self, Proof};
+use harness::tool::{BackupOptions, BinlogPosition, looks_like_backup};
+use harness::{Result, Scratch, Server, ServerOptions, Tool};
+
+fn links(scratch: &Scratch) -> Result<Tool> {
+    let dir = scratch.join("bin");
+    std::fs::create_dir(&dir)?;
+    Tool::links(Path::new(env!("CARGO_BIN_EXE_haulout")), &dir)
+}
+
+/// Runs a line of shell with the links first in its path.
+fn shell(scratch: &Scratch, line: &str) -> Result<()> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("bash");
+    command
+        .args(["-o", "pipefail", "-ec", line])
+        .current_dir(scratch.path())
+        .env("PATH", format!("{}:{path}", scratch.join("bin").display()))
+        .stdin(Stdio::null());
+    run(command)?.success()?;
+    Ok(())
+}
+
+fn server_with_rows() -> Result<Server> {
+    let server = ServerOptions::default().start()?;
+    server.run("CREATE DATABASE d")?;
+    server.run("CREATE TABLE d.t (id INT PRIMARY KEY, c VARCHAR(200)) ENGINE=InnoDB")?;
+    server.run("INSERT INTO d.t SELECT seq, REPEAT('x', seq % 200) FROM d.seq_1_to_5000")?;
+    Ok(server)
+}
+
+fn rows(server: &Server) -> Result<Option<String>> {
+    Ok(server.client()?.scalar("SELECT COUNT(*) FROM d.t")?)
+}
+
+/// The whole proof with nothing but stock options.
+#[test]
+fn a_copy_made_under_the_stock_names_replicates() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        Proof::new(431, links(&scratch)?).run()?;
+        Ok(())
+    })());
+}
+
+/// The line that hosts, operators and guides use: a stream through a pipe, unpacked beside it.
+#[test]
+fn a_pipe_into_mbstream_is_a_backup() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let tool = links(&scratch)?;
+        let server = ServerOptions::default().start()?;
+        proof::create_replication_user(&server)?;
+        let load = Load::start(&server, &LoadOptions::new(432))?;
+        std::thread::sleep(Duration::from_millis(300));
+        let socket = server.socket().display();
+        shell(
+            &scratch,
+            &format!(
+                "mkdir b; mariadb-backup --no-defaults --backup --stream=xbstream --parallel=2 \
+                 --throttle=0 --user=root --socket={socket} | mbstream -x -p 2 -C b"
+            ),
+        )?;
+        load.stop()?;
+        let dir = scratch.join("b");
+        let position = BinlogPosition::of_backup(&dir)?;
+        shell(
+            &scratch,
+            "mariadb-backup --prepare --target-dir=b --use-memory=64M
+             mariadb-backup --no-defaults --move-back --target-dir=b --datadir=$PWD/copy",
+        )?;
+        let copy = proof::replica_options(server.options()).start_on(&scratch.join("copy"))?;
+        proof::attach(&server, &copy, &position)?;
+        proof::ensure_equal(&server, &copy)?;
+        Ok(())
+    })());
+}
+
+/// A configuration file names everything; nothing but the action is on the command line.
+#[test]
+fn an_option_file_is_enough() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        links(&scratch)?;
+        let server = server_with_rows()?;
+        server.run("CREATE USER saver@localhost IDENTIFIED BY 'pass#word'")?;
+        server
+            .run("GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR ON *.* TO saver@localhost")?;
+        let file = scratch.join("my.cnf");
+        let text = format!(
+            "[mariadb-backup]\nuser = saver\npassword = 'pass#word'\nsocket = {}\n\
+             [mysqld]\ndatadir = {}\n",
+            server.socket().display(),
+            scratch.join("copy").display()
+        );
+        std::fs::write(&file, text)?;
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
+        shell(
+            &scratch,
+            "mariadb-backup --defaults-file=my.cnf --backup --target-dir=b
+             mariadb-backup --defaults-file=my.cnf --prepare --target-dir=b
+             mariadb-backup --defaults-file=my.cnf --copy-back --target-dir=b",
+        )?;
+        let copy = proof::replica_options(server.options()).start_on(&scratch.join("copy"))?;
+        assert_eq!(rows(&copy)?, rows(&server)?);
+        Ok(())
+    })());
+}
+
+/// A lock that is not granted in time ends the backup, with nothing that looks like one.
+#[test]
+fn a_lock_that_is_not_granted_ends_with_its_own_code() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let server = server_with_rows()?;
+        let mut holder = server.client()?;
+        holder.run("BACKUP STAGE START")?;
+        let target = scratch.join("b");
+        let options =
+            BackupOptions { extra: vec!["--lock-timeout=1s".into()], ..BackupOptions::default() };
+        let finished = run(common::haulout().backup(&server, &target, &options))?;
+        common::assert_failed(&finished, common::exit::TIMEOUT, &["backup"]);
+        assert!(!looks_like_backup(&target));
+        holder.run("BACKUP STAGE END")?;
+        Ok(())
+    })());
+}
