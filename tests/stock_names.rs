@@ -59,7 +59,7 @@ fn a_copy_made_under_the_stock_names_replicates() {
 fn a_pipe_into_mbstream_is_a_backup() {
     common::ok((|| -> Result<()> {
         let scratch = Scratch::new()?;
-        let tool = links(&scratch)?;
+        links(&scratch)?;
         let server = ServerOptions::default().start()?;
         proof::create_replication_user(&server)?;
         let load = Load::start(&server, &LoadOptions::new(432))?;
