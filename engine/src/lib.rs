@@ -23,6 +23,7 @@ pub mod io;
 pub mod keys;
 pub mod metadata;
 pub mod prepare;
+mod redo_files;
 pub mod report;
 pub mod restore;
 pub mod server;

@@ -12,7 +12,7 @@ use crate::metadata::checkpoints::Checkpoints;
 use crate::metadata::haulout_info::{HauloutInfo, LockSeconds, LsnRange, Replication};
 use crate::metadata::{BackupInfo, BackupMyCnf, BinlogInfo, names};
 use crate::server::Session;
-use crate::server::profile::ServerProfile;
+use crate::server::profile::{Generation, ServerProfile};
 use crate::server::session::Wait;
 use crate::sink::{Mode, backup_path, write_file};
 
@@ -90,10 +90,11 @@ pub fn write_metadata(
 
     run.sink.finish()?;
     run.check()?;
-    write(
-        naming.checkpoints(),
-        &Checkpoints::full(followed.checkpoint.lsn, followed.end).to_text(),
-    )?;
+    let mut checkpoints = Checkpoints::full(followed.checkpoint.lsn, followed.end);
+    if profile.version.generation() == Generation::V10_5 {
+        checkpoints.recover_binlog_info = None;
+    }
+    write(naming.checkpoints(), &checkpoints.to_text())?;
     run.sink.finish()
 }
 

@@ -19,15 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use innodb::redo::LogHeader;
-use innodb::redo::header::HEADER_SIZE;
 use innodb::space::header::SpaceHeader;
 use innodb::{Lsn, PageNo, PageSize};
 
 use super::ddl::{self, Present};
 use super::inventory::{self, Class, Inventory, ServerFile};
 use super::plain::PlainCopier;
-use super::redo::{Followed, Follower};
+use super::redo::{Followed, Follower, Source};
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
 use super::vanished;
@@ -117,12 +115,11 @@ impl<'env> Capture<'env> {
         let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
         let mut status = Session::connect(&settings.connect, &run.stop)?;
         let ask_flushed = Box::new(move || lsn::flushed_lsn(&mut status));
-        let keys = &settings.keys;
-        let follower =
-            Follower::start(scope, run, &log_path, Arc::clone(&spool), ask_flushed, keys)?;
+        let source =
+            Source { path: log_path, version: profile.version, ask_flushed, keys: &settings.keys };
+        let follower = Follower::start(scope, run, source, Arc::clone(&spool))?;
         let start = follower.start_checkpoint();
-        let creator = format!("Backup {}", profile.version);
-        let header = LogHeader::encrypted_backup(&creator, start, follower.encryption());
+        let header = follower.header().to_owned();
         let log_writer = scope.spawn(move || {
             let written = write_log(run, &spool, &header);
             written.map_err(|error| {
@@ -446,7 +443,7 @@ fn write_log(run: &Run<'_>, spool: &Spool, header: &[u8]) -> Result<u64> {
     let path = backup_path("ib_logfile0")?;
     let file = run.sink.begin(&path, Mode::Create)?;
     file.write(0, header)?;
-    let mut written = HEADER_SIZE as u64;
+    let mut written = header.len() as u64;
     loop {
         let block = spool.pop();
         let block = block.map_err(|e| {
@@ -458,7 +455,7 @@ fn write_log(run: &Run<'_>, spool: &Spool, header: &[u8]) -> Result<u64> {
     }
     file.finish()?;
     run.count_file();
-    Ok(written - HEADER_SIZE as u64)
+    Ok(written - header.len() as u64)
 }
 
 fn no_late_ddl(late: &[String]) -> Result<()> {

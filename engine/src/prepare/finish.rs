@@ -14,7 +14,8 @@ use innodb::redo::header::prepared_log;
 use innodb::{Lsn, SpaceId};
 
 use super::inventory::Tablespace;
-use super::positions;
+use super::journal::Journal;
+use super::{flush_lsn, positions};
 use crate::io::durable;
 use crate::metadata::names::BINLOG_POS_INNODB;
 use crate::metadata::{Checkpoints, Naming};
@@ -69,21 +70,39 @@ pub fn remove_empty_databases(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// How a server learns where the log of a prepared backup ends.
+#[derive(Clone, Copy)]
+pub enum EndOfLog<'a> {
+    /// From a log of this creator that holds nothing else.
+    InLog(&'a str),
+    /// Until 10.7: from the system tablespace. The log is empty.
+    InSystemTablespace(&'a Journal),
+}
+
 /// Writes what a prepared backup has instead of the copied log and its state.
 pub fn declare_prepared(
     dir: &Path,
-    creator: &str,
+    log: EndOfLog<'_>,
     end: Lsn,
     spaces: &HashMap<SpaceId, Tablespace>,
     checkpoints: Checkpoints,
     naming: Naming,
 ) -> Result<()> {
-    if let Some(position) = positions::binlog(spaces)? {
+    // The stock tool of servers up to 10.7 writes no position, and nobody expects one.
+    let asks_for_position = matches!(log, EndOfLog::InLog(_));
+    if asks_for_position && let Some(position) = positions::binlog(spaces)? {
         durable::write_file(&dir.join(BINLOG_POS_INNODB), &position.line())?;
         if checkpoints.recover_binlog_info == Some(true) {
             durable::write_file(&dir.join(naming.binlog_info()), &position.line())?;
         }
     }
-    durable::write_file(&dir.join(LOG), &prepared_log(creator, end))?;
+    let log = match log {
+        EndOfLog::InLog(creator) => prepared_log(creator, end),
+        EndOfLog::InSystemTablespace(journal) => {
+            flush_lsn::write(spaces, journal, end)?;
+            Vec::new()
+        }
+    };
+    durable::write_file(&dir.join(LOG), &log)?;
     checkpoints.prepared().write(dir, naming)
 }

@@ -1,7 +1,7 @@
 //! Reading the captured redo log in order, through a few small buffers.
 //!
 //! Both kinds of copy are accepted: the linear one that backups write (creator `Backup …`), and a
-//! raw copy of a server's circular file. The log ends where no mini-transaction can be read any
+//! raw copy of a server's circular file; and both formats, with blocks and without. The log ends where no mini-transaction can be read any
 //! more; whether that is far enough is for the caller to judge, who knows the target.
 //!
 //! One thread reads, walks, checks and decrypts mini-transactions, the caller's makes use of them.
@@ -14,13 +14,14 @@ use std::sync::mpsc;
 
 use innodb::Lsn;
 use innodb::crypt::redo::{KEY_ID, LogCipher};
-use innodb::redo::header::{Checkpoint, HEADER_SIZE, LogHeader};
+use innodb::redo::blocks::{self, BlockCheckpoint, BlockLogHeader, NotEncrypted};
+use innodb::redo::header::{Checkpoint, HEADER_SIZE, HeaderError, LogEncryption, LogHeader};
 use innodb::redo::mtr::{self, Laps, MTR_MAX, Mtr, Stop, Trailer};
 use innodb::redo::record::Records;
 
 use crate::keys::KeyError;
 use crate::keys::settings::{KeyStore, REDO_LOG};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, redo_files};
 
 /// Bytes read at once, unless a mini-transaction is larger.
 const CHUNK: usize = 512 << 10;
@@ -28,20 +29,56 @@ const CHUNK: usize = 512 << 10;
 const CHUNKS: usize = 4;
 /// Mini-transactions that tell whether a key is the right one.
 const TRIED: u32 = 32;
-/// Memory for chunks, even if each had to hold the largest mini-transaction.
-pub const MEMORY: usize = CHUNKS * (CHUNK + 2 * MTR_MAX);
+/// Memory for chunks, even if each had to hold the largest mini-transaction, and for the blocks
+/// that one is made of.
+pub const MEMORY: usize = (CHUNKS + 1) * (CHUNK + 2 * MTR_MAX);
 
 /// A redo log.
 pub struct LogReader {
-    file: File,
+    /// One; several only in the format with blocks.
+    files: Vec<File>,
     path: PathBuf,
-    header: LogHeader,
+    creator: String,
     checkpoint: Checkpoint,
-    laps: Laps,
-    trailer: Trailer,
+    format: Format,
+    encryption: Option<LogEncryption>,
     cipher: Option<LogCipher>,
     /// LSN behind the last byte that the file can hold.
     limit: Lsn,
+}
+
+/// How mini-transactions are in the file.
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    /// Since 10.8: one behind the other.
+    Plain { first_lsn: Lsn, laps: Laps, trailer: Trailer },
+    /// Until 10.7: in blocks.
+    Blocks { framing: blocks::Framing, layout: blocks::Layout },
+}
+
+impl Format {
+    /// Bytes of a mini-transaction behind its records.
+    fn trailer(self) -> usize {
+        match self {
+            Self::Plain { trailer, .. } => trailer.size(),
+            Self::Blocks { .. } => 1,
+        }
+    }
+
+    /// The LSN that is so many bytes of mini-transactions behind `lsn`.
+    fn advanced(self, lsn: Lsn, bytes: u64) -> Lsn {
+        match self {
+            Self::Plain { .. } => lsn.advanced(bytes),
+            Self::Blocks { framing, .. } => framing.advanced(lsn, bytes),
+        }
+    }
+
+    fn next(self, bytes: &[u8], at: Lsn) -> Result<Mtr<'_>, Stop> {
+        match self {
+            Self::Plain { laps, trailer, .. } => mtr::next_with(bytes, at, laps, trailer),
+            Self::Blocks { framing, .. } => framing.next(bytes, at),
+        }
+    }
 }
 
 /// Where reading ended, and what was seen there.
@@ -54,13 +91,12 @@ pub struct End {
 }
 
 /// Consecutive mini-transactions.
-#[derive(Default)]
 struct Chunk {
+    format: Format,
     start: Lsn,
     bytes: Vec<u8>,
     /// Bytes of each, trailers included.
     sizes: Vec<u32>,
-    trailer: Trailer,
     /// Where records are decrypted.
     scratch: Vec<u8>,
     /// Why there is no chunk behind this one.
@@ -86,27 +122,61 @@ impl LogReader {
         let have = usize::try_from(size).unwrap_or(usize::MAX).min(HEADER_SIZE);
         block.truncate(have);
         file.read_exact_at(&mut block, 0).map_err(|e| Error::io("read", path, e))?;
+        if blocks::is_blocked(&block) {
+            return Self::open_blocks(file, path, &block, size);
+        }
         let header = LogHeader::parse(&block).map_err(damage)?;
         let checkpoint = Checkpoint::newest(&block, header.first_lsn).map_err(damage)?;
 
         let capacity = size.saturating_sub(HEADER_SIZE as u64);
+        let first_lsn = header.first_lsn;
         let (laps, limit) = if header.creator.starts_with("Backup ") {
-            (Laps::Linear, header.first_lsn.advanced(capacity))
+            (Laps::Linear, first_lsn.advanced(capacity))
         } else {
-            let laps = Laps::Circular { first_lsn: header.first_lsn, capacity };
-            (laps, checkpoint.lsn.advanced(capacity))
+            (Laps::Circular { first_lsn, capacity }, checkpoint.lsn.advanced(capacity))
         };
-        let cipher = keys.log_cipher(header.encryption.as_ref())?;
-        let (path, trailer) = (path.to_owned(), header.trailer());
-        let log = Self { file, path, header, checkpoint, laps, trailer, cipher, limit };
+        let log = Self {
+            files: vec![file],
+            path: path.to_owned(),
+            format: Format::Plain { first_lsn, laps, trailer: header.trailer() },
+            cipher: keys.log_cipher(header.encryption.as_ref())?,
+            encryption: header.encryption,
+            creator: header.creator,
+            checkpoint,
+            limit,
+        };
         log.try_key()?;
         Ok(log)
+    }
+
+    fn open_blocks(file: File, path: &Path, header: &[u8], size: u64) -> Result<Self> {
+        let damage = |error: HeaderError| {
+            Error::new(ErrorKind::Damage, format!("cannot use {}", path.display())).caused_by(error)
+        };
+        let mut files = vec![file];
+        files.extend(redo_files::further(path, size)?);
+        let newest = BlockCheckpoint::newest(header).map_err(damage)?;
+        let header = BlockLogHeader::parse(header).map_err(damage)?;
+        if header.encrypted {
+            return Err(damage(HeaderError::Unsupported("MariaDB 10.5 to 10.7, encrypted")));
+        }
+        let layout = blocks::Layout::new(&newest, size, files.len()).map_err(damage)?;
+        Ok(Self {
+            files,
+            path: path.to_owned(),
+            creator: header.creator.clone(),
+            checkpoint: Checkpoint { lsn: newest.lsn, end_lsn: newest.end_lsn },
+            format: Format::Blocks { framing: header.framing(), layout },
+            encryption: None,
+            cipher: None,
+            limit: blocks::block_start(newest.lsn).advanced(layout.capacity()),
+        })
     }
 
     /// Whether the key is that of the log. Nothing in a log is there to tell; but what comes out
     /// under another key is hardly ever a record.
     fn try_key(&self) -> Result<()> {
-        let Some(encryption) = self.header.encryption.filter(|_| self.cipher.is_some()) else {
+        let Some(encryption) = self.encryption.filter(|_| self.cipher.is_some()) else {
             return Ok(());
         };
         let mut mtrs = 0;
@@ -126,7 +196,12 @@ impl LogReader {
 
     /// Who wrote the log.
     pub fn creator(&self) -> &str {
-        &self.header.creator
+        &self.creator
+    }
+
+    /// Whether this is the format of 10.5 to 10.7.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.format, Format::Blocks { .. })
     }
 
     /// The checkpoint that the log starts from.
@@ -149,13 +224,14 @@ impl LogReader {
         let (send_empty, empty) = mpsc::channel();
         for _ in 0..CHUNKS {
             // The receiver lives: it is right here.
-            let _ = send_empty.send(Chunk::default());
+            let _ = send_empty.send(Chunk::new(self.format));
         }
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut lsn = from;
+                let mut raw = Vec::new();
                 while let Ok(mut chunk) = empty.recv() {
-                    let read = self.read(lsn, &mut chunk);
+                    let read = self.read(lsn, &mut chunk, &mut raw);
                     lsn = chunk.end();
                     let last = read.is_err() || chunk.stop.is_some();
                     // The caller may have had enough.
@@ -184,31 +260,36 @@ impl LogReader {
         })
     }
 
-    /// Fills `chunk` with the mini-transactions from `from` on.
-    fn read(&self, from: Lsn, chunk: &mut Chunk) -> Result<()> {
+    /// Fills `chunk` with the mini-transactions from `from` on; `raw` is a buffer for blocks.
+    fn read(&self, from: Lsn, chunk: &mut Chunk, raw: &mut Vec<u8>) -> Result<()> {
         chunk.start = from;
         chunk.sizes.clear();
         chunk.stop = None;
-        chunk.trailer = self.trailer;
+        let trailer = self.format.trailer();
         let left = usize::try_from(self.limit.bytes_since(from).unwrap_or(0)).unwrap_or(usize::MAX);
         let mut wanted = CHUNK;
         loop {
-            chunk.bytes.resize(wanted.min(left), 0);
-            self.read_bytes(from, &mut chunk.bytes)?;
+            let mut end = self.fill(from, wanted.min(left), &mut chunk.bytes, raw)?;
             let (mut at, mut rest) = (from, chunk.bytes.as_slice());
             let stop = loop {
-                match mtr::next_with(rest, at, self.laps, self.trailer) {
+                match self.format.next(rest, at) {
                     Ok(mtr) => {
-                        let size = mtr.records.len() + self.trailer.size();
+                        let size = mtr.records.len() + trailer;
                         chunk.sizes.push(size as u32);
                         at = mtr.end;
                         rest = rest.get(size..).unwrap_or_default();
                     }
-                    Err(stop) => break stop,
+                    // The bytes end where blocks do, or with the piece that was wanted.
+                    Err(Stop::NeedMore) => break end.take(),
+                    Err(stop) => break Some(stop),
                 }
             };
-            if stop != Stop::NeedMore || wanted >= left {
+            if let Some(stop) = stop {
                 chunk.stop = Some(stop);
+                return self.decrypt(chunk);
+            }
+            if wanted >= left {
+                chunk.stop = Some(Stop::NeedMore);
                 return self.decrypt(chunk);
             }
             if !chunk.sizes.is_empty() {
@@ -226,7 +307,7 @@ impl LogReader {
         for &size in &chunk.sizes {
             let end = start + size as usize;
             let mtr = chunk.bytes.get_mut(start..end).unwrap_or_default();
-            let length = mtr.len().saturating_sub(self.trailer.size());
+            let length = mtr.len().saturating_sub(self.format.trailer());
             let nonce = mtr::nonce(mtr, length).unwrap_or_default();
             let records = mtr.get_mut(..length).unwrap_or_default();
             cipher.decrypt(records, nonce, &mut chunk.scratch).map_err(|error| {
@@ -238,24 +319,58 @@ impl LogReader {
         Ok(())
     }
 
-    /// Reads the bytes of `[from, from + bytes.len())`, which the file has.
+    /// Puts the bytes of mini-transactions from `from` on into `bytes`, `want` of the file. Tells
+    /// why there are no more, unless no more were wanted.
+    fn fill(
+        &self,
+        from: Lsn,
+        want: usize,
+        bytes: &mut Vec<u8>,
+        raw: &mut Vec<u8>,
+    ) -> Result<Option<Stop>> {
+        let Format::Blocks { framing, .. } = self.format else {
+            bytes.resize(want, 0);
+            self.read_bytes(from, bytes)?;
+            return Ok(None);
+        };
+        let start = blocks::block_start(from);
+        let whole = want.saturating_add(blocks::BLOCK_SIZE).next_multiple_of(blocks::BLOCK_SIZE);
+        let left = self.limit.bytes_since(start).unwrap_or(0);
+        raw.resize(whole.min(usize::try_from(left).unwrap_or(usize::MAX)), 0);
+        self.read_bytes(start, raw)?;
+        bytes.clear();
+        let stop = framing.unwrap(raw, from, &NotEncrypted, bytes);
+        Ok(Some(stop).filter(|stop| *stop != Stop::NeedMore))
+    }
+
+    /// Reads the bytes of `[from, from + bytes.len())`, which the files have.
     fn read_bytes(&self, from: Lsn, mut bytes: &mut [u8]) -> Result<()> {
-        let mut position = from.bytes_since(self.header.first_lsn).unwrap_or(0);
+        let mut at = from;
         while !bytes.is_empty() {
             // A circular file starts over behind its header.
-            let (offset, here) = match self.laps {
-                Laps::Linear => (position, bytes.len()),
-                Laps::Circular { capacity, .. } => {
-                    let offset = position % capacity.max(1);
-                    let to_end = usize::try_from(capacity - offset).unwrap_or(usize::MAX);
-                    (offset, to_end.min(bytes.len()))
+            let (file, offset, left) = match self.format {
+                Format::Plain { first_lsn, laps, .. } => {
+                    let position = at.bytes_since(first_lsn).unwrap_or(0);
+                    let (offset, left) = match laps {
+                        Laps::Linear => (position, u64::MAX),
+                        Laps::Circular { capacity, .. } => {
+                            let offset = position % capacity.max(1);
+                            (offset, capacity - offset)
+                        }
+                    };
+                    (0, HEADER_SIZE as u64 + offset, left)
+                }
+                Format::Blocks { layout, .. } => {
+                    let place = layout.place(at);
+                    (place.file, place.offset, place.left)
                 }
             };
+            let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             let (now, later) = bytes.split_at_mut(here);
-            self.file
-                .read_exact_at(now, HEADER_SIZE as u64 + offset)
-                .map_err(|e| Error::io("read", &self.path, e))?;
-            position += here as u64;
+            if let Some(file) = self.files.get(file) {
+                file.read_exact_at(now, offset).map_err(|e| Error::io("read", &self.path, e))?;
+            }
+            at = at.advanced(here as u64);
             bytes = later;
         }
         Ok(())
@@ -263,8 +378,20 @@ impl LogReader {
 }
 
 impl Chunk {
+    fn new(format: Format) -> Self {
+        Self {
+            format,
+            start: Lsn(0),
+            bytes: Vec::new(),
+            sizes: Vec::new(),
+            scratch: Vec::new(),
+            stop: None,
+        }
+    }
+
     fn end(&self) -> Lsn {
-        self.start.advanced(self.sizes.iter().map(|&size| u64::from(size)).sum())
+        let bytes = self.sizes.iter().map(|&size| u64::from(size)).sum();
+        self.format.advanced(self.start, bytes)
     }
 
     fn mtrs(&self) -> impl Iterator<Item = Mtr<'_>> {
@@ -272,8 +399,8 @@ impl Chunk {
         self.sizes.iter().map(move |&size| {
             let (mtr, behind) = rest.split_at_checked(size as usize).unwrap_or((rest, &[]));
             rest = behind;
-            let end = start.advanced(u64::from(size));
-            let size = mtr.len().saturating_sub(self.trailer.size());
+            let end = self.format.advanced(start, u64::from(size));
+            let size = mtr.len().saturating_sub(self.format.trailer());
             let mtr = Mtr { start, end, records: mtr.get(..size).unwrap_or_default() };
             start = end;
             mtr

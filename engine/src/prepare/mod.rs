@@ -23,7 +23,7 @@
 //! | [`spaces`] | which file a tablespace is, and its size |
 //! | [`apply`], [`journal`] | from redo to pages |
 //! | [`codec`] | the stored form of a page and its plain form |
-//! | [`positions`], [`finish`] | the final state |
+//! | [`positions`], [`flush_lsn`], [`finish`] | the final state |
 
 mod apply;
 mod arena;
@@ -32,6 +32,7 @@ mod codec;
 mod collector;
 mod facts;
 mod finish;
+mod flush_lsn;
 mod inventory;
 pub mod journal;
 mod log_reader;
@@ -57,6 +58,7 @@ use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
 use apply::Batch;
 use collector::{Collector, WINDOW_BYTES};
 use facts::LogFacts;
+use finish::EndOfLog;
 use inventory::Inventory;
 use journal::Journal;
 use log_reader::{End, LogReader};
@@ -125,11 +127,20 @@ pub fn prepare(
         )
         .advise("apply it to its base with mariadb-backup"));
     }
-    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys));
-    let log = LogReader::open(&dir.join(finish::LOG), &keys)?;
+    let interrupted = Journal::left_in(dir)?;
+    if let Some(journal) = &interrupted {
+        journal.replay(dir, reporter)?;
+    }
+    let system_files: Vec<String> = settings
+        .data_file_path
+        .files()
+        .iter()
+        .map(|file| file.stored_name().to_string_lossy().into_owned())
+        .collect();
+    let page_size = settings.page_size;
     let mut summary = PrepareSummary {
         format: 1,
-        start_lsn: log.checkpoint().lsn.0,
+        start_lsn: 0,
         end_lsn: 0,
         redo_bytes: 0,
         mini_transactions: 0,
@@ -138,11 +149,23 @@ pub fn prepare(
         seconds: 0.0,
         already_prepared: false,
     };
-
-    let interrupted = Journal::left_in(dir)?;
-    if let Some(journal) = &interrupted {
-        journal.replay(dir, reporter)?;
+    if let Some(end) = flush_lsn::instead_of_log(dir, page_size, &system_files, &checkpoints)? {
+        if checkpoints.backup_type != BackupType::Prepared {
+            checkpoints.prepared().write(dir, naming)?;
+        }
+        if let Some(journal) = interrupted {
+            journal.remove()?;
+        }
+        reporter.info("this backup is prepared already".to_owned());
+        (summary.start_lsn, summary.end_lsn) = (end.0, end.0);
+        summary.already_prepared = true;
+        summary.seconds = started.elapsed().as_secs_f64();
+        return Ok(summary);
     }
+    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys));
+    let log = LogReader::open(&dir.join(finish::LOG), &keys)?;
+    summary.start_lsn = log.checkpoint().lsn.0;
+
     if checkpoints.backup_type == BackupType::Prepared
         && let Some(end) = end_if_empty(&log)?
     {
@@ -156,13 +179,6 @@ pub fn prepare(
         return Ok(summary);
     }
     markers::apply(dir, reporter)?;
-    let page_size = settings.page_size;
-    let system_files: Vec<String> = settings
-        .data_file_path
-        .files()
-        .iter()
-        .map(|file| file.stored_name().to_string_lossy().into_owned())
-        .collect();
     let inventory = Inventory::read(dir, page_size, &system_files)?;
 
     let workers = options.parallel.max(1);
@@ -203,7 +219,11 @@ pub fn prepare(
 
     finish::remove_empty_databases(dir)?;
     finish::sync(&files, &spaces.by_id, workers)?;
-    finish::declare_prepared(dir, log.creator(), end, &spaces.by_id, checkpoints, naming)?;
+    let end_of_log = match log.is_blocked() {
+        true => EndOfLog::InSystemTablespace(&journal),
+        false => EndOfLog::InLog(log.creator()),
+    };
+    finish::declare_prepared(dir, end_of_log, end, &spaces.by_id, checkpoints, naming)?;
     journal.remove()?;
     let _ = freed.join();
 

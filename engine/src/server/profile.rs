@@ -275,13 +275,13 @@ impl ServerProfile {
         keys
     }
 
-    /// Refuses what cannot be backed up faithfully yet, by the name of the setting: redo logs
-    /// of before 10.8.
+    /// Refuses what cannot be backed up faithfully yet, by the name of the setting: encrypted
+    /// redo logs of before 10.8.
     pub fn refuse_unsupported(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::new(ErrorKind::Server, what));
-        if self.version.generation() < Generation::V10_8 {
+        if self.encryption.redo && self.version.generation() < Generation::V10_8 {
             return refuse(format!(
-                "the redo log format of MariaDB {} is not supported: 10.8 or later is needed",
+                "encrypted redo logs of MariaDB {} are not supported: innodb_encrypt_log=ON",
                 self.version
             ));
         }
@@ -403,8 +403,8 @@ mod tests {
     }
 
     #[test]
-    fn old_redo_is_refused_by_name() {
-        let old = variables(&[("version", "10.6.1-MariaDB")]);
+    fn encrypted_old_redo_is_refused_by_name() {
+        let old = variables(&[("version", "10.6.1-MariaDB"), ("innodb_encrypt_log", "ON")]);
         let profile = ServerProfile::from_variables(old).unwrap();
         let error = profile.refuse_unsupported().unwrap_err().to_string();
         assert!(error.contains("10.6.1"), "{error}");

@@ -20,6 +20,9 @@ pub mod fil {
     pub const LEGACY_KEY_VERSION: usize = 26;
     /// Legacy formats: checksum of the encrypted page, 4 bytes.
     pub const ENCRYPTED_CHECKSUM: usize = 30;
+    /// On page 0 of the system tablespace of servers up to 10.7: the LSN at which the log starts
+    /// when there is none, 8 bytes.
+    pub const FLUSH_LSN: usize = 26;
     /// Tablespace id, 4 bytes.
     pub const SPACE_ID: usize = 34;
     /// End of the header.

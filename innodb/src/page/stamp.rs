@@ -7,7 +7,7 @@
 use super::PageType;
 use super::checksum;
 use super::layout::{fil, full_crc32_trailer, legacy_trailer};
-use crate::bytes::{put, u16_at, u32_at};
+use crate::bytes::{put, u16_at, u32_at, u64_at};
 use crate::space::SpaceFlags;
 use crate::{Lsn, PageId, PageNo, SpaceId};
 
@@ -38,6 +38,23 @@ pub enum StampError {
         /// Which page.
         page: PageId,
     },
+}
+
+/// Sets the flush LSN of page 0 of the system tablespace, where servers up to 10.7 look for it when
+/// they find no log. The page's own LSN stays as it is.
+pub fn set_flush_lsn(page: &mut [u8], lsn: Lsn, flags: &SpaceFlags) {
+    write(page, fil::FLUSH_LSN, &lsn.0.to_be_bytes());
+    // The older checksums leave the field out.
+    if flags.is_full_crc32() {
+        let sum = checksum::full_crc32(page);
+        let at = page.len().saturating_sub(full_crc32_trailer::CHECKSUM);
+        write(page, at, &sum.to_be_bytes());
+    }
+}
+
+/// The flush LSN of page 0 of the system tablespace; 0 in later servers.
+pub fn flush_lsn(page: &[u8]) -> Lsn {
+    Lsn(u64_at(page, fil::FLUSH_LSN).unwrap_or_default())
 }
 
 /// Makes `page` complete after its last change, which ended at `lsn`.

@@ -1,4 +1,7 @@
-//! The redo log of MariaDB 10.8 and later.
+//! The redo log of MariaDB 10.5 and later.
+//!
+//! The records are the same in all of them. What follows is about 10.8 and later; before, they
+//! were cut into blocks: [`blocks`].
 //!
 //! A log is a header ([`header`]), then mini-transactions ([`mtr`]) of records ([`record`]). Every
 //! byte behind the header is one LSN. Nothing marks the end of a log: it ends where a
@@ -7,6 +10,7 @@
 //! end can parse, too.
 
 pub mod apply;
+pub mod blocks;
 pub mod header;
 pub mod mtr;
 pub mod record;

@@ -140,7 +140,7 @@ pub fn nonce(bytes: &[u8], size: usize) -> Option<[u8; NONCE_SIZE]> {
 
 /// Walks records by their lengths alone, to the sequence byte.
 #[inline]
-fn records_size(bytes: &[u8]) -> Result<usize, Stop> {
+pub(super) fn records_size(bytes: &[u8]) -> Result<usize, Stop> {
     let mut at = 0;
     loop {
         let Some(&first) = bytes.get(at) else { return Err(Stop::NeedMore) };

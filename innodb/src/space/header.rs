@@ -2,7 +2,7 @@
 
 use super::flags::{FlagsError, PageCompression, SpaceFlags};
 use super::xdes::{DESCRIPTORS, descriptor_size, pages_per_extent};
-use crate::bytes::{u8_at, u32_at};
+use crate::bytes::{u8_at, u32_at, u64_at};
 use crate::page::layout::fil;
 use crate::page::{PageType, is_zero, page_no, page_type, space_id};
 use crate::{PageNo, PageSize, SpaceId};
@@ -212,6 +212,8 @@ impl SpaceHeader {
         }
         match page_type(page0) {
             Some(PageType::FSP_HDR) => {}
+            // How a server of 10.5 makes the file, before anything is logged about the page.
+            Some(PageType::ALLOCATED) if u64_at(page0, fil::LSN) == Some(0) => {}
             other => return Err(HeaderError::Type(other.unwrap_or(PageType::ALLOCATED))),
         }
         let page = space_id(page0).ok_or(short)?;
@@ -324,6 +326,12 @@ mod tests {
         let mut other = page;
         other[fil::TYPE + 1] = 3;
         assert_eq!(SpaceHeader::parse(&other), Err(HeaderError::Type(PageType::INODE)));
+        // A file that was made a moment ago has no type yet, and no LSN.
+        other[24..26].fill(0);
+        other[16..24].fill(0);
+        assert!(SpaceHeader::parse(&other).is_ok());
+        other[23] = 1;
+        assert_eq!(SpaceHeader::parse(&other), Err(HeaderError::Type(PageType::ALLOCATED)));
     }
 
     proptest! {

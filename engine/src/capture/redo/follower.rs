@@ -10,26 +10,25 @@
 //! everything before it. In turn, log before the fence that cannot be read is overwritten. So is
 //! log that lies a whole lap behind a checkpoint, whatever it looks like; this is asked *after*
 //! each read, so that bytes of a later lap are never taken.
-//!
-//! An encrypted log is checked and shipped as it is. Only what it says about files takes the key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use innodb::Lsn;
 use innodb::crypt::redo::LogCipher;
-use innodb::redo::header::LogEncryption;
-use innodb::redo::mtr::{MTR_MAX, NONCE_SIZE};
+use innodb::redo::blocks::{self, NotEncrypted};
+use innodb::redo::mtr::{MTR_MAX, NONCE_SIZE, Trailer};
 use innodb::redo::record::{Record, Records};
-use innodb::redo::{Checkpoint, Laps, Stop, mtr};
+use innodb::redo::{Checkpoint, Laps, Mtr, Stop, mtr};
 
 use super::file_events::FileEvents;
-use super::log_file::LogFile;
+use super::log_file::{Format, LogFile};
 use crate::capture::run::Run;
 use crate::io::spool::Spool;
 use crate::keys::settings::KeyStore;
+use crate::server::profile::ServerVersion;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// First read, and read size while there is little new log.
@@ -50,7 +49,7 @@ const STUCK: Duration = Duration::from_secs(60);
 pub struct Follower<'a> {
     shared: Arc<Shared>,
     start: Checkpoint,
-    encryption: Option<LogEncryption>,
+    header: Vec<u8>,
     run: &'a Run<'a>,
 }
 
@@ -81,6 +80,18 @@ struct State {
 /// Asks the server for an LSN before which its log is completely in the file.
 pub type AskFlushed = Box<dyn FnMut() -> Result<Lsn> + Send>;
 
+/// Which log to follow.
+pub struct Source<'a> {
+    /// Its first file.
+    pub path: PathBuf,
+    /// The version of the server, which the copy tells.
+    pub version: ServerVersion,
+    /// How far the log goes.
+    pub ask_flushed: AskFlushed,
+    /// For a log that is encrypted.
+    pub keys: &'a KeyStore,
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,31 +99,28 @@ impl Shared {
 }
 
 impl<'a> Follower<'a> {
-    /// Opens the log at `path` and follows it from its newest checkpoint, into `spool`, until it is
-    /// told where to stop or the backup is given up. Its failure ends the backup. `keys` are for a
-    /// log that is encrypted.
+    /// Opens a log and follows it from its newest checkpoint, into `spool`, until it is
+    /// told where to stop or the backup is given up. Its failure ends the backup.
     pub fn start<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         run: &'env Run<'env>,
-        path: &Path,
+        source: Source<'_>,
         spool: Arc<Spool>,
-        ask_flushed: AskFlushed,
-        keys: &KeyStore,
     ) -> Result<Self>
     where
         'env: 'a,
     {
-        let log = LogFile::open(path)?;
-        let encryption = log.encryption().copied();
-        let cipher = keys.log_cipher(encryption.as_ref())?;
-        let start = log.checkpoint()?;
+        let Source { path, version, ask_flushed, keys } = source;
+        let log = LogFile::open(&path)?;
+        let cipher = keys.log_cipher(log.encryption().as_ref())?;
+        let (start, header) = log.start(version)?;
         let events = FileEvents::default();
         let state =
             State { at: start.lsn, checkpoint: start, events, fence: start.lsn, stop_at: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), spool });
         let tail = Tail {
             shared: Arc::clone(&shared),
-            path: path.to_owned(),
+            path,
             log,
             cipher,
             scratch: (Vec::new(), Vec::new()),
@@ -122,6 +130,8 @@ impl<'a> Follower<'a> {
             stop: run.stop.clone(),
             ask_flushed,
             asked: Instant::now(),
+            payload: Vec::new(),
+            last_block: None,
         };
         scope.spawn(move || {
             let mut tail = tail;
@@ -129,17 +139,17 @@ impl<'a> Follower<'a> {
                 run.fail(error);
             }
         });
-        Ok(Self { shared, start, encryption, run })
-    }
-
-    /// How the copied log is encrypted, if it is.
-    pub fn encryption(&self) -> Option<&LogEncryption> {
-        self.encryption.as_ref()
+        Ok(Self { shared, start, header, run })
     }
 
     /// The checkpoint at which the copied log starts.
     pub fn start_checkpoint(&self) -> Checkpoint {
         self.start
+    }
+
+    /// The header of the copied log.
+    pub fn header(&self) -> &[u8] {
+        &self.header
     }
 
     /// Waits until everything before `lsn` was read. The file must have it all.
@@ -215,6 +225,10 @@ struct Tail {
     stop: Cancel,
     ask_flushed: AskFlushed,
     asked: Instant,
+    /// What the blocks of a piece have, in the format with blocks.
+    payload: Vec<u8>,
+    /// There, the block that `at` is in: it is shipped when it is full or the log's last.
+    last_block: Option<[u8; blocks::BLOCK_SIZE]>,
 }
 
 /// However the thread ends, whoever takes from the spool must not wait for more.
@@ -235,7 +249,7 @@ impl Tail {
             let fence = {
                 let state = self.shared.lock();
                 match state.stop_at {
-                    Some(stop_at) if self.at >= stop_at => return Ok(()),
+                    Some(stop_at) if self.at >= stop_at => break,
                     Some(stop_at) => state.fence.min(stop_at),
                     None => state.fence,
                 }
@@ -247,15 +261,16 @@ impl Tail {
             let piece = buffer.get_mut(..want).unwrap_or_default();
             let read = self
                 .log
-                .read(self.at, piece)
+                .read(self.log.unit_start(self.at), piece)
                 .map_err(|error| Error::io("read", &self.path, error))?;
             let Some(fence) = self.fence_of_this_file(fence)? else { continue };
             let checkpoint = self.log.checkpoint()?;
-            if checkpoint.end_lsn.0 > self.at.0.saturating_add(self.log.capacity()) {
+            let oldest = self.log.unit_start(self.at);
+            if checkpoint.end_lsn > oldest.advanced(self.log.capacity()) {
                 return Err(self.overrun(fence));
             }
             let taken = self.take(piece.get_mut(..read).unwrap_or_default(), fence)?;
-            self.publish(taken.bytes, checkpoint);
+            self.publish(taken.at, checkpoint);
             if taken.bytes > 0 {
                 unreadable = 0;
                 let nearly_all = taken.bytes + MTR_MAX / 8 > want;
@@ -270,6 +285,7 @@ impl Tail {
                 std::thread::sleep(UNREADABLE_PAUSE);
             }
         }
+        self.take_last_block()
     }
 
     /// Waits until the fence was raised or it is time to ask the server how far its log goes.
@@ -291,44 +307,124 @@ impl Tail {
 
     /// Checks, tracks and spools the mini-transactions at the start of `bytes` that end by the fence.
     fn take(&mut self, bytes: &mut [u8], fence: Lsn) -> Result<Taken> {
-        let (laps, trailer) = (self.log.laps(), self.log.trailer());
-        let mut taken = Taken { bytes: 0, stop: Stop::NeedMore };
-        let mut at = self.at;
-        while at < fence {
+        match self.log.format() {
+            Format::Plain { trailer, .. } => self.take_plain(bytes, trailer, fence),
+            Format::Blocks { framing, .. } => self.take_blocks(bytes, framing, fence),
+        }
+    }
+
+    fn take_plain(&mut self, bytes: &mut [u8], trailer: Trailer, fence: Lsn) -> Result<Taken> {
+        let laps = self.log.laps();
+        let mut taken = Taken { bytes: 0, at: self.at, stop: Stop::NeedMore };
+        while taken.at < fence {
             let rest = bytes.get(taken.bytes..).unwrap_or_default();
-            let mtr = match mtr::next_with(rest, at, laps, trailer) {
+            let mtr = match mtr::next_with(rest, taken.at, laps, trailer) {
                 Ok(mtr) => mtr,
                 Err(stop) => {
                     taken.stop = stop;
                     break;
                 }
             };
-            if mtr.end > fence {
-                // The fence is the end of a mini-transaction: this one is not of this place.
+            let nonce = mtr::nonce(rest, mtr.records.len()).unwrap_or_default();
+            if !self.accept(&mtr, nonce, fence)? {
                 taken.stop = Stop::BadCrc;
                 break;
-            }
-            // File records come first in a mini-transaction, and carry this bit.
-            if mtr.records.first().is_some_and(|first| first & 0x80 != 0) {
-                let nonce = mtr::nonce(rest, mtr.records.len()).unwrap_or_default();
-                self.note_files(at, mtr.records, nonce)?;
             }
             let (next, size) = (mtr.end, mtr.records.len());
             if let Some(sequence) = bytes.get_mut(taken.bytes + size) {
                 // The copy never wraps: all of it is the first lap.
-                *sequence = Laps::Linear.sequence_byte(at);
+                *sequence = Laps::Linear.sequence_byte(taken.at);
             }
             taken.bytes += size + trailer.size();
-            at = next;
+            taken.at = next;
         }
-        if taken.bytes > 0 {
-            let spooled = self.shared.spool.push(bytes.get(..taken.bytes).unwrap_or_default());
-            spooled.map_err(|error| {
-                Error::new(ErrorKind::Failed, "cannot keep the redo log that was read")
-                    .caused_by(error)
-            })?;
+        self.spool(bytes.get(..taken.bytes).unwrap_or_default())?;
+        Ok(taken)
+    }
+
+    /// Here `bytes` start with the block that `at` is in. Only full blocks are spooled.
+    fn take_blocks(&mut self, bytes: &[u8], framing: blocks::Framing, fence: Lsn) -> Result<Taken> {
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.clear();
+        let stop = framing.unwrap(bytes, self.at, &NotEncrypted, &mut payload);
+        let mut taken = Taken { bytes: 0, at: self.at, stop };
+        let mut rest = payload.as_slice();
+        while taken.at < fence {
+            let mtr = match framing.next(rest, taken.at) {
+                Ok(mtr) => mtr,
+                // The payload ends where the blocks do.
+                Err(Stop::NeedMore) => break,
+                Err(stop) => {
+                    taken.stop = stop;
+                    break;
+                }
+            };
+            if !self.accept(&mtr, Default::default(), fence)? {
+                taken.stop = Stop::BadCrc;
+                break;
+            }
+            taken.at = mtr.end;
+            rest = rest.get(mtr.records.len() + 1..).unwrap_or_default();
+        }
+        self.payload = payload;
+        let start = blocks::block_start(self.at);
+        let full = blocks::block_start(taken.at).bytes_since(start).unwrap_or(0) as usize;
+        let (full, rest) = bytes.split_at_checked(full).unwrap_or((bytes, &[]));
+        self.spool(full)?;
+        if taken.at > self.at {
+            taken.bytes = full.len().max(1);
+            self.last_block = rest.first_chunk().copied();
         }
         Ok(taken)
+    }
+
+    /// Whether a mini-transaction is one of the log; notes what it says about files. `nonce` is
+    /// its own, in an encrypted log.
+    fn accept(&mut self, mtr: &Mtr<'_>, nonce: [u8; NONCE_SIZE], fence: Lsn) -> Result<bool> {
+        if mtr.end > fence {
+            // The fence is the end of a mini-transaction: this one is not of this place.
+            return Ok(false);
+        }
+        // File records come first in a mini-transaction, and carry this bit.
+        if mtr.records.first().is_some_and(|first| first & 0x80 != 0) {
+            self.note_files(mtr.start, mtr.records, nonce)?;
+        }
+        Ok(true)
+    }
+
+    fn spool(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.shared.spool.push(bytes).map_err(|error| {
+            Error::new(ErrorKind::Failed, "cannot keep the redo log that was read").caused_by(error)
+        })
+    }
+
+    /// Spools the block that the copy ends in, without what lies behind its end.
+    fn take_last_block(&mut self) -> Result<()> {
+        let Format::Blocks { framing, .. } = self.log.format() else { return Ok(()) };
+        // Nothing was written since the checkpoint, or the block is still empty.
+        let mut tries = 0;
+        let block = loop {
+            if let Some(block) = self.last_block {
+                break block;
+            }
+            let mut block = [0; blocks::BLOCK_SIZE];
+            let start = blocks::block_start(self.at);
+            self.log
+                .read(start, &mut block)
+                .map_err(|error| Error::io("read", &self.path, error))?;
+            if blocks::check(&block, start).is_ok() || framing.is_first(self.at) {
+                break block;
+            }
+            tries += 1;
+            if tries > UNREADABLE_TRIES {
+                return Err(self.overrun(self.at));
+            }
+            std::thread::sleep(UNREADABLE_PAUSE);
+        };
+        self.spool(&framing.last_block(&block, self.at))
     }
 
     /// Notes what a mini-transaction says about files. `nonce` is its own, in an encrypted log.
@@ -365,8 +461,9 @@ impl Tail {
         Ok(())
     }
 
-    fn publish(&mut self, taken: usize, checkpoint: Checkpoint) {
-        self.at = self.at.advanced(taken as u64);
+    fn publish(&mut self, at: Lsn, checkpoint: Checkpoint) {
+        let moved = at > self.at;
+        self.at = at;
         let mut state = self.shared.lock();
         state.at = self.at;
         // A checkpoint behind the end of the copy would promise log that the copy does not have.
@@ -374,7 +471,7 @@ impl Tail {
             state.checkpoint = checkpoint;
         }
         drop(state);
-        if taken > 0 {
+        if moved {
             self.shared.changed.notify_all();
         }
     }
@@ -386,16 +483,25 @@ impl Tail {
             return Ok(Some(fence));
         }
         let new = LogFile::open(&self.path)?;
-        if new.first_lsn() > self.at {
-            return Ok(Some(fence.min(new.first_lsn())));
-        }
-        if new.encryption() != self.log.encryption() {
+        match new.first_lsn() {
+            Some(first_lsn) if first_lsn > self.at => Ok(Some(fence.min(first_lsn))),
             // The copy has one header, which says it for all of it.
-            let message = "the server changed the encryption of its redo log during the backup";
-            return Err(Error::new(ErrorKind::Failed, message).advise("run the backup again"));
+            _ if new.encryption() != self.log.encryption() => Err(Error::new(
+                ErrorKind::Failed,
+                "the server changed the encryption of its redo log during the backup",
+            )
+            .advise("run the backup again")),
+            Some(_) => {
+                self.log = new;
+                Ok(None)
+            }
+            // No server with this format makes another file while it runs.
+            None => Err(Error::new(
+                ErrorKind::Gap,
+                "the server was restarted with another redo log during the backup",
+            )
+            .advise("run the backup again")),
         }
-        self.log = new;
-        Ok(None)
     }
 
     /// The error of a log that was overwritten before it was read, with what was measured.
@@ -427,6 +533,8 @@ impl Tail {
 /// How much of a piece could be used, and why no more.
 struct Taken {
     bytes: usize,
+    /// LSN behind what could be used.
+    at: Lsn,
     stop: Stop,
 }
 

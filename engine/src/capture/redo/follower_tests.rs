@@ -12,7 +12,10 @@ use innodb::redo::mtr::TRAILER_SIZE;
 use innodb::redo::{LogHeader, varint};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+const VERSION: ServerVersion = ServerVersion::new(10, 11, 19);
 
 /// Writes mini-transactions into a circular file.
 struct Writer {
@@ -105,10 +108,10 @@ fn follow(
     let run = Run::new(&cancel, &Silent, &sink, None);
     let spool = Arc::new(Spool::new(1 << 16, std::env::temp_dir()));
     let result = std::thread::scope(|scope| {
-        let follower = {
-            let keys = KeyStore::new(Default::default());
-            Follower::start(scope, &run, path, Arc::clone(&spool), writer.ask(), &keys)?
-        };
+        let keys = KeyStore::new(Default::default());
+        let (path, ask_flushed) = (path.to_owned(), writer.ask());
+        let source = Source { path, version: VERSION, ask_flushed, keys: &keys };
+        let follower = Follower::start(scope, &run, source, Arc::clone(&spool))?;
         write(&mut writer);
         follower.end_at(writer.at);
         let followed = follower.finish();

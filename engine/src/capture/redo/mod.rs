@@ -8,4 +8,4 @@ mod follower;
 mod log_file;
 
 pub use file_events::FileEvents;
-pub use follower::{Followed, Follower};
+pub use follower::{Followed, Follower, Source};
