@@ -113,6 +113,23 @@ impl Data {
         Ok(file)
     }
 
+    /// A server on a copy of the data, so that what other measurements use stays as it is.
+    fn copied_server(&self) -> Result<Server> {
+        let datadir = self.scratch("source");
+        remove(&datadir)?;
+        copy_tree(&self.datadir(), &datadir)?;
+        self.options().start_on(&datadir)
+    }
+
+    /// A server on a copy of the data, and somebody who keeps writing to it until dropped.
+    pub fn busy_server(&self) -> Result<(Server, process::Running)> {
+        let server = self.copied_server()?;
+        let mut command = self.sysbench(&server, "run", &["--time=3600", "--rate=200"]);
+        command.stdout(Stdio::null());
+        let load = process::start(command, Some(Stdio::null()))?;
+        Ok((server, load))
+    }
+
     /// An unprepared backup by the stock tool with so many MiB of redo, taken while sysbench
     /// writes.
     ///
@@ -127,11 +144,7 @@ impl Data {
         }
         eprintln!("making a backup with {redo_mib} MiB of redo");
         remove(&target)?;
-        // The server works on a copy, so that the data of the other measurements stays as it is.
-        let datadir = self.scratch("source");
-        remove(&datadir)?;
-        copy_tree(&self.datadir(), &datadir)?;
-        let server = self.options().start_on(&datadir)?;
+        let server = self.copied_server()?;
         server.run("CREATE TABLE IF NOT EXISTS sbtest.gate (a INT) ENGINE=MyISAM")?;
 
         let lsn = || -> Result<u64> {
@@ -158,7 +171,7 @@ impl Data {
         drop(load);
         let _ = holder.join();
         drop(server);
-        remove(&datadir)?;
+        remove(&self.scratch("source"))?;
         eprintln!("{} of redo", size(std::fs::metadata(target.join("ib_logfile0"))?.len()));
         self.mark_complete(&part)?;
         Ok(target)

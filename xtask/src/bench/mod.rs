@@ -5,6 +5,7 @@
 //! medians. The floors (`cat`, `cp`) show what reading once and copying once cost here.
 
 mod data;
+mod locks;
 mod rounds;
 mod table;
 
@@ -44,12 +45,14 @@ pub enum What {
     Prepare,
     /// Unpacking a stream
     Extract,
+    /// The longest waits of commits and DDL during a backup under load
+    Locks,
     /// `cat` and `cp` of the data directory
     Floors,
 }
 
-const EVERYTHING: [What; 5] =
-    [What::Floors, What::Backup, What::Stream, What::Extract, What::Prepare];
+const EVERYTHING: [What; 6] =
+    [What::Floors, What::Backup, What::Stream, What::Locks, What::Extract, What::Prepare];
 
 /// Measures and prints the table.
 pub fn bench(arguments: &Arguments) -> Result<()> {

@@ -10,6 +10,7 @@ use harness::tool::BackupOptions;
 use harness::{Result, Tool};
 
 use super::data::{Data, copy_tree, remove};
+use super::locks;
 use super::table::{Row, Table};
 use super::{Arguments, What};
 
@@ -68,6 +69,19 @@ pub fn measure(
                 cost
             })?;
             table.push(row);
+        }
+        What::Locks => {
+            let (server, load) = data.busy_server()?;
+            let mut ddl = Row::pair("longest wait of DDL");
+            let row = compare("longest wait of a commit", rounds, tools, |tool| {
+                clear(&target)?;
+                let waits = locks::during(&server, tool, &options, &target, LIMIT)?;
+                ddl.add(matches!(tool, Tool::Stock(_)), waits.ddl);
+                Ok(waits.commit)
+            })?;
+            drop(load);
+            table.push(row);
+            table.push(ddl);
         }
         What::Extract => {
             let stream = data.stream()?;

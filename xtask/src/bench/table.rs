@@ -32,14 +32,19 @@ impl Row {
         self.ours.push(ours);
     }
 
+    /// Adds one half of a round of a comparison.
+    pub fn add(&mut self, stock: bool, cost: Cost) {
+        if stock { &mut self.stock } else { &mut self.ours }.push(cost);
+    }
+
     /// Adds a round of a floor.
     pub fn add_single(&mut self, cost: Cost) {
         self.stock.push(cost);
     }
 
-    /// Median over the rounds of ours divided by stock.
+    /// Median over the rounds of ours divided by stock; `None` for what was not measured.
     fn ratio(&self, of: impl Fn(&Cost) -> f64) -> Option<f64> {
-        let pairs = self.stock.iter().zip(&self.ours);
+        let pairs = self.stock.iter().zip(&self.ours).filter(|(stock, _)| of(stock) > 0.0);
         median(pairs.map(|(stock, ours)| of(ours) / of(stock).max(1e-9)).collect())
     }
 
@@ -48,11 +53,11 @@ impl Row {
         let cpu = |cost: &Cost| cost.cpu.as_secs_f64();
         let peak = |cost: &Cost| cost.peak_memory as f64;
         let seconds = |costs: &[Cost], of: &dyn Fn(&Cost) -> f64| {
-            median(costs.iter().map(of).collect())
+            median(costs.iter().map(of).filter(|value| *value > 0.0).collect())
                 .map_or_else(|| "-".to_owned(), |value| time(Duration::from_secs_f64(value)))
         };
         let bytes = |costs: &[Cost]| {
-            median(costs.iter().map(peak).collect())
+            median(costs.iter().map(peak).filter(|value| *value > 0.0).collect())
                 .map_or_else(|| "-".to_owned(), |value| size(value as u64))
         };
         let ratio = |value: Option<f64>| {
