@@ -3,7 +3,7 @@
 //! Threads take turns at the stream: whoever holds it reads the next piece into a buffer of its
 //! own, lets go, and writes the piece where it belongs while the next thread reads. Pieces are
 //! written by position, so their order does not matter, and bytes are touched by one processor
-//! only. Memory is one small buffer per thread, whatever the chunks' sizes.
+//! only. Memory is one buffer per thread, whatever the chunks' sizes.
 //!
 //! | part | what |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! a file that exists is an error; what was unpacked until then stays, but without the file
 //! `*_checkpoints`, which makes a folder a backup: it is put in place when everything else has
 //! been read, verified and written. Renames and removals touch only what the stream itself has
-//! made. As with the stock tool, nothing is forced to disk.
+//! made. As with the stock tool, it is not promised that anything is on disk at the end.
 
 mod intake;
 mod output;
@@ -37,9 +37,9 @@ use crate::{Cancel, Error, Reporter, Result};
 use intake::{Intake, Work};
 use target::Target;
 
-/// Size of each thread's buffer. It stays within a core's second-level cache, so that the
-/// checksum and the write find the bytes there that the read has left.
-const PIECE_LEN: usize = 256 * 1024;
+/// Size of each thread's buffer. It stays within a core's cache, so that the checksum and the
+/// write find the bytes there that the read has left, and is enough for a direct write.
+const PIECE_LEN: usize = 1 << 20;
 
 /// More writers than this only add memory.
 const PARALLEL_MAX: usize = 64;

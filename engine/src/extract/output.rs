@@ -1,7 +1,5 @@
 //! A file being written, by several threads at once.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -9,13 +7,14 @@ use xbstream::StreamPath;
 
 use super::target::{NO_SPACE_ADVICE, Target};
 use super::{lock, sparse};
+use crate::io::direct::NewFile;
 use crate::{Error, Result};
 
 /// A file of the stream. It is created by the first thread that has something to write, so that
 /// creating many small files does not hold up the stream.
 pub struct Output {
     path: StreamPath,
-    file: OnceLock<File>,
+    file: OnceLock<NewFile>,
     creating: Mutex<()>,
     sparse: AtomicBool,
 }
@@ -64,7 +63,7 @@ impl Output {
         }
     }
 
-    fn file(&self, target: &Target) -> Result<&File> {
+    fn file(&self, target: &Target) -> Result<&NewFile> {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
@@ -72,7 +71,7 @@ impl Output {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let file = target.create(&self.path)?;
+        let file = NewFile::new(target.create(&self.path)?, target.disk());
         Ok(self.file.get_or_init(|| file))
     }
 

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use xbstream::{RemoveTarget, StreamPath};
 
 use super::lock;
+use crate::io::direct::DirectWrites;
 use crate::{Error, ErrorKind, Result};
 
 /// Files at the root that are put in place only when all others are.
@@ -39,6 +40,7 @@ pub struct Target {
     root: Arc<OwnedFd>,
     /// By path relative to the root.
     folders: Mutex<HashMap<Box<[u8]>, Arc<OwnedFd>>>,
+    disk: Arc<DirectWrites>,
 }
 
 impl Target {
@@ -53,7 +55,17 @@ impl Target {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, dir, flags, Mode::empty())
             .map_err(|cause| Error::io("open the folder", dir, cause.into()))?;
-        Ok(Self { dir: dir.into(), root: Arc::new(root), folders: Mutex::default() })
+        Ok(Self {
+            dir: dir.into(),
+            root: Arc::new(root),
+            folders: Mutex::default(),
+            disk: Arc::default(),
+        })
+    }
+
+    /// What was learned about writing here.
+    pub fn disk(&self) -> &Arc<DirectWrites> {
+        &self.disk
     }
 
     /// Where `path` ends up, for messages.

@@ -15,12 +15,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::buffer::ALIGNMENT;
 
 /// Direct writes are judged by this many bytes at a time.
 const WINDOW: u64 = 64 << 20;
+/// Less than this at once is not worth waiting for the disk: small files are for the cache.
+const WORTH: usize = 512 << 10;
 /// Bytes a second, for each writer, below which the page cache is preferred.
 const SLOW: u64 = 250 << 20;
 
@@ -61,22 +64,38 @@ impl DirectWrites {
 #[derive(Debug)]
 pub struct NewFile {
     cached: File,
-    direct: Option<File>,
+    /// The same file for direct writes, opened when the first one comes; `None` inside where the
+    /// file system has none.
+    direct: OnceLock<Option<File>>,
+    disk: Arc<DirectWrites>,
 }
 
 impl NewFile {
     /// Creates the file, which must not exist, with this mode less the umask.
-    pub fn create(path: &Path, mode: u32, disk: &DirectWrites) -> io::Result<Self> {
-        let cached = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        Ok(Self { direct: disk.worth_trying().then(|| again(&cached)).flatten(), cached })
+    pub fn create(path: &Path, mode: u32, disk: &Arc<DirectWrites>) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        Ok(Self::new(file, disk))
+    }
+
+    /// Uses a file that is open for writing and that nobody else has.
+    pub fn new(file: File, disk: &Arc<DirectWrites>) -> Self {
+        Self { cached: file, direct: OnceLock::new(), disk: Arc::clone(disk) }
+    }
+
+    /// Sets the length.
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        self.cached.set_len(len)
     }
 
     /// Writes all of `bytes`: directly if they, their place and the disk allow it.
-    pub fn write_all_at(&self, bytes: &[u8], offset: u64, disk: &DirectWrites) -> io::Result<()> {
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let disk = &*self.disk;
         let aligned = [bytes.as_ptr() as usize, bytes.len(), offset as usize]
             .iter()
             .all(|number| number % ALIGNMENT == 0);
-        let Some(direct) = self.direct.as_ref().filter(|_| aligned && disk.worth_trying()) else {
+        let eligible = aligned && bytes.len() >= WORTH && disk.worth_trying();
+        let direct = || self.direct.get_or_init(|| again(&self.cached)).as_ref();
+        let Some(direct) = eligible.then(direct).flatten() else {
             return self.cached.write_all_at(bytes, offset);
         };
         let begun = Instant::now();
@@ -115,17 +134,17 @@ mod tests {
     #[test]
     fn the_file_is_the_same_whichever_way_it_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let mut content = Buffer::new(3 * ALIGNMENT);
+        let mut content = Buffer::new(3 * WORTH);
         content.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / 7) as u8);
         let refused = DirectWrites::default();
         refused.give_up();
         for (name, disk) in [("any", DirectWrites::default()), ("cached", refused)] {
-            let path = dir.path().join(name);
+            let (path, disk) = (dir.path().join(name), Arc::new(disk));
             let file = NewFile::create(&path, 0o600, &disk).unwrap();
             // In pieces of which some are aligned and some are not.
             let mut at = 0;
-            for piece in [ALIGNMENT, 100, ALIGNMENT - 100, ALIGNMENT] {
-                file.write_all_at(&content[at..at + piece], at as u64, &disk).unwrap();
+            for piece in [WORTH, 100, WORTH - 100, WORTH] {
+                file.write_all_at(&content[at..at + piece], at as u64).unwrap();
                 at += piece;
             }
             assert_eq!(std::fs::read(&path).unwrap(), *content);

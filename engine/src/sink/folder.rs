@@ -85,7 +85,7 @@ impl Sink for FolderSink {
             other => other,
         };
         let file = file.map_err(|error| Error::io("create", &path, error))?;
-        Ok(Box::new(FolderFile { file, path, disk: Arc::clone(&self.disk) }))
+        Ok(Box::new(FolderFile { file, path }))
     }
 
     fn remove(&self, path: &StreamPath) -> Result<()> {
@@ -121,12 +121,11 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
 struct FolderFile {
     file: NewFile,
     path: PathBuf,
-    disk: Arc<DirectWrites>,
 }
 
 impl SinkFile for FolderFile {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset, &self.disk).map_err(|error| {
+        self.file.write_all_at(bytes, offset).map_err(|error| {
             let full = error.kind() == io::ErrorKind::StorageFull;
             let error = Error::io("write to", &self.path, error);
             if full {
