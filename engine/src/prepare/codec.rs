@@ -34,14 +34,19 @@ impl PageCodec {
     /// The codec of a tablespace. `crypt` is its final descriptor, `stored` the one that its file
     /// had before: what is encrypted there may be under that one alone. `encrypts_tables` says
     /// what `innodb_encrypt_tables` asks of tables that follow it.
+    ///
+    /// A descriptor that comes `by_log` counts as encrypting when that is what was asked for,
+    /// even if it says that the tablespace is not encrypted (yet, or any more): a server that
+    /// recovers does the same, and nothing is written plain that should not be.
     pub fn new(
         crypt: Option<&CryptData>,
+        by_log: bool,
         stored: Option<&CryptData>,
         encrypts_tables: bool,
         store: &Arc<KeyStore>,
     ) -> Self {
         let encrypts = crypt.is_some_and(|crypt| {
-            crypt.scheme == CryptScheme::Encrypted
+            (by_log || crypt.scheme == CryptScheme::Encrypted)
                 && match crypt.mode {
                     CryptMode::Default => encrypts_tables,
                     CryptMode::On => true,

@@ -196,7 +196,7 @@ fn cut<'a>(
         let records = mtr.records.get(start..end).unwrap_or_default();
         facts.touch(page.space, mtr.start);
         if page.page.0 == 0 {
-            facts.page_0(page.space, records)?;
+            facts.page_0(page.space, mtr.start, records)?;
         }
         emit(Run { page, resets, records }, facts);
         Ok(())

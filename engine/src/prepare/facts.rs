@@ -23,8 +23,9 @@ pub struct SpaceFacts {
     /// The last flags written to page 0.
     pub flags: Option<u32>,
     /// What was written last where an encryption descriptor may be on page 0: where, and its
-    /// fields. Tablespaces of other page sizes have it elsewhere, so there may be several.
-    crypt: Vec<(u32, [u8; CryptData::SIZE])>,
+    /// fields, in the mini-transaction at this LSN. Tablespaces of other page sizes have it
+    /// elsewhere, so there may be several.
+    crypt: Vec<(u32, [u8; CryptData::SIZE], Lsn)>,
     /// Whether the log makes page 0 anew.
     pub makes_page_0: bool,
     /// The last truncation.
@@ -41,11 +42,13 @@ pub struct SpaceFacts {
 }
 
 impl SpaceFacts {
-    /// The last encryption descriptor that the log gives a tablespace of these flags.
-    pub fn crypt(&self, flags: &SpaceFlags) -> Option<Result<CryptData, HeaderError>> {
+    /// The last encryption descriptor that the log gives a tablespace of these flags, if a page 0
+    /// of `page_0` lacks it.
+    pub fn crypt(&self, flags: &SpaceFlags, page_0: Lsn) -> Option<Result<CryptData, HeaderError>> {
         let offset = CryptData::fields_offset(flags);
-        let written = self.crypt.iter().find(|(at, _)| *at as usize == offset);
-        written.map(|(_, fields)| CryptData::parse_fields(fields))
+        let written = self.crypt.iter().find(|(at, ..)| *at as usize == offset);
+        let (_, fields, lsn) = written?;
+        (self.makes_page_0 || *lsn >= page_0).then(|| CryptData::parse_fields(fields))
     }
 }
 
@@ -182,8 +185,9 @@ impl LogFacts {
         facts.size = None;
     }
 
-    /// Looks for size and flags in a run of records of page 0 of `space`.
-    pub fn page_0(&mut self, space: SpaceId, run: &[u8]) -> Result<(), Malformed> {
+    /// Looks for size, flags and encryption in a run of records of page 0 of `space`, in the
+    /// mini-transaction at `lsn`.
+    pub fn page_0(&mut self, space: SpaceId, lsn: Lsn, run: &[u8]) -> Result<(), Malformed> {
         let facts = self.spaces.entry(space).or_default();
         for body in Bodies::new(run) {
             match body? {
@@ -205,8 +209,8 @@ impl LogFacts {
                     if let Ok(fields) = bytes.try_into()
                         && CryptData::is_fields_offset(offset as usize, self.page_size)
                     {
-                        facts.crypt.retain(|(at, _)| *at != offset);
-                        facts.crypt.push((offset, fields));
+                        facts.crypt.retain(|(at, ..)| *at != offset);
+                        facts.crypt.push((offset, fields, lsn));
                     }
                 }
                 _ => {}
@@ -271,7 +275,7 @@ mod tests {
         let run =
             b"\x12\x21\x00\xb2\x01\x08\xb2\x0f\x21\xb5\x04\x00\x00\x00\x04\xb5\x04\x00\x00\x00\x15";
         let mut facts = LogFacts::default();
-        facts.page_0(SpaceId(33), run).unwrap();
+        facts.page_0(SpaceId(33), Lsn(1), run).unwrap();
         let space = facts.space(SpaceId(33)).unwrap();
         assert!(space.makes_page_0);
         assert_eq!((space.size, space.flags), (Some(4), Some(0x15)));
@@ -281,7 +285,7 @@ mod tests {
     fn a_new_page_0_has_flags_0_until_others_are_written() {
         let init_and_size = b"\x12\x21\x00\xb2\x01\x08\xb2\x0f\x21\xb5\x04\x00\x00\x00\x04";
         let mut facts = LogFacts::default();
-        facts.page_0(SpaceId(33), init_and_size).unwrap();
+        facts.page_0(SpaceId(33), Lsn(1), init_and_size).unwrap();
         assert_eq!(facts.space(SpaceId(33)).unwrap().flags, Some(0));
     }
 }

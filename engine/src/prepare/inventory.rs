@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use innodb::page::{self, Verdict, verify};
 use innodb::space::{CryptData, SpaceFlags, SpaceHeader};
-use innodb::{PageId, PageNo, PageSize, SpaceId};
+use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 
 use super::codec::{CodecScratch, PageCodec};
 use crate::{Error, ErrorKind, Result};
@@ -41,6 +41,8 @@ pub struct Tablespace {
     pub files: Vec<DataFile>,
     /// The encryption descriptor on its first page.
     pub crypt: Option<CryptData>,
+    /// The LSN of that page.
+    pub page_0_lsn: Lsn,
     /// How its pages are stored. Known once the log was read, which may change the descriptor.
     pub codec: PageCodec,
 }
@@ -113,22 +115,22 @@ impl Inventory {
                 "innodb_data_file_path of backup-my.cnf names no file",
             ));
         };
-        let header = match identify(first, page_size)? {
-            Ok(header) if header.id == SpaceId::SYSTEM => header,
-            Ok(header) => {
+        let (header, page_0_lsn) = match identify(first, page_size)? {
+            Ok((header, lsn)) if header.id == SpaceId::SYSTEM => (header, lsn),
+            Ok((header, _)) => {
                 return Err(damaged(first, &format!("it is that of tablespace {}", header.id)));
             }
             Err(reason) => return Err(damaged(first, &reason)),
         };
         let SpaceHeader { id, flags, crypt, .. } = header;
         let codec = PageCodec::default();
-        self.spaces.insert(id, Tablespace { id, flags, files, crypt, codec });
+        self.spaces.insert(id, Tablespace { id, flags, files, crypt, page_0_lsn, codec });
         Ok(())
     }
 
     fn add(&mut self, file: DataFile, page_size: PageSize) -> Result<()> {
         match identify(&file, page_size)? {
-            Ok(header) => self.insert(header.id, header.flags, header.crypt, file),
+            Ok((header, lsn)) => self.insert(header.id, header.flags, header.crypt, lsn, file),
             Err(reason) => {
                 self.unidentified.push(Unidentified { file, reason });
                 Ok(())
@@ -142,6 +144,7 @@ impl Inventory {
         id: SpaceId,
         flags: SpaceFlags,
         crypt: Option<CryptData>,
+        page_0_lsn: Lsn,
         file: DataFile,
     ) -> Result<()> {
         if let Some(other) = self.spaces.get(&id).and_then(|space| space.files.first()) {
@@ -152,7 +155,7 @@ impl Inventory {
             .advise("one of the files does not belong in this backup"));
         }
         let (files, codec) = (vec![file], PageCodec::default());
-        self.spaces.insert(id, Tablespace { id, flags, files, crypt, codec });
+        self.spaces.insert(id, Tablespace { id, flags, files, crypt, page_0_lsn, codec });
         Ok(())
     }
 }
@@ -230,8 +233,8 @@ impl Tablespace {
     }
 }
 
-/// What the first page of `file` says, or why it does not tell.
-fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<SpaceHeader, String>> {
+/// What the first page of `file` says, and its LSN, or why it does not tell.
+fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<(SpaceHeader, Lsn), String>> {
     let mut start = Vec::new();
     File::open(&file.path)
         .and_then(|f| f.take(PageSize::MAX.bytes() as u64).read_to_end(&mut start))
@@ -254,7 +257,7 @@ fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<SpaceHeader, 
     let page_0 = start.get(..header.physical_size().bytes()).unwrap_or_default();
     match verify(page_0, PageNo(0), Some(header.id), &header.flags) {
         Verdict::Damaged(damage) => Ok(Err(damage.to_string())),
-        _ => Ok(Ok(header)),
+        _ => Ok(Ok((header, page::lsn(page_0).unwrap_or_default()))),
     }
 }
 

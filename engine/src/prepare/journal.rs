@@ -274,7 +274,9 @@ mod tests {
         let bytes = 5 * PAGE as u64;
         let file = DataFile { path, name: "db/t.ibd".into(), first_page: PageNo(0), bytes };
         let codec = PageCodec::default();
-        let space = Tablespace { id: SPACE, flags, files: vec![file], crypt: None, codec };
+        let files = vec![file];
+        let (crypt, page_0_lsn) = (None, Lsn(0));
+        let space = Tablespace { id: SPACE, flags, files, crypt, page_0_lsn, codec };
         Setting { dir, space, old, new }
     }
 

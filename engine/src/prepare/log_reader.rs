@@ -27,8 +27,9 @@ use crate::{Error, ErrorKind, Result, redo_files};
 const CHUNK: usize = 512 << 10;
 /// Chunks under way between the two threads.
 const CHUNKS: usize = 4;
-/// Mini-transactions that tell whether a key is the right one.
-const TRIED: u32 = 32;
+/// Mini-transactions that tell whether a key is the right one. The wrong cipher shows only in
+/// those of more than 16 bytes.
+const TRIED: u32 = 4096;
 /// Memory for chunks, even if each had to hold the largest mini-transaction, and for the blocks
 /// that one is made of.
 pub const MEMORY: usize = (CHUNKS + 1) * (CHUNK + 2 * MTR_MAX);

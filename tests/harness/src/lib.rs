@@ -10,6 +10,7 @@
 //! | [`generation`] | the servers to test with, unpacked from Debian's archive |
 //! | [`server`] | a `mariadbd` of one's own: start, stop, crash, restart |
 //! | [`client`] | a blocking SQL connection |
+//! | [`keys`] | encryption keys for servers: key files, a small vault |
 //! | [`load`] | seeded random DML and DDL, in threads, that replicates exactly |
 //! | [`tool`] | the backup tools under test: the stock one and ours, one set of calls |
 //! | [`process`] | running a program with a deadline; its time and memory |
@@ -23,6 +24,7 @@ pub mod compare;
 pub mod differential;
 pub mod generation;
 mod keeper;
+pub mod keys;
 pub mod load;
 pub mod pages;
 mod port;
