@@ -255,12 +255,7 @@ impl<'a> Worker<'a> {
             })?;
         }
         if let (true, Some(last)) = (changed, chains.last_run(slot.chain)) {
-            page::stamp(page, id, last.end, &space.flags).map_err(|e| {
-                Error::new(ErrorKind::Damage, format!("cannot finish {id}")).caused_by(e)
-            })?;
-            if !space.codec.writes_plain() {
-                space.codec.seal(page, id, &space.flags, &mut self.codec)?;
-            }
+            space.codec.seal(page, id, last.end, &space.flags, &mut self.codec)?;
         }
         Ok(changed)
     }

@@ -9,15 +9,21 @@
 
 use std::sync::Arc;
 
-use innodb::PageId;
+use innodb::bytes::put;
 use innodb::crypt::page::{PageCryptError, decrypt, encrypt, is_encryptable, key_version};
 use innodb::page::Verdict;
+use innodb::page::layout::fil;
+use innodb::page::stamp::{StampError, stamp};
 use innodb::space::header::{CryptMode, CryptScheme};
 use innodb::space::{CryptData, SpaceFlags};
+use innodb::{Lsn, PageId};
 
 use crate::keys::settings::KeyStore;
 use crate::keys::{KeyError, SpaceKeys};
 use crate::{Error, ErrorKind, Result};
+
+/// Bytes of a legacy page's header that belong to encryption, where something else may be.
+const KEPT_SIZE: usize = fil::SPACE_ID - fil::LEGACY_KEY_VERSION;
 
 /// How the pages of one tablespace are stored.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +43,8 @@ impl PageCodec {
     ///
     /// A descriptor that comes `by_log` counts as encrypting when that is what was asked for,
     /// even if it says that the tablespace is not encrypted (yet, or any more): a server that
-    /// recovers does the same, and nothing is written plain that should not be.
+    /// recovers does the same. Only of a tablespace whose page 0 redo makes it takes the
+    /// descriptor as it is.
     pub fn new(
         crypt: Option<&CryptData>,
         by_log: bool,
@@ -122,18 +129,46 @@ impl PageCodec {
         self.keys.as_deref().filter(|_| self.encrypts)
     }
 
-    /// Makes the form to write of a plain, stamped page, in place. Not to be called where
-    /// [`writes_plain`](Self::writes_plain).
+    /// Makes the form to write of a plain page whose last change ended at `lsn`, in place.
     pub fn seal(
         &self,
         page: &mut [u8],
         id: PageId,
+        lsn: Lsn,
+        flags: &SpaceFlags,
+        scratch: &mut CodecScratch,
+    ) -> Result<()> {
+        let cannot = |error: StampError| {
+            Error::new(ErrorKind::Damage, format!("cannot finish {id}")).caused_by(error)
+        };
+        if self.writes_plain() {
+            return stamp(page, id, lsn, flags).map_err(cannot);
+        }
+        self.seal_stored(page, id, lsn, flags, scratch, cannot)
+    }
+
+    fn seal_stored(
+        &self,
+        page: &mut [u8],
+        id: PageId,
+        lsn: Lsn,
         flags: &SpaceFlags,
         _scratch: &mut CodecScratch,
+        cannot: impl Fn(StampError) -> Error,
     ) -> Result<()> {
-        if let Some(keys) = self.encrypts()
-            && is_encryptable(page, id, flags)
+        let kept: Option<[u8; KEPT_SIZE]> =
+            page.get(fil::LEGACY_KEY_VERSION..).and_then(|field| field.first_chunk()).copied();
+        stamp(page, id, lsn, flags).map_err(cannot)?;
+        let encryptable = is_encryptable(page, id, flags);
+        if !flags.is_full_crc32()
+            && !encryptable
+            && let Some(kept) = kept
         {
+            // Where encryption leaves a page out, servers leave this field alone too: nodes of
+            // spatial indexes have a number of their own there. No checksum covers it.
+            let _ = put(page, fil::LEGACY_KEY_VERSION, &kept);
+        }
+        if let (Some(keys), true) = (self.encrypts(), encryptable) {
             let (version, key) = keys.latest().map_err(|error| error.needed_for(id))?;
             encrypt(page, id, flags, &key, version).map_err(|error| {
                 Error::new(ErrorKind::Damage, format!("cannot encrypt {id}")).caused_by(error)

@@ -41,8 +41,8 @@ pub struct Tablespace {
     pub files: Vec<DataFile>,
     /// The encryption descriptor on its first page.
     pub crypt: Option<CryptData>,
-    /// The LSN of that page.
-    pub page_0_lsn: Lsn,
+    /// The LSN of that page; none when redo makes it.
+    pub page_0_lsn: Option<Lsn>,
     /// How its pages are stored. Known once the log was read, which may change the descriptor.
     pub codec: PageCodec,
 }
@@ -116,7 +116,7 @@ impl Inventory {
             ));
         };
         let (header, page_0_lsn) = match identify(first, page_size)? {
-            Ok((header, lsn)) if header.id == SpaceId::SYSTEM => (header, lsn),
+            Ok((header, lsn)) if header.id == SpaceId::SYSTEM => (header, Some(lsn)),
             Ok((header, _)) => {
                 return Err(damaged(first, &format!("it is that of tablespace {}", header.id)));
             }
@@ -130,7 +130,9 @@ impl Inventory {
 
     fn add(&mut self, file: DataFile, page_size: PageSize) -> Result<()> {
         match identify(&file, page_size)? {
-            Ok((header, lsn)) => self.insert(header.id, header.flags, header.crypt, lsn, file),
+            Ok((header, lsn)) => {
+                self.insert(header.id, header.flags, header.crypt, Some(lsn), file)
+            }
             Err(reason) => {
                 self.unidentified.push(Unidentified { file, reason });
                 Ok(())
@@ -144,7 +146,7 @@ impl Inventory {
         id: SpaceId,
         flags: SpaceFlags,
         crypt: Option<CryptData>,
-        page_0_lsn: Lsn,
+        page_0_lsn: Option<Lsn>,
         file: DataFile,
     ) -> Result<()> {
         if let Some(other) = self.spaces.get(&id).and_then(|space| space.files.first()) {

@@ -275,7 +275,7 @@ mod tests {
         let file = DataFile { path, name: "db/t.ibd".into(), first_page: PageNo(0), bytes };
         let codec = PageCodec::default();
         let files = vec![file];
-        let (crypt, page_0_lsn) = (None, Lsn(0));
+        let (crypt, page_0_lsn) = (None, None);
         let space = Tablespace { id: SPACE, flags, files, crypt, page_0_lsn, codec };
         Setting { dir, space, old, new }
     }

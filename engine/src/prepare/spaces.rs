@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::sync::Arc;
 
 use innodb::space::SpaceFlags;
-use innodb::{Lsn, PageNo, PageSize, SpaceId};
+use innodb::{PageNo, PageSize, SpaceId};
 
 use super::codec::PageCodec;
 use super::facts::{LogFacts, SpaceFacts};
@@ -65,7 +65,8 @@ impl Spaces {
         for space in self.by_id.values_mut() {
             let known = facts.space(space.id);
             let stored = space.crypt.take();
-            let written = known.and_then(|known| known.crypt(&space.flags, space.page_0_lsn));
+            let page_0 = space.page_0_lsn.unwrap_or_default();
+            let written = known.and_then(|known| known.crypt(&space.flags, page_0));
             let written = written.transpose();
             let written = written.map_err(|error| {
                 let name = space.files.first().map_or("", |file| &file.name);
@@ -75,7 +76,7 @@ impl Spaces {
             let made_anew = known.is_some_and(|known| known.makes_page_0);
             space.crypt = written.or(stored.filter(|_| !made_anew));
             let crypt = space.crypt.as_ref();
-            let by_log = written.is_some();
+            let by_log = written.is_some() && space.page_0_lsn.is_some();
             space.codec = PageCodec::new(crypt, by_log, stored.as_ref(), encrypts_tables, store);
             if known.is_some_and(|known| known.first_record.is_some()) {
                 space.try_key()?;
@@ -151,7 +152,7 @@ fn resolve(
         return Err(damaged("the redo log makes it with another page size"));
     }
     refuse_unsupported(&file.name, &flags)?;
-    inventory.insert(id, flags, None, Lsn(0), DataFile { first_page: PageNo(0), ..file })
+    inventory.insert(id, flags, None, None, DataFile { first_page: PageNo(0), ..file })
 }
 
 /// Is it right that a tablespace which the log changes is not in the backup?
