@@ -203,6 +203,10 @@ fn stock_unpacks_what_we_pack() {
 
 #[test]
 fn renames_removals_seeks_and_rewrites_come_out_alike() {
+    if Generation::under_test() < Generation::V10_11 {
+        // Its tool knows none of them, and our streams of its backups have none.
+        return;
+    }
     let mut out = Vec::new();
     let file = |out: &mut Vec<u8>, name: &str, mode, bytes: &[u8]| {
         payload(out, name, mode, 0, bytes);

@@ -13,9 +13,20 @@ pub fn root() -> PathBuf {
 
 /// Runs cargo in the root of the workspace; its output goes to the terminal.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
+    visible(cargo_command(arguments))
+}
+
+/// The same with a variable set.
+pub fn cargo_with(arguments: &[&str], (name, value): (&str, &str)) -> Result<()> {
+    let mut command = cargo_command(arguments);
+    command.env(name, value);
+    visible(command)
+}
+
+fn cargo_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     command.args(arguments).current_dir(root());
-    visible(command)
+    command
 }
 
 /// Runs a command whose output goes to the terminal; it has to succeed.

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: everything that has to pass before a change goes in.
 
-use harness::Result;
+use harness::{Generation, Result, generation};
 
-use crate::build::cargo;
+use crate::build::{cargo, cargo_with};
 use crate::{fuzz, setup};
 
 /// What to leave out.
@@ -28,5 +28,12 @@ pub fn test(arguments: &Arguments) -> Result<()> {
         fuzz::briefly()?;
     }
     // Without --no-fail-fast the first failing file would hide the others.
-    cargo(&["test", "--workspace", "--no-fail-fast"])
+    cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    // The tests of the program against real servers once more on every other generation.
+    for generation in Generation::ALL.into_iter().filter(|one| *one != Generation::under_test()) {
+        println!("system tests on MariaDB {}", generation.series());
+        let system_tests = ["test", "--package", "haulout", "--no-fail-fast"];
+        cargo_with(&system_tests, (generation::VARIABLE, generation.series()))?;
+    }
+    Ok(())
 }

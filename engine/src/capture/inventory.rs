@@ -161,7 +161,10 @@ impl Inventory {
                         let reason = "a file of the system tablespace elsewhere has its name";
                         self.refused.push((file.source, reason));
                     } else {
-                        self.others.push(OtherFile { file, class: Class::Unknown });
+                        // Written when the server stops, or is told to.
+                        let known = file.source == profile.buffer_pool_file;
+                        let class = if known { Class::Table } else { Class::Unknown };
+                        self.others.push(OtherFile { file, class });
                     }
                 }
                 _ => {}

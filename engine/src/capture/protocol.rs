@@ -161,14 +161,22 @@ impl<'env> Capture<'env> {
         let suspects = vanished::suspects(session, profile)?;
         run.hurry();
         self.entered("FLUSH", stages.flush()?);
-        let second = inventory::take(profile)?;
-        others.synchronise(&second.others)?;
-        others.follow_growing(&second.others, Class::AriaLog)?;
+        // Where a stream cannot take anything back, every file is copied when it is final.
+        let once = !run.sink.rewrites_freely() && !profile.version.mbstream_takes_rewrites();
+        if !once {
+            let second = inventory::take(profile)?;
+            others.synchronise(&second.others)?;
+            others.follow_growing(&second.others, Class::AriaLog)?;
+        }
 
         self.entered("BLOCK_DDL", stages.block_ddl()?);
         let locked_at = self.end_of_redo(session)?;
         follower.with_events(|events| events.lock_at(locked_at));
-        let last = inventory::take(profile)?;
+        let mut last = inventory::take(profile)?;
+        let after_commits = match once {
+            true => last.others.extract_if(.., |other| other.class == Class::UntilCommit).collect(),
+            false => Vec::new(),
+        };
         self.check_same_system(&first, &last)?;
         vanished::confirm(session, profile, &suspects)?;
         others.synchronise(&last.others)?;
@@ -185,6 +193,7 @@ impl<'env> Capture<'env> {
             // Aria began another log since: its control file must name it, and the tables with it.
             others.synchronise(&last.others)?;
         }
+        last.others.extend(after_commits);
         others.refresh(last.others.iter().filter(|other| other.class == Class::UntilCommit))?;
         let growing = last.others.iter().chain(&aria_logs).cloned().collect::<Vec<_>>();
         others.finish_growing(&growing)?;

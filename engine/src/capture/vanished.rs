@@ -6,20 +6,22 @@
 //! blocked. The list is long and asking for it takes time; with nothing suspected, nobody waits
 //! for it under the lock.
 
-use crate::server::profile::{ServerProfile, ServerVersion};
+use crate::server::profile::{Generation, ServerProfile};
 use crate::server::{Session, Wait};
 use crate::{Error, ErrorKind, Result};
 
 /// A tablespace of the server: its id, and its file as the server names it.
 type Listed = (u64, String);
 
+/// What 10.5 says of the size of a file that is not there.
+const SIZE_NOT_KNOWN: u32 = u32::MAX;
+
 /// Tablespaces whose file is not there now.
 pub fn suspects(session: &mut Session, profile: &ServerProfile) -> Result<Vec<u64>> {
-    // Servers before 10.6 do not tell the file; read-only ones crash on the question, because they
-    // have no temporary tablespace.
+    // Read-only servers crash on the question, because they have no temporary tablespace.
     let read_only = profile.variables.is_on("innodb_read_only")
         || profile.variables.number("innodb_force_recovery").is_ok_and(|level| level >= 4);
-    if read_only || profile.version < ServerVersion::new(10, 6, 0) {
+    if read_only {
         return Ok(Vec::new());
     }
     Ok(missing(session, profile, "")?.into_iter().map(|(space, _)| space).collect())
@@ -45,10 +47,18 @@ pub fn confirm(session: &mut Session, profile: &ServerProfile, suspects: &[u64])
 }
 
 fn missing(session: &mut Session, profile: &ServerProfile, and: &str) -> Result<Vec<Listed>> {
-    let statement = format!(
-        "SELECT SPACE, FILENAME FROM information_schema.INNODB_SYS_TABLESPACES \
-         WHERE FILENAME LIKE '%.ibd'{and}"
-    );
+    let statement = match profile.version.generation() {
+        // These do not tell the file, but the size that they could not find out.
+        Generation::V10_5 => format!(
+            "SELECT SPACE, CONCAT(NAME, '.ibd') AS FILENAME \
+             FROM information_schema.INNODB_SYS_TABLESPACES \
+             WHERE NAME LIKE '%/%' AND FS_BLOCK_SIZE = 0 AND FILE_SIZE = {SIZE_NOT_KNOWN}{and}"
+        ),
+        _ => format!(
+            "SELECT SPACE, FILENAME FROM information_schema.INNODB_SYS_TABLESPACES \
+             WHERE FILENAME LIKE '%.ibd'{and}"
+        ),
+    };
     let rows = session.query(&statement, Wait::short("listing the tablespaces"))?;
     let listed = rows
         .iter()

@@ -68,7 +68,12 @@ impl BackupMyCnf {
             "" => UNDO_DIRECTORY_DEFAULT,
             configured => configured,
         };
+        let plugin_load = plugin_load(profile);
+        // What goes with plugins is written only if there are any.
+        let with_plugins = |text: &String| plugin_load.as_ref().map(|_| text.clone());
         Ok(Self {
+            plugin_dir: with_plugins(&profile.encryption.plugin_dir),
+            encrypt_tables: with_plugins(&profile.encryption.tables),
             checksum_algorithm: CHECKSUM_ALGORITHM.to_owned(),
             data_file_path: DataFilePath::parse(&profile.innodb_data_file_path)?,
             log_file_size: profile.log_file_size,
@@ -76,11 +81,9 @@ impl BackupMyCnf {
             undo_directory: undo_directory.to_owned(),
             undo_tablespaces: profile.undo_tablespaces,
             compression_level: profile.compression_level,
-            plugin_load: plugin_load(profile),
-            plugin_dir: Some(profile.encryption.plugin_dir.clone()),
+            plugin_load,
             plugin_variables: plugin_variables(profile),
             encrypt_log: profile.encryption.redo,
-            encrypt_tables: Some(profile.encryption.tables.clone()),
             keys: KeySettings::default(),
         })
     }

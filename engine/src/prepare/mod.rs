@@ -321,7 +321,9 @@ fn check_complete(log: &LogReader, read: &Read, checkpoints: &Checkpoints) -> Re
         )
         .advise("ib_logfile0 was cut short or damaged; copy the backup again, or take a new one"));
     }
-    if read.facts.lacks_checkpoint() {
+    // After an orderly shutdown a log with blocks has nothing behind its checkpoint.
+    let empty = log.is_blocked() && end == log.checkpoint().lsn;
+    if read.facts.lacks_checkpoint() && !empty {
         return Err(Error::new(
             ErrorKind::Damage,
             format!(

@@ -51,6 +51,18 @@ impl ServerVersion {
         }
     }
 
+    /// Whether the `mbstream` of this version can unpack a file that comes twice, or goes again.
+    pub fn mbstream_takes_rewrites(self) -> bool {
+        match (self.major, self.minor) {
+            (..=9, _) | (10, ..=10) | (11, 3) => false,
+            (10, _) => self.patch >= 8,
+            (11, 0) => self.patch >= 6,
+            (11, 1) => self.patch >= 5,
+            (11, 2) => self.patch >= 4,
+            _ => true,
+        }
+    }
+
     /// Under which names servers of this version expect the files of a backup.
     pub fn naming(self) -> Naming {
         if self >= Self::new(11, 1, 0) { Naming::MariadbBackup } else { Naming::Xtrabackup }
@@ -384,6 +396,11 @@ mod tests {
         assert_eq!(v("10.7.1").unwrap().generation(), Generation::V10_6);
         assert_eq!(v("10.8.1").unwrap().generation(), Generation::V10_8);
         assert_eq!(v("12.0.1").unwrap().generation(), Generation::V10_8);
+        for (version, takes) in
+            [("10.5.23", false), ("10.11.7", false), ("10.11.8", true), ("11.8.6", true)]
+        {
+            assert_eq!(v(version).unwrap().mbstream_takes_rewrites(), takes, "{version}");
+        }
         assert_eq!(v("11.0.6").unwrap().naming(), Naming::Xtrabackup);
         assert_eq!(v("11.1.0").unwrap().naming(), Naming::MariadbBackup);
     }

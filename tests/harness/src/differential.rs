@@ -50,7 +50,7 @@ impl Differential {
         let source = self.server.start()?;
         let load = Load::start(&source, &self.load)?;
         if self.checkpoint {
-            source.run("SET GLOBAL innodb_log_checkpoint_now=ON")?;
+            source.checkpoint()?;
         }
         wait_for_redo(&source)?;
         self.backup_by.run_backup(&source, &raw)?;

@@ -294,6 +294,23 @@ impl Server {
         self.port.number()
     }
 
+    /// Has the server write all changed pages to their files.
+    pub fn checkpoint(&self) -> Result<()> {
+        if self.options.generation >= Generation::V10_11 {
+            return self.run("SET GLOBAL innodb_log_checkpoint_now=ON");
+        }
+        const LIMIT: Duration = Duration::from_secs(60);
+        let mut client = self.client()?;
+        client.run("SET GLOBAL innodb_max_dirty_pages_pct=0")?;
+        let started = Instant::now();
+        let dirty = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
+                     WHERE VARIABLE_NAME = 'Innodb_buffer_pool_pages_dirty'";
+        while client.scalar(dirty)?.as_deref() != Some("0") && started.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(client.run("SET GLOBAL innodb_max_dirty_pages_pct=DEFAULT")?)
+    }
+
     /// Lines of the error log that the server itself calls errors.
     pub fn logged_errors(&self) -> Result<Vec<String>> {
         let log = std::fs::read(&self.error_log)?;
