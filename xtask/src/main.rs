@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|test|demo|proof|bench|fuzz`.
+//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod matrix;
 mod proof;
 mod setup;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Replica proofs over many seeds
     Proof(proof::Arguments),
+    /// Random kinds of servers, and everything that has to hold on each
+    Matrix(matrix::Arguments),
     /// Measure against the stock tool
     Bench(bench::Arguments),
     /// Run the fuzz targets, one after the other
@@ -43,6 +46,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(arguments) => test::test(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Proof(arguments) => proof::proof(&arguments),
+        Command::Matrix(arguments) => matrix::matrix(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
     };

@@ -65,7 +65,8 @@ impl Differential {
         let page_size = self.server.page_size as usize;
         let comparison = pages::compare(&left, &right, page_size)?;
         ensure!(comparison.differences.is_empty(), "{}", comparison.report());
-        pages::innochecksum(&right)?;
+        let complaints = pages::innochecksum(self.server.generation, &right, page_size)?;
+        ensure!(complaints.is_empty(), "innochecksum:\n{}", complaints.join("\n"));
         let changed = pages::compare(&raw, &left, page_size)?;
         Ok(DifferentialReport { comparison, changed })
     }

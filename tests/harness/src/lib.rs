@@ -18,6 +18,8 @@
 //! | [`differential`] | the differential proof: two tools prepare to the same bytes |
 //! | [`compare`] | comparing the tables of two servers |
 //! | [`pages`] | comparing two prepared directories byte for byte |
+//! | [`stored`] | what encrypted and compressed pages hold |
+//! | [`matrix`] | random kinds of servers, and everything that has to hold on each |
 
 pub mod client;
 pub mod compare;
@@ -26,6 +28,7 @@ pub mod generation;
 mod keeper;
 pub mod keys;
 pub mod load;
+pub mod matrix;
 pub mod pages;
 mod port;
 pub mod process;
@@ -33,6 +36,7 @@ pub mod proof;
 mod provision;
 pub mod scratch;
 pub mod server;
+pub mod stored;
 mod template;
 pub mod tool;
 

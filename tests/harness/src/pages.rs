@@ -2,16 +2,24 @@
 //!
 //! Two tools that prepare the same raw backup must come to the same bytes. What may differ is
 //! listed in [`PERMITTED`], each entry with its reason; everything else is a finding.
+//!
+//! Pages of page-compressed tablespaces need not have the same bytes: the same page has many
+//! images, and which one a library makes is its own affair. Those are equal that hold the same
+//! page; how many there were is counted. Encryption is no such excuse: it follows from the page
+//! and its key.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
+use innodb::page::verify::is_doublewrite;
+use innodb::{PageNo, PageSize};
 
-use crate::Result;
+use crate::stored::{Keys, Space};
+use crate::{Generation, Result};
 
 /// Files that may differ between the two tools.
 struct Permitted {
@@ -105,6 +113,8 @@ pub struct Comparison {
     pub files: usize,
     /// Pages of tablespaces compared.
     pub pages: u64,
+    /// Of them, pages that hold the same under different bytes: page-compressed ones.
+    pub reimaged: u64,
     /// All findings.
     pub differences: Vec<Difference>,
 }
@@ -120,97 +130,147 @@ impl Comparison {
 
 /// Compares two prepared directories, save what [`PERMITTED`] lists.
 pub fn compare(left: &Path, right: &Path, page_size: usize) -> Result<Comparison> {
-    compare_save(left, right, page_size, PERMITTED)
+    compare_encrypted(left, right, page_size, None)
 }
 
-/// Has the server's own checker look at every page of the tablespaces below `dir`. Not at those of
-/// the system tablespace: it takes the doublewrite area for damage.
-pub fn innochecksum(dir: &Path) -> Result<()> {
-    let files = files_below(dir)?;
-    let tablespaces =
-        files.iter().filter(|file| is_tablespace(file) && !file.starts_with("ibdata"));
-    for file in tablespaces {
-        let mut command = Command::new("/usr/bin/innochecksum");
-        command.arg(dir.join(file));
-        crate::process::run(command)?.success().with_context(|| format!("pages of {file}"))?;
-    }
-    Ok(())
+/// [`compare`], with keys for page-compressed pages that are also encrypted.
+pub fn compare_encrypted(
+    left: &Path,
+    right: &Path,
+    page_size: usize,
+    keys: Option<&Keys>,
+) -> Result<Comparison> {
+    Comparer { left, right, page_size, permitted: PERMITTED, images: true, keys }.run()
 }
 
 /// Compares two directories in which nothing may differ.
 pub fn compare_raw(left: &Path, right: &Path, page_size: usize) -> Result<Comparison> {
-    compare_save(left, right, page_size, &[])
+    Comparer { left, right, page_size, permitted: &[], images: false, keys: None }.run()
 }
 
-fn compare_save(
-    left: &Path,
-    right: &Path,
-    page_size: usize,
-    permitted: &[Permitted],
-) -> Result<Comparison> {
-    let mut result = Comparison::default();
-    let (left_files, right_files) = (files_below(left)?, files_below(right)?);
-    let permitted = |file: &&String| permitted.iter().any(|entry| (entry.applies)(file));
-    for (side, mine, other) in
-        [("left", &left_files, &right_files), ("right", &right_files, &left_files)]
-    {
-        let only = mine.difference(other).filter(|file| !permitted(file));
-        result.differences.extend(only.map(|file| Difference::OnlyIn { side, file: file.clone() }));
-    }
-    for file in left_files.intersection(&right_files).filter(|file| !permitted(file)) {
-        let pages = compare_file(left, right, file, page_size, &mut result.differences)?;
-        result.files += 1;
-        if is_tablespace(file) {
-            result.pages += pages;
+/// Has the server's own checker look at every page of the tablespaces below `dir`, and returns
+/// its complaints, a line each.
+pub fn innochecksum(generation: Generation, dir: &Path, page_size: usize) -> Result<Vec<String>> {
+    let mut complaints = Vec::new();
+    for file in files_below(dir)?.iter().filter(|file| is_tablespace(file)) {
+        let pages = std::fs::metadata(dir.join(file))?.len() / page_size as u64;
+        let ranges = match file.starts_with("ibdata") {
+            false => vec![None],
+            // It takes the doublewrite area for damage.
+            true => around_doublewrite(page_size, pages).into_iter().map(Some).collect(),
+        };
+        for range in ranges {
+            let mut command = Command::new(generation.program("innochecksum"));
+            if let Some((first, last)) = range {
+                command.arg(format!("--start-page={first}")).arg(format!("--end-page={last}"));
+            }
+            command.arg(dir.join(file));
+            let run = crate::process::run(command)?;
+            if !run.status.success() {
+                let said = run.stderr.lines().find(|line| !line.is_empty()).unwrap_or_default();
+                complaints.push(format!("{file}: {said} ({})", run.status));
+            }
         }
     }
-    Ok(result)
+    Ok(complaints)
 }
 
-fn is_tablespace(file: &str) -> bool {
-    file.ends_with(".ibd") || file.starts_with("ibdata") || file.starts_with("undo")
+/// The pages of the system tablespace before and behind the doublewrite area, first and last.
+fn around_doublewrite(page_size: usize, pages: u64) -> Vec<(u64, u64)> {
+    let size = u32::try_from(page_size).ok().and_then(PageSize::new);
+    let Some(size) = size else { return Vec::new() };
+    let inside = |page: &u64| is_doublewrite(PageNo(*page as u32), size);
+    let first = (0..pages).find(inside).unwrap_or(pages);
+    let behind = (first..pages).find(|page| !inside(page)).unwrap_or(pages);
+    let ranges = [(0, first), (behind, pages)];
+    ranges.into_iter().filter(|(from, to)| from < to).map(|(from, to)| (from, to - 1)).collect()
 }
 
-fn compare_file(
-    left: &Path,
-    right: &Path,
-    file: &str,
+struct Comparer<'a> {
+    left: &'a Path,
+    right: &'a Path,
     page_size: usize,
-    found: &mut Vec<Difference>,
-) -> Result<u64> {
-    let open = |dir: &Path| File::open(dir.join(file)).with_context(|| format!("open {file}"));
-    let (left, right) = (open(left)?, open(right)?);
-    let (left_length, right_length) = (left.metadata()?.len(), right.metadata()?.len());
-    if left_length != right_length {
-        let file = file.to_owned();
-        found.push(Difference::Length { file, left: left_length, right: right_length });
-    }
-    let (mut left, mut right) =
-        (BufReader::with_capacity(1 << 20, left), BufReader::with_capacity(1 << 20, right));
-    let (mut left_page, mut right_page) = (vec![0; page_size], vec![0; page_size]);
-    let mut page = 0;
-    loop {
-        let left_read = read_full(&mut left, &mut left_page)?;
-        let right_read = read_full(&mut right, &mut right_page)?;
-        let both = left_read.min(right_read);
-        if both == 0 {
-            return Ok(page);
+    permitted: &'static [Permitted],
+    /// Whether a compressed page may have another image of the same.
+    images: bool,
+    keys: Option<&'a Keys>,
+}
+
+impl Comparer<'_> {
+    fn run(&self) -> Result<Comparison> {
+        let mut result = Comparison::default();
+        let (left_files, right_files) = (files_below(self.left)?, files_below(self.right)?);
+        let permitted = |file: &&String| self.permitted.iter().any(|entry| (entry.applies)(file));
+        for (side, mine, other) in
+            [("left", &left_files, &right_files), ("right", &right_files, &left_files)]
+        {
+            let only = mine.difference(other).filter(|file| !permitted(file));
+            let only = only.map(|file| Difference::OnlyIn { side, file: file.clone() });
+            result.differences.extend(only);
         }
-        if left_page[..both] != right_page[..both] {
-            found.push(Difference::Page {
+        for file in left_files.intersection(&right_files).filter(|file| !permitted(file)) {
+            self.compare_file(file, &mut result).with_context(|| format!("compare {file}"))?;
+            result.files += 1;
+        }
+        Ok(result)
+    }
+
+    fn compare_file(&self, file: &str, result: &mut Comparison) -> Result<()> {
+        let (left, right) = (File::open(self.left.join(file))?, File::open(self.right.join(file))?);
+        let (left_length, right_length) = (left.metadata()?.len(), right.metadata()?.len());
+        if left_length != right_length {
+            let file = file.to_owned();
+            let difference = Difference::Length { file, left: left_length, right: right_length };
+            result.differences.push(difference);
+        }
+        let (mut left, mut right) =
+            (BufReader::with_capacity(1 << 20, left), BufReader::with_capacity(1 << 20, right));
+        let mut space = match self.images && is_tablespace(file) {
+            true => Space::of(&mut right, self.keys).ok().filter(Space::is_page_compressed),
+            false => None,
+        };
+        right.rewind()?;
+        let (mut left_page, mut right_page) = (vec![0; self.page_size], vec![0; self.page_size]);
+        for page in 0.. {
+            let left_read = read_full(&mut left, &mut left_page)?;
+            let right_read = read_full(&mut right, &mut right_page)?;
+            let both = left_read.min(right_read);
+            if both == 0 {
+                break;
+            }
+            result.pages += u64::from(is_tablespace(file));
+            if left_page[..both] == right_page[..both] {
+                continue;
+            }
+            let number = PageNo(page as u32);
+            let same_inside =
+                space.as_mut().is_some_and(|s| s.hold_the_same(&left_page, &right_page, number));
+            if same_inside {
+                result.reimaged += 1;
+                continue;
+            }
+            result.differences.push(Difference::Page {
                 file: file.to_owned(),
                 page,
                 runs: differing_runs(&left_page[..both], &right_page[..both]),
-                page_type: (number(&left_page, 24, 2) as u16, number(&right_page, 24, 2) as u16),
-                lsn: (number(&left_page, 16, 8), number(&right_page, 16, 8)),
+                page_type: (
+                    number_at(&left_page, 24, 2) as u16,
+                    number_at(&right_page, 24, 2) as u16,
+                ),
+                lsn: (number_at(&left_page, 16, 8), number_at(&right_page, 16, 8)),
             });
         }
-        page += 1;
+        Ok(())
     }
 }
 
+/// Whether a path below a backup is that of a file with pages.
+pub(crate) fn is_tablespace(file: &str) -> bool {
+    file.ends_with(".ibd") || file.starts_with("ibdata") || file.starts_with("undo")
+}
+
 /// A big-endian number at a place in a page.
-fn number(page: &[u8], offset: usize, length: usize) -> u64 {
+fn number_at(page: &[u8], offset: usize, length: usize) -> u64 {
     page[offset..offset + length].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
@@ -225,7 +285,8 @@ fn differing_runs(left: &[u8], right: &[u8]) -> Vec<(usize, usize)> {
     runs
 }
 
-fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
+/// Reads until the buffer is full or the file ends.
+pub(crate) fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match from.read(&mut buffer[filled..])? {
@@ -237,7 +298,7 @@ fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
 }
 
 /// Paths of all files below a directory, relative to it.
-fn files_below(dir: &Path) -> Result<BTreeSet<String>> {
+pub(crate) fn files_below(dir: &Path) -> Result<BTreeSet<String>> {
     fn walk(dir: &Path, prefix: &str, files: &mut BTreeSet<String>) -> Result<()> {
         for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
             let entry = entry?;

@@ -6,8 +6,8 @@
 use fastrand::Rng;
 
 use super::names::{DATABASES, Name};
-use super::shape::{Access, Mix, Shape};
-use super::{Table, dml};
+use super::shape::{Access, Shape};
+use super::{LoadOptions, Table, TableOptions, dml};
 
 /// What the worker has to remember after an operation.
 pub enum Change {
@@ -62,28 +62,51 @@ impl Namer {
 }
 
 /// Creates and fills a table.
-pub fn create(shape: Shape, name: Name, rows: u64, rng: &mut Rng) -> Operation {
+pub fn create(
+    shape: Shape,
+    options: &TableOptions,
+    name: Name,
+    rows: u64,
+    rng: &mut Rng,
+) -> Operation {
     let members = [name.with_suffix("_m1").to_string(), name.with_suffix("_m2").to_string()];
     let mut statements = shape.create(&name.to_string(), &members);
+    let options = options.pick(shape, rng);
+    if !options.is_empty() {
+        for statement in &mut statements {
+            *statement = statement.replace("ENGINE=InnoDB", &format!("ENGINE=InnoDB {options}"));
+        }
+    }
     let table = Table { name, shape };
     statements.extend(dml::fill(&table, rows, rng));
     Operation { statements, change: Change::Add(table) }
 }
 
 /// One random operation on the tables that the worker owns.
-pub fn operation(tables: &[Table], mix: Mix, namer: &mut Namer, rng: &mut Rng) -> Operation {
+pub fn operation(
+    tables: &[Table],
+    options: &LoadOptions,
+    namer: &mut Namer,
+    rng: &mut Rng,
+) -> Operation {
+    let create_one = |namer: &mut Namer, rng: &mut Rng| {
+        create(options.mix.pick(rng), &options.tables, namer.name(rng), rng.u64(1..300), rng)
+    };
     if tables.len() < 4 {
-        return create(mix.pick(rng), namer.name(rng), rng.u64(1..300), rng);
+        return create_one(namer, rng);
     }
     let at = rng.usize(0..tables.len());
     let table = &tables[at];
     match rng.u32(0..20) {
-        0..=2 if tables.len() < 16 => create(mix.pick(rng), namer.name(rng), rng.u64(1..300), rng),
+        0..=2 if tables.len() < 16 => create_one(namer, rng),
         0..=3 => drop_table(at, table, namer),
         4..=6 => rename(at, table, namer.name(rng)),
         7 => swap(tables, at, rng),
         8..=9 => truncate(table),
-        10..=11 => Operation::plain([rebuild(table, rng)]),
+        10..=11 => match options.tables.change(table.shape, rng) {
+            Some(change) => Operation::plain([format!("ALTER TABLE {} {change}", table.name)]),
+            None => Operation::plain([rebuild(table, rng)]),
+        },
         12..=15 => Operation::plain(alter(table, rng)),
         16 => Operation::plain([format!("OPTIMIZE TABLE {}", table.name)]),
         17 => partitions(table, rng),
@@ -235,7 +258,8 @@ fn database(namer: &mut Namer, rng: &mut Rng) -> Operation {
     for shape in [Shape::InnodbDynamic, Shape::Aria, Shape::Myisam] {
         if rng.bool() {
             let name = Name { database: database.clone(), table: format!("{shape:?}") };
-            statements.extend(create(shape, name, rng.u64(1..50), rng).statements);
+            let plain = TableOptions::default();
+            statements.extend(create(shape, &plain, name, rng.u64(1..50), rng).statements);
         }
     }
     // Some stay until the end, so that copies have databases younger than their start.

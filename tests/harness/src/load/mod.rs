@@ -11,6 +11,7 @@
 mod ddl;
 mod dml;
 mod names;
+mod options;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::client::SqlError;
 use crate::{Client, Result, Server};
 use ddl::{Change, Namer};
 use names::{DATABASES, Name};
+pub use options::TableOptions;
 pub use shape::Mix;
 use shape::Shape;
 
@@ -40,6 +42,7 @@ const EXPECTED_ERRORS: &[u16] = &[
     1205, 1213, // lock wait timeout, deadlock
     1264, 1406, 1690, // value out of range or too long
     1412, // table definition has changed
+    1478, // options that do not go together, after an ALTER of one of them
     1416, // a spatial table has taken the place of one without a geometry
     1526, // no partition for the value
     1615, // prepared statement needs to be prepared again
@@ -58,6 +61,8 @@ pub struct LoadOptions {
     pub rows: u64,
     /// Which kinds of tables there are.
     pub mix: Mix,
+    /// What InnoDB tables are created with.
+    pub tables: TableOptions,
     /// Whether tables are created, changed and dropped.
     pub ddl: bool,
     /// Pause between statements, to leave the machine some air.
@@ -72,6 +77,7 @@ impl LoadOptions {
             threads: 4,
             rows: 800,
             mix: Mix::Everything,
+            tables: TableOptions::default(),
             ddl: true,
             pause: Duration::from_millis(1),
         }
@@ -211,7 +217,8 @@ impl Worker {
         // The shapes are dealt out, so that every one of them exists from the start.
         for shape in self.options.mix.all().skip(self.number).step_by(self.options.threads) {
             let name = self.namer.name(&mut self.rng);
-            let operation = ddl::create(shape, name, self.options.rows, &mut self.rng);
+            let (rows, options) = (self.options.rows, &self.options.tables);
+            let operation = ddl::create(shape, options, name, rows, &mut self.rng);
             for statement in &operation.statements {
                 self.client.run(statement)?;
             }
@@ -273,7 +280,7 @@ impl Worker {
 
     fn change_definitions(&mut self) {
         let tables = lock(&self.board)[self.number].clone();
-        let operation = ddl::operation(&tables, self.options.mix, &mut self.namer, &mut self.rng);
+        let operation = ddl::operation(&tables, &self.options, &mut self.namer, &mut self.rng);
         let mut all_done = true;
         for statement in &operation.statements {
             if let Err(error) = self.attempt(statement) {
