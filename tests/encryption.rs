@@ -17,7 +17,9 @@ use harness::process;
 use harness::proof::{Proof, Step, restore_and_boot};
 use harness::scratch::copy_tree;
 use harness::tool::BackupOptions;
-use harness::{ChecksumAlgorithm, Client, Result, Scratch, Server, ServerOptions, Tool, pages};
+use harness::{
+    ChecksumAlgorithm, Client, Generation, Result, Scratch, Server, ServerOptions, Tool, pages,
+};
 
 /// Stands in tables that are encrypted, and must not be seen in any file.
 const SECRET: &str = "no-eye-may-see-this";
@@ -117,7 +119,8 @@ fn differential(raw: &Path, server: &ServerOptions) -> Result<()> {
     let (left, right) = (scratch.join("stock"), scratch.join("haulout"));
     copy_tree(raw, &left)?;
     copy_tree(raw, &right)?;
-    Tool::stock().checked(prepare_with_token(&Tool::stock(), &left))?;
+    let stock = Tool::Stock(server.generation);
+    stock.checked(prepare_with_token(&stock, &left))?;
     common::haulout().checked(prepare_with_token(&common::haulout(), &right))?;
     let result = pages::compare(&left, &right, server.page_size as usize)?;
     if !result.differences.is_empty() {
@@ -205,6 +208,23 @@ fn small_and_large_pages() {
         let server = ServerOptions { page_size, ..ServerOptions::default() };
         common::ok(both_prepare(&common::haulout(), keys.used_by(server), 305));
     }
+}
+
+/// Redo in blocks of 512 bytes, each encrypted by itself.
+#[test]
+fn redo_in_blocks() {
+    let mut server = ServerOptions::of(Generation::V10_5);
+    for (seed, keys) in [(307, KeyFile::plain().unwrap()), (308, KeyFile::encrypted().unwrap())] {
+        common::ok(both_prepare(&common::haulout(), keys.used_by(server), seed));
+        server = ServerOptions::of(Generation::V10_5);
+    }
+}
+
+#[test]
+fn without_a_change_buffer() {
+    let keys = KeyFile::plain().unwrap();
+    let server = ServerOptions::of(Generation::V11_8);
+    common::ok(both_prepare(&common::haulout(), keys.used_by(server), 309));
 }
 
 #[test]

@@ -8,12 +8,14 @@
 //! | [`file`](self::file) | `file_key_management`: a file of keys, itself encrypted or not |
 //! | [`vault`] | `hashicorp_key_management`: a key/value store over HTTP |
 //!
+//! [`space`] and [`blocks`] derive from them what a tablespace or a redo log is encrypted with.
 //! [`settings`] finds out which one and how it is reached: by arguments and variables, by the
 //! server's option files, by what a running server says, by the backup itself.
 //!
 //! Promises: keys and passwords are never printed, never written to a file, and wiped from memory
 //! when they are dropped. No argument of a command holds one: only names of files are arguments.
 
+pub mod blocks;
 pub mod file;
 pub mod settings;
 pub mod space;
@@ -26,6 +28,7 @@ pub use innodb::crypt::CipherMode;
 use innodb::crypt::Key;
 use zeroize::Zeroizing;
 
+pub use blocks::BlockCipher;
 pub use settings::KeySettings;
 pub use space::SpaceKeys;
 

@@ -22,10 +22,15 @@ pub struct SpaceKeys {
 impl SpaceKeys {
     /// The keys of the tablespace that `crypt` describes. Nothing is looked up yet.
     pub fn new(store: &Arc<KeyStore>, crypt: &CryptData) -> Self {
+        Self::derived(store, crypt.key_id, crypt.iv)
+    }
+
+    /// The keys that are derived from key `key_id` with `seed`.
+    pub fn derived(store: &Arc<KeyStore>, key_id: u32, seed: [u8; 16]) -> Self {
         Self {
             store: Arc::clone(store),
-            seed: crypt.iv,
-            key_id: crypt.key_id,
+            seed,
+            key_id,
             by_version: RwLock::default(),
             latest: OnceLock::new(),
         }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use innodb::Lsn;
 use innodb::crypt::redo::{KEY_ID, LogCipher};
@@ -19,8 +19,8 @@ use innodb::redo::header::{Checkpoint, HEADER_SIZE, HeaderError, LogEncryption, 
 use innodb::redo::mtr::{self, Laps, MTR_MAX, Mtr, Stop, Trailer};
 use innodb::redo::record::Records;
 
-use crate::keys::KeyError;
 use crate::keys::settings::{KeyStore, REDO_LOG};
+use crate::keys::{BlockCipher, KeyError};
 use crate::{Error, ErrorKind, Result, redo_files};
 
 /// Bytes read at once, unless a mini-transaction is larger.
@@ -44,6 +44,8 @@ pub struct LogReader {
     format: Format,
     encryption: Option<LogEncryption>,
     cipher: Option<LogCipher>,
+    /// The cipher of a log in blocks.
+    block_cipher: Option<BlockCipher>,
     /// LSN behind the last byte that the file can hold.
     limit: Lsn,
 }
@@ -106,7 +108,7 @@ struct Chunk {
 
 impl LogReader {
     /// Opens the log at `path`, with the key from `keys` if it is encrypted.
-    pub fn open(path: &Path, keys: &KeyStore) -> Result<Self> {
+    pub fn open(path: &Path, keys: &Arc<KeyStore>) -> Result<Self> {
         let damage = |error: innodb::redo::header::HeaderError| {
             Error::new(ErrorKind::Damage, format!("cannot use {}", path.display())).caused_by(error)
         };
@@ -124,7 +126,7 @@ impl LogReader {
         block.truncate(have);
         file.read_exact_at(&mut block, 0).map_err(|e| Error::io("read", path, e))?;
         if blocks::is_blocked(&block) {
-            return Self::open_blocks(file, path, &block, size);
+            return Self::open_blocks(file, path, &block, size, keys);
         }
         let header = LogHeader::parse(&block).map_err(damage)?;
         let checkpoint = Checkpoint::newest(&block, header.first_lsn).map_err(damage)?;
@@ -142,6 +144,7 @@ impl LogReader {
             format: Format::Plain { first_lsn, laps, trailer: header.trailer() },
             cipher: keys.log_cipher(header.encryption.as_ref())?,
             encryption: header.encryption,
+            block_cipher: None,
             creator: header.creator,
             checkpoint,
             limit,
@@ -150,7 +153,13 @@ impl LogReader {
         Ok(log)
     }
 
-    fn open_blocks(file: File, path: &Path, header: &[u8], size: u64) -> Result<Self> {
+    fn open_blocks(
+        file: File,
+        path: &Path,
+        header: &[u8],
+        size: u64,
+        keys: &Arc<KeyStore>,
+    ) -> Result<Self> {
         let damage = |error: HeaderError| {
             Error::new(ErrorKind::Damage, format!("cannot use {}", path.display())).caused_by(error)
         };
@@ -158,11 +167,12 @@ impl LogReader {
         files.extend(redo_files::further(path, size)?);
         let newest = BlockCheckpoint::newest(header).map_err(damage)?;
         let header = BlockLogHeader::parse(header).map_err(damage)?;
-        if header.encrypted {
-            return Err(damage(HeaderError::Unsupported("MariaDB 10.5 to 10.7, encrypted")));
-        }
         let layout = blocks::Layout::new(&newest, size, files.len()).map_err(damage)?;
-        Ok(Self {
+        let block_cipher = match header.encrypted {
+            true => Some(BlockCipher::new(keys, newest.encryption())?),
+            false => None,
+        };
+        let log = Self {
             files,
             path: path.to_owned(),
             creator: header.creator.clone(),
@@ -170,28 +180,35 @@ impl LogReader {
             format: Format::Blocks { framing: header.framing(), layout },
             encryption: None,
             cipher: None,
+            block_cipher,
             limit: blocks::block_start(newest.lsn).advanced(layout.capacity()),
-        })
+        };
+        log.try_key()?;
+        Ok(log)
     }
 
     /// Whether the key is that of the log. Nothing in a log is there to tell; but what comes out
     /// under another key is hardly ever a record.
     fn try_key(&self) -> Result<()> {
-        let Some(encryption) = self.encryption.filter(|_| self.cipher.is_some()) else {
-            return Ok(());
+        let version = match (&self.encryption, &self.block_cipher) {
+            (Some(encryption), _) => encryption.key_version,
+            (None, Some(cipher)) => cipher.key_version(),
+            (None, None) => return Ok(()),
         };
         let mut mtrs = 0;
         let mut wrong = false;
-        self.for_each(self.checkpoint.lsn, |mtr| {
+        let end = self.for_each(self.checkpoint.lsn, |mtr| {
             wrong = Records::new(mtr.records).any(|record| record.is_err());
             mtrs += 1;
             let enough = wrong || mtrs == TRIED;
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        if !wrong {
+        // Without its key, not even the length of a block means anything.
+        let senseless = mtrs == 0 && end.stop == Some(Stop::BadLength);
+        if !(wrong || senseless) {
             return Ok(());
         }
-        let (id, version, what) = (KEY_ID, encryption.key_version, REDO_LOG.to_owned());
+        let (id, what) = (KEY_ID, REDO_LOG.to_owned());
         Err(KeyError::Wrong { id, version, what }.needed_for(REDO_LOG))
     }
 
@@ -340,7 +357,14 @@ impl LogReader {
         raw.resize(whole.min(usize::try_from(left).unwrap_or(usize::MAX)), 0);
         self.read_bytes(start, raw)?;
         bytes.clear();
-        let stop = framing.unwrap(raw, from, &NotEncrypted, bytes);
+        let stop = match &self.block_cipher {
+            None => framing.unwrap(raw, from, &NotEncrypted, bytes),
+            Some(cipher) => {
+                let stop = framing.unwrap(raw, from, cipher, bytes);
+                cipher.check()?;
+                stop
+            }
+        };
         Ok(Some(stop).filter(|stop| *stop != Stop::NeedMore))
     }
 

@@ -16,6 +16,7 @@
 use super::DerivedKey;
 use crate::Lsn;
 use crate::bytes::{put, u32_at};
+use crate::page::crc32c;
 use crate::redo::Malformed;
 use crate::redo::mtr::{NONCE_SIZE, record_head_size, record_size};
 use crate::redo::record::{Record, Records};
@@ -27,6 +28,7 @@ pub const BLOCK_SIZE: usize = 512;
 /// What of a block is encrypted: everything between its number and its key version.
 const BLOCK_START: usize = 4;
 const BLOCK_END: usize = 504;
+const BLOCK_CRC: usize = 508;
 
 /// Which bytes of a mini-transaction are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +198,21 @@ pub fn encrypt_block(block: &mut [u8; BLOCK_SIZE], lsn: Lsn, nonce: [u8; 4], key
     }
 }
 
+/// Makes a block of the 10.5 format that was changed complete again: key version, encryption,
+/// checksum.
+pub fn seal_block(
+    block: &mut [u8; BLOCK_SIZE],
+    lsn: Lsn,
+    nonce: [u8; 4],
+    key: &DerivedKey,
+    key_version: u32,
+) {
+    let _ = put(block, BLOCK_END, &key_version.to_be_bytes());
+    encrypt_block(block, lsn, nonce, key);
+    let sum = crc32c(block.get(..BLOCK_CRC).unwrap_or_default());
+    let _ = put(block, BLOCK_CRC, &sum.to_be_bytes());
+}
+
 /// The key version that an encrypted block of the 10.5 format names.
 pub fn block_key_version(block: &[u8; BLOCK_SIZE]) -> u32 {
     u32_at(block, BLOCK_END).unwrap_or_default()
@@ -269,10 +286,14 @@ mod tests {
         encrypt_block(&mut block, Lsn(8192), [1, 2, 3, 4], &key(CipherMode::Cbc));
         assert_eq!((&block[..4], &block[504..]), (&plain[..4], &plain[504..]));
         assert_ne!(block, plain);
+        seal_block(&mut block, Lsn(512), [0; 4], &key(CipherMode::Ctr), 77);
+        assert_eq!(block_key_version(&block), 77);
+        assert_eq!(block[508..], crc32c(&block[..508]).to_be_bytes());
+        decrypt_block(&mut block, Lsn(512), [0; 4], &key(CipherMode::Ctr));
         // The server may mark the block as the first of a write after it was encrypted.
         block[0] |= 0x80;
         decrypt_block(&mut block, Lsn(8192), [1, 2, 3, 4], &key(CipherMode::Cbc));
-        assert_eq!(block[1..], plain[1..]);
+        assert_eq!(block[1..504], plain[1..504]);
     }
 
     proptest! {

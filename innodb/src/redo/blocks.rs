@@ -61,6 +61,9 @@ mod checkpoint {
     pub const NUMBER: usize = 0;
     pub const LSN: usize = 8;
     pub const OFFSET: usize = 16;
+    pub const KEY_VERSION: usize = 32;
+    pub const NONCE: usize = 36;
+    pub const MESSAGE: usize = 40;
     pub const END_LSN: usize = 496;
 }
 
@@ -164,6 +167,17 @@ pub struct BlockCheckpoint {
     pub stored: [u8; BLOCK_SIZE],
 }
 
+/// What a checkpoint of an encrypted log says about the encryption: all but the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockEncryption {
+    /// Version of the key with the id [`crate::crypt::redo::KEY_ID`]; blocks may have others.
+    pub key_version: u32,
+    /// Part of each block's initial vector.
+    pub nonce: [u8; 4],
+    /// What the log's own key is derived with.
+    pub message: [u8; 16],
+}
+
 impl std::fmt::Debug for BlockCheckpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { number, lsn, end_lsn, offset, .. } = self;
@@ -172,6 +186,18 @@ impl std::fmt::Debug for BlockCheckpoint {
 }
 
 impl BlockCheckpoint {
+    /// How the log is encrypted, if its header says that it is.
+    pub fn encryption(&self) -> BlockEncryption {
+        fn field<const N: usize>(stored: &[u8], at: usize) -> [u8; N] {
+            stored.get(at..).and_then(|field| field.first_chunk()).copied().unwrap_or([0; N])
+        }
+        BlockEncryption {
+            key_version: u32::from_be_bytes(field(&self.stored, checkpoint::KEY_VERSION)),
+            nonce: field(&self.stored, checkpoint::NONCE),
+            message: field(&self.stored, checkpoint::MESSAGE),
+        }
+    }
+
     /// Reads one checkpoint; `None` when it is torn or unused.
     pub fn parse(slot: &[u8]) -> Option<Self> {
         let stored: [u8; BLOCK_SIZE] = *slot.first_chunk()?;
@@ -377,7 +403,8 @@ impl Framing {
     }
 
     /// The last block of a log that ends at `end`: `stored`, the block that `end` is in, without
-    /// what it has behind `end`. For logs that are not encrypted.
+    /// what it has behind `end`. Of an encrypted log, `stored` is decrypted, and so is the result:
+    /// it is still to be sealed.
     pub fn last_block(self, stored: &[u8; BLOCK_SIZE], end: Lsn) -> [u8; BLOCK_SIZE] {
         let mut block = [0; BLOCK_SIZE];
         let used = offset_in_block(end).max(block::PAYLOAD);

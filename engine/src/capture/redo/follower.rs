@@ -27,6 +27,7 @@ use super::file_events::FileEvents;
 use super::log_file::{Format, LogFile};
 use crate::capture::run::Run;
 use crate::io::spool::Spool;
+use crate::keys::BlockCipher;
 use crate::keys::settings::KeyStore;
 use crate::server::profile::ServerVersion;
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -89,7 +90,7 @@ pub struct Source<'a> {
     /// How far the log goes.
     pub ask_flushed: AskFlushed,
     /// For a log that is encrypted.
-    pub keys: &'a KeyStore,
+    pub keys: &'a Arc<KeyStore>,
 }
 
 impl Shared {
@@ -113,6 +114,12 @@ impl<'a> Follower<'a> {
         let Source { path, version, ask_flushed, keys } = source;
         let log = LogFile::open(&path)?;
         let cipher = keys.log_cipher(log.encryption().as_ref())?;
+        let block_cipher = match log.format() {
+            Format::Blocks { encryption: Some(encryption), .. } => {
+                Some(BlockCipher::new(keys, encryption)?)
+            }
+            _ => None,
+        };
         let (start, header) = log.start(version)?;
         let events = FileEvents::default();
         let state =
@@ -123,6 +130,7 @@ impl<'a> Follower<'a> {
             path,
             log,
             cipher,
+            block_cipher,
             scratch: (Vec::new(), Vec::new()),
             at: start.lsn,
             started: Instant::now(),
@@ -217,6 +225,7 @@ struct Tail {
     path: PathBuf,
     log: LogFile,
     cipher: Option<LogCipher>,
+    block_cipher: Option<BlockCipher>,
     /// For deciphering: the records, and what the cipher needs.
     scratch: (Vec<u8>, Vec<u8>),
     at: Lsn,
@@ -346,7 +355,14 @@ impl Tail {
     fn take_blocks(&mut self, bytes: &[u8], framing: blocks::Framing, fence: Lsn) -> Result<Taken> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
-        let stop = framing.unwrap(bytes, self.at, &NotEncrypted, &mut payload);
+        let stop = match &self.block_cipher {
+            None => framing.unwrap(bytes, self.at, &NotEncrypted, &mut payload),
+            Some(cipher) => {
+                let stop = framing.unwrap(bytes, self.at, cipher, &mut payload);
+                cipher.check()?;
+                stop
+            }
+        };
         let mut taken = Taken { bytes: 0, at: self.at, stop };
         let mut rest = payload.as_slice();
         while taken.at < fence {
@@ -406,17 +422,18 @@ impl Tail {
         let Format::Blocks { framing, .. } = self.log.format() else { return Ok(()) };
         // Nothing was written since the checkpoint, or the block is still empty.
         let mut tries = 0;
-        let block = loop {
+        let (block, written) = loop {
             if let Some(block) = self.last_block {
-                break block;
+                break (block, true);
             }
             let mut block = [0; blocks::BLOCK_SIZE];
             let start = blocks::block_start(self.at);
             self.log
                 .read(start, &mut block)
                 .map_err(|error| Error::io("read", &self.path, error))?;
-            if blocks::check(&block, start).is_ok() || framing.is_first(self.at) {
-                break block;
+            let written = blocks::check(&block, start).is_ok();
+            if written || framing.is_first(self.at) {
+                break (block, written);
             }
             tries += 1;
             if tries > UNREADABLE_TRIES {
@@ -424,7 +441,13 @@ impl Tail {
             }
             std::thread::sleep(UNREADABLE_PAUSE);
         };
-        self.spool(&framing.last_block(&block, self.at))
+        let end = self.at;
+        match &self.block_cipher {
+            None => self.spool(&framing.last_block(&block, end)),
+            Some(cipher) => self.spool(
+                &cipher.rewrite(&block, end, written, |plain| framing.last_block(plain, end))?,
+            ),
+        }
     }
 
     /// Notes what a mini-transaction says about files. `nonce` is its own, in an encrypted log.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use innodb::Lsn;
-use innodb::redo::blocks::{self, BlockCheckpoint, BlockLogHeader};
+use innodb::redo::blocks::{self, BlockCheckpoint, BlockEncryption, BlockLogHeader};
 use innodb::redo::header::{
     CHECKPOINT_OFFSETS, CHECKPOINT_SIZE, HEADER_SIZE, HeaderError, LogEncryption,
 };
@@ -54,6 +54,8 @@ pub enum Format {
         framing: blocks::Framing,
         /// Where each block is.
         layout: blocks::Layout,
+        /// How blocks are encrypted, if they are.
+        encryption: Option<BlockEncryption>,
     },
 }
 
@@ -69,12 +71,10 @@ impl Format {
             });
         }
         let parsed = BlockLogHeader::parse(header)?;
-        if parsed.encrypted {
-            return Err(HeaderError::Unsupported("MariaDB 10.5 to 10.7, encrypted"));
-        }
         let checkpoint = BlockCheckpoint::newest(header)?;
         let layout = blocks::Layout::new(&checkpoint, size, files)?;
-        Ok(Self::Blocks { framing: parsed.framing(), layout })
+        let encryption = parsed.encrypted.then(|| checkpoint.encryption());
+        Ok(Self::Blocks { framing: parsed.framing(), layout, encryption })
     }
 
     fn capacity(&self) -> u64 {
