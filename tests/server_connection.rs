@@ -138,7 +138,6 @@ fn socket_login_reads_the_profile_and_lsns() {
     let new_names = harness::Generation::under_test() >= harness::Generation::V11_8;
     let naming = if new_names { Naming::MariadbBackup } else { Naming::Xtrabackup };
     assert_eq!(profile.naming(), naming);
-    profile.refuse_unsupported().unwrap();
 
     let before = lsn::redo_state(&mut session).unwrap();
     assert!(before.flushed <= before.current);

@@ -41,6 +41,9 @@ pub struct Backup {
     /// List corrupt pages in the file innodb_corrupted_pages and go on
     #[arg(long)]
     continue_on_corrupt_pages: bool,
+    /// Decrypt encrypted pages to check what is inside, and not only as they are stored
+    #[arg(long)]
+    deep_check: bool,
     /// Where redo is kept that the target cannot take yet [default: the temporary directory]
     #[arg(long, value_name = "DIR", env = "HAULOUT_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
@@ -108,6 +111,7 @@ impl Backup {
             continue_on_corrupt_pages: self.continue_on_corrupt_pages,
             io_mode: self.io.into(),
             keys: self.keys.resolve(reporter)?,
+            deep_check: self.deep_check,
             spool_dir: self.spool_dir,
             tool_name: "haulout".to_string(),
             // There is no secret among the arguments of this face.

@@ -124,6 +124,7 @@ fn backup(
         continue_on_corrupt_pages: settings.switch("log-innodb-page-corruption"),
         io_mode: engine::io::IoMode::Auto,
         keys,
+        deep_check: settings.switch("extended-validation"),
         // The stock tool takes a list here; the first will do.
         spool_dir: settings
             .text("tmpdir")

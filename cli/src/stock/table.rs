@@ -182,7 +182,7 @@ pub static TABLE: &[Entry] = &[
     entry(Server, Tuning, Text, "plugin-dir"),
     entry(Server, Tuning, Number, "open-files-limit"),
     entry(Server, Tuning, SwitchOn, "check-privileges"),
-    entry(Server, Tuning, Switch, "extended-validation"),
+    entry(Server, Used, Switch, "extended-validation"),
     entry(Server, Tuning, SwitchOn, "encrypted-backup"),
     entry(Tool, Tuning, Switch, "core-file"),
     entry(Tool, Tuning, Switch, "close-files"),

@@ -76,6 +76,8 @@ pub struct BackupOptions {
     /// Where encryption keys are; what the server itself says counts less. Only an encrypted redo
     /// log takes them.
     pub keys: KeySettings,
+    /// Decrypt pages to check what is inside, for which all keys are needed.
+    pub deep_check: bool,
     /// Name of the tool and its arguments for the info file, with secrets masked.
     pub tool_name: String,
     /// See `tool_name`.
@@ -136,7 +138,6 @@ pub fn backup(
     let started = BackupInfo::now();
     let mut session = Session::connect(&options.connect, cancel)?;
     let profile = ServerProfile::read(&mut session)?;
-    profile.refuse_unsupported()?;
     for warning in privileges::check(&mut session, &profile)? {
         reporter.warn(warning);
     }
@@ -162,6 +163,7 @@ pub fn backup(
         spool_dir: options.spool_dir.unwrap_or_else(std::env::temp_dir),
         io_mode: options.io_mode,
         keys: KeyStore::new(profile.keys().overlaid_with(options.keys)),
+        deep_check: options.deep_check,
     };
     let captured = protocol::capture(&run, &mut session, &profile, &settings);
     let captured = run.conclude(captured)?;

@@ -61,6 +61,8 @@ pub struct Settings {
     pub io_mode: IoMode,
     /// The server's encryption keys.
     pub keys: Arc<KeyStore>,
+    /// Whether to decrypt pages to check what is inside.
+    pub deep_check: bool,
 }
 
 /// What was captured; all files but the metadata are written.

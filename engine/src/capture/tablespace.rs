@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use innodb::page::{self, Verdict, verify};
+use innodb::page::{self, Damage, Verdict, verify};
 use innodb::space::flags::PageCompression;
 use innodb::space::header::{HeaderError, SpaceHeader};
 use innodb::space::xdes::pages_per_extent;
@@ -27,6 +27,8 @@ use super::run::Run;
 use super::unidentified;
 use crate::io::Buffer;
 use crate::io::read_ahead::{IoMode, ReadAhead, drop_cached, read_at};
+use crate::keys::SpaceKeys;
+use crate::keys::settings::KeyStore;
 use crate::report::Event;
 use crate::server::profile::ServerProfile;
 use crate::sink::{Mode, SinkFile, StreamPath};
@@ -110,6 +112,8 @@ pub struct TablespaceCopier<'a> {
     torn: AtomicU64,
     newest: AtomicU64,
     corrupt: Mutex<Vec<CorruptPage>>,
+    /// For a look inside of encrypted pages.
+    keys: Option<Arc<KeyStore>>,
 }
 
 /// The server makes a file longer before it says so on page 0, and page 0 was read before the
@@ -139,6 +143,8 @@ struct Open {
     role: Role,
     page_size: PageSize,
     unwritten: AtomicU64,
+    /// For a look inside of encrypted pages.
+    keys: Option<SpaceKeys>,
 }
 
 #[derive(Clone)]
@@ -207,6 +213,7 @@ impl<'a> TablespaceCopier<'a> {
             torn: AtomicU64::new(0),
             newest: AtomicU64::new(0),
             corrupt: Mutex::default(),
+            keys: settings.deep_check.then(|| Arc::clone(&settings.keys)),
         }
     }
 
@@ -345,6 +352,7 @@ impl<'a> TablespaceCopier<'a> {
             file: job.file,
             target,
             size,
+            keys: self.space_keys(header.as_ref())?,
             header,
             role: job.role,
             page_size,
@@ -389,6 +397,14 @@ impl<'a> TablespaceCopier<'a> {
             self.run.check()?;
             std::thread::sleep(TORN_PAUSE);
         }
+    }
+
+    /// The keys of a tablespace whose pages are to be looked into.
+    fn space_keys(&self, header: Option<&SpaceHeader>) -> Result<Option<SpaceKeys>> {
+        let crypt = header.and_then(|header| header.crypt.as_ref());
+        let (Some(store), Some(crypt)) = (&self.keys, crypt) else { return Ok(None) };
+        store.ring().map_err(|error| error.needed_for("a tablespace"))?;
+        Ok(Some(SpaceKeys::new(store, crypt)))
     }
 
     fn refuse_unsupported(&self, job: &Job, header: &SpaceHeader) -> Result<()> {
@@ -473,7 +489,15 @@ impl<'a> TablespaceCopier<'a> {
     fn verdict(&self, open: &Open, in_file: u32, page: &[u8]) -> Verdict {
         let page_no = Self::page_no(open, in_file);
         match &open.header {
-            Some(header) => verify(page, page_no, Some(header.id), &header.flags),
+            Some(header) => {
+                let verdict = verify(page, page_no, Some(header.id), &header.flags);
+                match (&open.keys, verdict) {
+                    (Some(keys), Verdict::Encrypted { key_version }) => {
+                        look_inside(page, page_no, header, keys, key_version).unwrap_or(verdict)
+                    }
+                    _ => verdict,
+                }
+            }
             None => unidentified::judge(page, page_no, known_id(open.role)).verdict,
         }
     }
@@ -515,6 +539,22 @@ impl<'a> TablespaceCopier<'a> {
 /// The id of a tablespace that needs no page 0 to tell it.
 fn known_id(role: Role) -> Option<SpaceId> {
     matches!(role, Role::System(_)).then_some(SpaceId::SYSTEM)
+}
+
+/// What is wrong inside of an encrypted page. A page whose key is gone is not looked into: it may be
+/// free for long.
+fn look_inside(
+    page: &[u8],
+    page_no: PageNo,
+    header: &SpaceHeader,
+    keys: &SpaceKeys,
+    key_version: u32,
+) -> Option<Verdict> {
+    let key = keys.of_version(key_version).ok()?;
+    let mut plain = page.to_vec();
+    let id = PageId { space: header.id, page: page_no };
+    let result = innodb::crypt::page::decrypt(&mut plain, id, &header.flags, &key);
+    result.err().map(|_| Verdict::Damaged(Damage::Inside { key_version }))
 }
 
 fn damage_advice(file: &ServerFile) -> String {

@@ -286,19 +286,6 @@ impl ServerProfile {
         }
         keys
     }
-
-    /// Refuses what cannot be backed up faithfully yet, by the name of the setting: encrypted
-    /// redo logs of before 10.8.
-    pub fn refuse_unsupported(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::new(ErrorKind::Server, what));
-        if self.encryption.redo && self.version.generation() < Generation::V10_8 {
-            return refuse(format!(
-                "encrypted redo logs of MariaDB {} are not supported: innodb_encrypt_log=ON",
-                self.version
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// The version, unless the server is not MariaDB or too old.
@@ -380,7 +367,6 @@ mod tests {
         assert_eq!(profile.ignore_db_dirs, ["lost+found", "#recycle"]);
         assert_eq!(profile.server_id, u32::MAX);
         assert!(!profile.has_wsrep);
-        profile.refuse_unsupported().unwrap();
     }
 
     #[test]
@@ -417,14 +403,6 @@ mod tests {
         let old = variables(&[("version", "10.4.34-MariaDB")]);
         let error = ServerProfile::from_variables(old).unwrap_err();
         assert!(error.to_string().contains("10.4.34"), "{error}");
-    }
-
-    #[test]
-    fn encrypted_old_redo_is_refused_by_name() {
-        let old = variables(&[("version", "10.6.1-MariaDB"), ("innodb_encrypt_log", "ON")]);
-        let profile = ServerProfile::from_variables(old).unwrap();
-        let error = profile.refuse_unsupported().unwrap_err().to_string();
-        assert!(error.contains("10.6.1"), "{error}");
     }
 
     #[test]

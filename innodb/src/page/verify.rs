@@ -110,6 +110,11 @@ pub enum Damage {
         /// Its value.
         value: u64,
     },
+    /// An encrypted page is as written, but does not decrypt.
+    Inside {
+        /// Version of the key.
+        key_version: u32,
+    },
 }
 
 impl fmt::Display for Damage {
@@ -141,6 +146,9 @@ impl fmt::Display for Damage {
             }
             Self::CompressedHeader { field, value } => {
                 write!(f, "{field} of a compressed page is {value:#x}")
+            }
+            Self::Inside { key_version } => {
+                write!(f, "what key version {key_version} decrypts is not this page")
             }
         }
     }
