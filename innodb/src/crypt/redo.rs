@@ -3,12 +3,14 @@
 //! | generation | encrypted | initial vector |
 //! |---|---|---|
 //! | 10.5 to 10.7 | bytes 4–503 of each block of 512 | block number, nonce of the log, LSN of the block |
-//! | from 10.8 | of each page record what follows its ids | nonce of the mini-transaction, tablespace id, page number |
-//! | from MDEV-36024 | the bodies of all records of a mini-transaction, as one | nonce, then the first byte and the length of the first record |
+//! | from MDEV-36024 (10.11.18, 11.8.6) | the bodies of all records of a mini-transaction, as one | nonce, then the first byte and the length of the first record |
+//!
+//! Servers from 10.8 on before MDEV-36024 encrypt each record by itself; their logs are recognised
+//! by the header and refused.
 //!
 //! Lengths are never encrypted, and checksums are of the encrypted bytes: a log can be walked,
-//! checked and copied without a key. What its records say, in the newest generation even the
-//! names of files, takes one. It is always the key with the id [`KEY_ID`], of the version that the
+//! checked and copied without a key. What its records say, the names of files included, takes
+//! one. It is always the key with the id [`KEY_ID`], of the version that the
 //! header names, from which the log's own key is derived with a message in the header.
 //!
 //! All numbers in these initial vectors are big-endian, unlike those of pages.
@@ -19,7 +21,6 @@ use crate::bytes::{put, u32_at};
 use crate::page::crc32c;
 use crate::redo::Malformed;
 use crate::redo::mtr::{NONCE_SIZE, record_head_size, record_size};
-use crate::redo::record::{Record, Records};
 
 /// The id of the key that logs are encrypted with.
 pub const KEY_ID: u32 = 1;
@@ -30,22 +31,11 @@ const BLOCK_START: usize = 4;
 const BLOCK_END: usize = 504;
 const BLOCK_CRC: usize = 508;
 
-/// Which bytes of a mini-transaction are encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogScheme {
-    /// Servers from 10.8 on, before MDEV-36024: each page record by itself.
-    PerRecord,
-    /// Since MDEV-36024 (10.11.18, 11.8.6): all records as one.
-    WholeMtr,
-}
-
-/// Key and scheme of one redo log.
+/// What deciphers one redo log without blocks.
 #[derive(Clone, Debug)]
 pub struct LogCipher {
     /// The log's own key.
     pub key: DerivedKey,
-    /// Which bytes it is for.
-    pub scheme: LogScheme,
 }
 
 /// Which way.
@@ -66,10 +56,7 @@ impl LogCipher {
         nonce: [u8; NONCE_SIZE],
         scratch: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        match self.scheme {
-            LogScheme::WholeMtr => self.whole(records, nonce, scratch, Direction::Decrypt),
-            LogScheme::PerRecord => self.per_record(records, nonce, Direction::Decrypt),
-        }
+        self.turn(records, nonce, scratch, Direction::Decrypt)
     }
 
     /// Encrypts the records of one mini-transaction in place, the reverse of
@@ -83,21 +70,11 @@ impl LogCipher {
         nonce: [u8; NONCE_SIZE],
         scratch: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        match self.scheme {
-            LogScheme::WholeMtr => self.whole(records, nonce, scratch, Direction::Encrypt),
-            LogScheme::PerRecord => self.per_record(records, nonce, Direction::Encrypt),
-        }
-    }
-
-    fn turn(&self, iv: &[u8; 16], data: &mut [u8], direction: Direction) {
-        match direction {
-            Direction::Encrypt => self.key.encrypt(iv, data),
-            Direction::Decrypt => self.key.decrypt(iv, data),
-        }
+        self.turn(records, nonce, scratch, Direction::Encrypt)
     }
 
     /// Gathers the bodies, turns them as one, and puts them back.
-    fn whole(
+    fn turn(
         &self,
         records: &mut [u8],
         nonce: [u8; NONCE_SIZE],
@@ -116,7 +93,10 @@ impl LogCipher {
             scratch.extend_from_slice(body);
             at += head.len() + body.len();
         }
-        self.turn(&iv, scratch, direction);
+        match direction {
+            Direction::Encrypt => self.key.encrypt(&iv, scratch),
+            Direction::Decrypt => self.key.decrypt(&iv, scratch),
+        }
         let (mut at, mut rest) = (0, scratch.as_slice());
         while at < records.len() {
             let (head, body) = split(records, at)?;
@@ -125,46 +105,6 @@ impl LogCipher {
             put(records, start, now).ok_or(SHORT)?;
             rest = later;
             at = start + length;
-        }
-        Ok(())
-    }
-
-    /// Turns each page record by itself. Records of files are clear.
-    fn per_record(
-        &self,
-        records: &mut [u8],
-        nonce: [u8; NONCE_SIZE],
-        direction: Direction,
-    ) -> Result<(), Malformed> {
-        let mut page = None;
-        let mut at = 0;
-        while at < records.len() {
-            let (head, body) = split(records, at)?;
-            let own_ids = head.first().is_some_and(|first| first & 0x80 == 0);
-            let (start, mut length) = (at + head.len(), body.len());
-            let mut skip = 0;
-            if own_ids {
-                // The ids are clear, and say how long they are.
-                let size = head.len() + length;
-                let record = records.get(at..at + size).ok_or(SHORT)?;
-                let Some(Ok(Record::Page { page: id, body, .. })) = Records::new(record).next()
-                else {
-                    return Err(Malformed::Invalid("a page record without ids"));
-                };
-                skip = length - body.len();
-                length = body.len();
-                page = Some(id);
-            }
-            if let Some(page) = page {
-                let mut iv = [0; 16];
-                let _ = put(&mut iv, 0, &nonce);
-                let _ = put(&mut iv, 8, &page.space.0.to_be_bytes());
-                let _ = put(&mut iv, 12, &page.page.0.to_be_bytes());
-                let start = start + skip;
-                let data = records.get_mut(start..start + length).ok_or(SHORT)?;
-                self.turn(&iv, data, direction);
-            }
-            at = start + skip + length;
         }
         Ok(())
     }
@@ -234,6 +174,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::crypt::{CipherMode, Key};
+    use crate::redo::record::Records;
     use proptest::prelude::*;
 
     const NONCE: [u8; 8] = [9; 8];
@@ -253,29 +194,26 @@ mod tests {
 
     #[test]
     fn lengths_stay_and_everything_comes_back() {
-        for scheme in [LogScheme::PerRecord, LogScheme::WholeMtr] {
-            for mode in [CipherMode::Cbc, CipherMode::Ctr] {
-                let cipher = LogCipher { key: key(mode), scheme };
-                let (plain, mut scratch) = (records(), Vec::new());
-                assert!(Records::new(&plain).all(|record| record.is_ok()));
-                let mut there = plain.clone();
-                cipher.encrypt(&mut there, NONCE, &mut scratch).unwrap();
-                assert_ne!(there, plain);
-                let names = there.windows(6).any(|bytes| bytes == b"r0.ibd");
-                assert_eq!(names, scheme == LogScheme::PerRecord);
-                let sizes = |records: &[u8]| {
-                    let mut at = 0;
-                    std::iter::from_fn(|| {
-                        let size = record_size(records.get(at..)?).ok()?;
-                        at += size;
-                        Some(size)
-                    })
-                    .collect::<Vec<_>>()
-                };
-                assert_eq!(sizes(&there), sizes(&plain));
-                cipher.decrypt(&mut there, NONCE, &mut scratch).unwrap();
-                assert_eq!(there, plain);
-            }
+        for mode in [CipherMode::Cbc, CipherMode::Ctr] {
+            let cipher = LogCipher { key: key(mode) };
+            let (plain, mut scratch) = (records(), Vec::new());
+            assert!(Records::new(&plain).all(|record| record.is_ok()));
+            let mut there = plain.clone();
+            cipher.encrypt(&mut there, NONCE, &mut scratch).unwrap();
+            assert_ne!(there, plain);
+            assert!(!there.windows(6).any(|bytes| bytes == b"r0.ibd"));
+            let sizes = |records: &[u8]| {
+                let mut at = 0;
+                std::iter::from_fn(|| {
+                    let size = record_size(records.get(at..)?).ok()?;
+                    at += size;
+                    Some(size)
+                })
+                .collect::<Vec<_>>()
+            };
+            assert_eq!(sizes(&there), sizes(&plain));
+            cipher.decrypt(&mut there, NONCE, &mut scratch).unwrap();
+            assert_eq!(there, plain);
         }
     }
 
@@ -298,9 +236,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_records_never_panic(mut bytes: Vec<u8>, whole: bool) {
-            let scheme = if whole { LogScheme::WholeMtr } else { LogScheme::PerRecord };
-            let cipher = LogCipher { key: key(CipherMode::Cbc), scheme };
+        fn hostile_records_never_panic(mut bytes: Vec<u8>) {
+            let cipher = LogCipher { key: key(CipherMode::Cbc) };
             let _ = cipher.decrypt(&mut bytes, NONCE, &mut Vec::new());
         }
     }

@@ -17,7 +17,6 @@
 use super::mtr::Trailer;
 use crate::Lsn;
 use crate::bytes::{put, u32_at, u64_at};
-use crate::crypt::redo::LogScheme;
 use crate::crypt::{self, CipherMode, DerivedKey, Key};
 use crate::page::crc32c;
 
@@ -107,8 +106,6 @@ pub struct LogHeader {
 /// What the header of an encrypted log says about the encryption: all but the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogEncryption {
-    /// What is encrypted.
-    pub scheme: LogScheme,
     /// Version of the key with the id [`crypt::redo::KEY_ID`].
     pub key_version: u32,
     /// What the log's own key is derived with.
@@ -121,17 +118,16 @@ impl LogEncryption {
     /// What deciphers the log, given the key it asks for.
     pub fn cipher(&self, key: &Key, mode: CipherMode) -> crypt::redo::LogCipher {
         let key = DerivedKey::new(key, &self.message, mode);
-        crypt::redo::LogCipher { key, scheme: self.scheme }
+        crypt::redo::LogCipher { key }
     }
 
-    fn parse(block: &[u8], scheme: LogScheme) -> Result<Self, HeaderError> {
+    fn parse(block: &[u8]) -> Result<Self, HeaderError> {
         let short = || HeaderError::Short { have: block.len() };
         if u32_at(block, KEY_ID) != Some(crypt::redo::KEY_ID) {
             return Err(HeaderError::Invalid("an encrypted log with another key id than 1"));
         }
         let message = block.get(MESSAGE..).and_then(|message| message.first_chunk());
         Ok(Self {
-            scheme,
             key_version: u32_at(block, KEY_VERSION).ok_or_else(short)?,
             message: *message.ok_or_else(short)?,
             nonce: u32_at(block, NONCE).ok_or_else(short)?,
@@ -162,10 +158,14 @@ impl LogHeader {
             return Err(HeaderError::Crc { stored, computed });
         }
         let encryption = match (format, u32_at(block, KEY_ID)) {
-            (FORMAT_ENC_11, _) => Some(LogEncryption::parse(block, LogScheme::WholeMtr)?),
+            (FORMAT_ENC_11, _) => Some(LogEncryption::parse(block)?),
             (_, Some(0)) => None,
             // The older of the two has no format number of its own.
-            _ => Some(LogEncryption::parse(block, LogScheme::PerRecord)?),
+            _ => {
+                return Err(HeaderError::Unsupported(
+                    "MariaDB 10.8 and later from before MDEV-36024 (10.11.18, 11.8.6), encrypted",
+                ));
+            }
         };
         if u32_at(block, SUBFORMAT) != Some(0) {
             return Err(HeaderError::Invalid("the bytes behind the format are not zero"));
@@ -204,10 +204,7 @@ impl LogHeader {
             // All offsets are constants below HEADER_SIZE.
             let _ = put(&mut out, offset, bytes);
         };
-        let format = match encryption.map(|encryption| encryption.scheme) {
-            None | Some(LogScheme::PerRecord) => FORMAT_10_8,
-            Some(LogScheme::WholeMtr) => FORMAT_ENC_11,
-        };
+        let format = if encryption.is_some() { FORMAT_ENC_11 } else { FORMAT_10_8 };
         write(FORMAT, &format.to_be_bytes());
         if let Some(encryption) = encryption {
             write(KEY_ID, &crypt::redo::KEY_ID.to_be_bytes());
@@ -296,13 +293,16 @@ mod tests {
 
     #[test]
     fn headers_of_encrypted_logs_read_back() {
-        for scheme in [LogScheme::PerRecord, LogScheme::WholeMtr] {
-            let encryption = LogEncryption { scheme, key_version: 3, message: [7; 16], nonce: 9 };
-            let bytes = LogHeader::encrypted_backup("Backup", CHECKPOINT, Some(&encryption));
-            let header = LogHeader::parse(&bytes).unwrap();
-            assert_eq!(header.encryption, Some(encryption));
-            assert_eq!(header.trailer(), Trailer::Nonce);
-        }
+        let encryption = LogEncryption { key_version: 3, message: [7; 16], nonce: 9 };
+        let mut bytes = LogHeader::encrypted_backup("Backup", CHECKPOINT, Some(&encryption));
+        let header = LogHeader::parse(&bytes).unwrap();
+        assert_eq!(header.encryption, Some(encryption));
+        assert_eq!(header.trailer(), Trailer::Nonce);
+        // The older way has the number of the plain format.
+        bytes[..4].copy_from_slice(&FORMAT_10_8.to_be_bytes());
+        let crc = crc32c(&bytes[..508]);
+        bytes[508..512].copy_from_slice(&crc.to_be_bytes());
+        assert!(LogHeader::parse(&bytes).unwrap_err().to_string().contains("MDEV-36024"));
     }
 
     #[test]
