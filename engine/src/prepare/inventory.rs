@@ -30,6 +30,9 @@ pub struct DataFile {
     pub bytes: u64,
 }
 
+/// Servers make files longer by multiples of this.
+pub const FILE_BLOCK: u64 = 4096;
+
 /// A tablespace that is in the backup.
 #[derive(Clone, Debug)]
 pub struct Tablespace {
@@ -128,9 +131,15 @@ impl Inventory {
         Ok(())
     }
 
-    fn add(&mut self, file: DataFile, page_size: PageSize) -> Result<()> {
+    fn add(&mut self, mut file: DataFile, page_size: PageSize) -> Result<()> {
         match identify(&file, page_size)? {
             Ok((header, lsn)) => {
+                // A server makes files longer in whole blocks. Of a tablespace with smaller pages
+                // the last ones may be missing, although page 0 counts them.
+                let counted = u64::from(header.size) * header.physical_size().bytes() as u64;
+                if counted.saturating_sub(file.bytes) < FILE_BLOCK {
+                    file.bytes = file.bytes.max(counted);
+                }
                 self.insert(header.id, header.flags, header.crypt, Some(lsn), file)
             }
             Err(reason) => {

@@ -14,7 +14,7 @@ use innodb::{PageNo, PageSize, SpaceId};
 use super::codec::PageCodec;
 use super::facts::{LogFacts, SpaceFacts};
 use super::inventory::{
-    DataFile, Inventory, Tablespace, Unidentified, is_undo, refuse_unsupported,
+    DataFile, FILE_BLOCK, Inventory, Tablespace, Unidentified, is_undo, refuse_unsupported,
 };
 use crate::keys::settings::KeyStore;
 use crate::{Error, ErrorKind, Reporter, Result};
@@ -97,7 +97,7 @@ impl Spaces {
             let all = u64::from(pages) * physical;
             // A server makes files longer in whole blocks. Of a tablespace with smaller pages the
             // last ones may be missing then; writing them makes the file longer.
-            let wanted = (all / 4096 * 4096).max(4 * page_size.bytes() as u64);
+            let wanted = (all / FILE_BLOCK * FILE_BLOCK).max(4 * page_size.bytes() as u64);
             if file.bytes < wanted || (truncated.is_some() && file.bytes > wanted) {
                 OpenOptions::new()
                     .write(true)

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use crate::Result;
-use crate::scratch::{cache_dir, copy_tree};
+use crate::scratch::{Scratch, cache_dir, copy_tree};
 use crate::server::ServerOptions;
 
 /// Fills `datadir` with an installed, never started database of the shape in `options`.
@@ -47,7 +47,10 @@ fn template(options: &ServerOptions) -> Result<PathBuf> {
 
 fn install(options: &ServerOptions, shape: &[String], datadir: &Path) -> Result<()> {
     let program = options.generation.program("mariadb-install-db");
+    // A server that starts removes what it takes for left-over tables of its temporary directory.
+    let scratch = Scratch::new()?;
     let output = Command::new(&program)
+        .env("TMPDIR", scratch.path())
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg(format!("--basedir={}", options.generation.basedir()?.display()))
         .arg(format!("--datadir={}", datadir.display()))
