@@ -15,8 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use innodb::page::{self, Damage, Verdict, verify};
-use innodb::space::flags::PageCompression;
+use innodb::page::{self, Damage, PageCompressor, Verdict, verify};
 use innodb::space::header::{HeaderError, SpaceHeader};
 use innodb::space::xdes::pages_per_extent;
 use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
@@ -254,6 +253,7 @@ impl<'a> TablespaceCopier<'a> {
     fn work(&self, worker: usize, queue: &Mutex<Queue>) -> Result<()> {
         // Where pieces must leave in order, a thread that holds several makes the others wait.
         let depth = if self.run.sink.takes_any_order() { DEPTH } else { 1 };
+        let mut compressor = PageCompressor::default();
         let reader = ReadAhead::new(self.io_mode, depth);
         let mut reader = reader
             .map_err(|e| Error::new(ErrorKind::Failed, "cannot set up io_uring").caused_by(e))?;
@@ -272,7 +272,7 @@ impl<'a> TablespaceCopier<'a> {
             let Some((unit, bytes)) = reader.pop() else { return Ok(()) };
             let mut bytes =
                 bytes.map_err(|error| Error::io("read", &unit.open.file.source, error))?;
-            self.copy_unit(&unit, &mut bytes)?;
+            self.copy_unit(&unit, &mut bytes, &mut compressor)?;
             reader.recycle(bytes);
         }
     }
@@ -331,9 +331,6 @@ impl<'a> TablespaceCopier<'a> {
         if header.is_none() && job.role == Role::Table && (self.names)(&job.file.path).is_none() {
             // The redo log has not named it yet: it is left for later.
             return Ok(None);
-        }
-        if let Some(header) = &header {
-            self.refuse_unsupported(&job, header)?;
         }
         let size =
             source.metadata().map_err(|error| Error::io("read the size of", path, error))?.len();
@@ -407,19 +404,12 @@ impl<'a> TablespaceCopier<'a> {
         Ok(Some(SpaceKeys::new(store, crypt)))
     }
 
-    fn refuse_unsupported(&self, job: &Job, header: &SpaceHeader) -> Result<()> {
-        let what = if header.flags.page_compression() != PageCompression::None {
-            "is page-compressed (PAGE_COMPRESSED=1)"
-        } else {
-            return Ok(());
-        };
-        let message = format!("{} {what}, which is not supported yet", job.file.path);
-        Err(Error::new(ErrorKind::Usage, message).advise(
-            "rebuild the table without it (ALTER TABLE) or use mariadb-backup for this server",
-        ))
-    }
-
-    fn copy_unit(&self, unit: &Unit, bytes: &mut Buffer) -> Result<()> {
+    fn copy_unit(
+        &self,
+        unit: &Unit,
+        bytes: &mut Buffer,
+        compressor: &mut PageCompressor,
+    ) -> Result<()> {
         let open = &*unit.open;
         if bytes.len() < unit.length {
             // Only undo tablespaces, and from 11.2 the system tablespace, ever shrink; redo says to what size.
@@ -437,8 +427,8 @@ impl<'a> TablespaceCopier<'a> {
         let mut newest = 0;
         for (index, page) in bytes.chunks_exact_mut(page_size).enumerate() {
             let page_no = first + index as u32;
-            if !self.is_intact(open, page_no, page) {
-                self.heal(open, page_no, page)?;
+            if self.damage(open, page_no, page, compressor).is_some() {
+                self.heal(open, page_no, page, compressor)?;
             }
             newest = newest.max(self.page_lsn(open, page_no, page));
         }
@@ -447,7 +437,10 @@ impl<'a> TablespaceCopier<'a> {
         if self.drop_behind {
             drop_cached(&open.source, unit.offset, length);
         }
-        open.target.write(unit.offset, bytes)?;
+        match open.header.as_ref().is_some_and(SpaceHeader::is_page_compressed) {
+            true => open.target.write_sparse(unit.offset, bytes)?,
+            false => open.target.write(unit.offset, bytes)?,
+        }
         if open.unwritten.fetch_sub(length, Ordering::AcqRel) == length {
             open.target.finish()?;
             self.run.count_file();
@@ -482,28 +475,55 @@ impl<'a> TablespaceCopier<'a> {
         }
     }
 
-    fn is_intact(&self, open: &Open, in_file: u32, page: &[u8]) -> bool {
-        self.is_doublewrite(open, in_file) || self.verdict(open, in_file, page).is_intact()
-    }
-
-    fn verdict(&self, open: &Open, in_file: u32, page: &[u8]) -> Verdict {
+    /// What is wrong with a page.
+    fn damage(
+        &self,
+        open: &Open,
+        in_file: u32,
+        page: &[u8],
+        compressor: &mut PageCompressor,
+    ) -> Option<String> {
+        if self.is_doublewrite(open, in_file) {
+            return None;
+        }
         let page_no = Self::page_no(open, in_file);
-        match &open.header {
-            Some(header) => {
-                let verdict = verify(page, page_no, Some(header.id), &header.flags);
-                match (&open.keys, verdict) {
-                    (Some(keys), Verdict::Encrypted { key_version }) => {
-                        look_inside(page, page_no, header, keys, key_version).unwrap_or(verdict)
-                    }
-                    _ => verdict,
-                }
+        let Some(header) = &open.header else {
+            return match unidentified::judge(page, page_no, known_id(open.role)).verdict {
+                Verdict::Damaged(damage) => Some(damage.to_string()),
+                _ => None,
+            };
+        };
+        let id = PageId { space: header.id, page: page_no };
+        let deep = self.keys.is_some();
+        match verify(page, page_no, Some(header.id), &header.flags) {
+            Verdict::Damaged(damage) => Some(damage.to_string()),
+            // Of legacy files only the page inside has a checksum that tells whether it is torn.
+            verdict @ (Verdict::NeedsDecompression { key_version: 0, .. }
+            | Verdict::PageCompressed { key_version: 0 }) => {
+                let look = deep || matches!(verdict, Verdict::NeedsDecompression { .. });
+                let checked = look.then(|| compressor.check(page, id, &header.flags));
+                checked.and_then(Result::err).map(|error| error.to_string())
             }
-            None => unidentified::judge(page, page_no, known_id(open.role)).verdict,
+            verdict @ (Verdict::Encrypted { key_version }
+            | Verdict::PageCompressed { key_version }
+            | Verdict::NeedsDecompression { key_version, .. }) => {
+                let compressed = !matches!(verdict, Verdict::Encrypted { .. });
+                let compressor = compressed.then_some(compressor);
+                look_inside(page, id, header, open.keys.as_ref()?, key_version, compressor)
+                    .map(|damage| damage.to_string())
+            }
+            Verdict::Ok | Verdict::AllZero => None,
         }
     }
 
     /// Reads a page that failed its check again until it is whole.
-    fn heal(&self, open: &Open, in_file: u32, page: &mut [u8]) -> Result<()> {
+    fn heal(
+        &self,
+        open: &Open,
+        in_file: u32,
+        page: &mut [u8],
+        compressor: &mut PageCompressor,
+    ) -> Result<()> {
         let since = Instant::now();
         let offset = u64::from(in_file) * page.len() as u64;
         while since.elapsed() < TORN_PATIENCE {
@@ -512,12 +532,12 @@ impl<'a> TablespaceCopier<'a> {
             let read = read_at(&open.source, page, offset);
             let read = read.map_err(|error| Error::io("read", &open.file.source, error))?;
             page.get_mut(read..).unwrap_or_default().fill(0);
-            if self.is_intact(open, in_file, page) {
+            if self.damage(open, in_file, page, compressor).is_none() {
                 self.torn.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
         }
-        let Verdict::Damaged(damage) = self.verdict(open, in_file, page) else { return Ok(()) };
+        let Some(damage) = self.damage(open, in_file, page, compressor) else { return Ok(()) };
         let page_no = Self::page_no(open, in_file);
         let space = open.header.as_ref().map_or(SpaceId::SYSTEM, |header| header.id);
         let id = PageId { space, page: page_no };
@@ -545,16 +565,18 @@ fn known_id(role: Role) -> Option<SpaceId> {
 /// free for long.
 fn look_inside(
     page: &[u8],
-    page_no: PageNo,
+    id: PageId,
     header: &SpaceHeader,
     keys: &SpaceKeys,
     key_version: u32,
-) -> Option<Verdict> {
+    compressor: Option<&mut PageCompressor>,
+) -> Option<Damage> {
     let key = keys.of_version(key_version).ok()?;
     let mut plain = page.to_vec();
-    let id = PageId { space: header.id, page: page_no };
-    let result = innodb::crypt::page::decrypt(&mut plain, id, &header.flags, &key);
-    result.err().map(|_| Verdict::Damaged(Damage::Inside { key_version }))
+    let decrypted = innodb::crypt::page::decrypt(&mut plain, id, &header.flags, &key).is_ok();
+    let whole = decrypted
+        && compressor.is_none_or(|compressor| compressor.check(&plain, id, &header.flags).is_ok());
+    (!whole).then_some(Damage::Inside { key_version })
 }
 
 fn damage_advice(file: &ServerFile) -> String {

@@ -8,6 +8,7 @@ use xbstream::StreamPath;
 use super::target::{NO_SPACE_ADVICE, Target};
 use super::{lock, sparse};
 use crate::io::direct::NewFile;
+use crate::io::holes;
 use crate::{Error, Result};
 
 /// A file of the stream. It is created by the first thread that has something to write, so that
@@ -45,7 +46,7 @@ impl Output {
     pub fn write(&self, target: &Target, offset: u64, bytes: &[u8]) -> Result<()> {
         let file = self.file(target)?;
         let written = if self.is_sparse() {
-            sparse::runs(offset, bytes)
+            holes::runs(offset, bytes)
                 .into_iter()
                 .try_for_each(|(at, run)| file.write_all_at(run, at))
         } else {

@@ -87,6 +87,14 @@ impl NewFile {
         self.cached.set_len(len)
     }
 
+    /// Makes the file at least this long.
+    pub fn extend(&self, length: u64) -> io::Result<()> {
+        if length > 0 && self.cached.metadata()?.len() < length {
+            self.cached.set_len(length)?;
+        }
+        Ok(())
+    }
+
     /// Writes all of `bytes`: directly if they, their place and the disk allow it.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let disk = &*self.disk;

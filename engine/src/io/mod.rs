@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod direct;
 pub mod durable;
+pub mod holes;
 pub mod read_ahead;
 pub mod spool;
 

@@ -23,7 +23,7 @@ use super::facts::LogFacts;
 use super::inventory::{DataFile, Tablespace};
 use super::journal::Journal;
 use super::meter::Meter;
-use crate::io::Buffer;
+use crate::io::{Buffer, holes};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Files that a worker keeps open.
@@ -257,6 +257,11 @@ impl<'a> Worker<'a> {
         if let (true, Some(last)) = (changed, chains.last_run(slot.chain)) {
             space.codec.seal(page, id, last.end, &space.flags, &mut self.codec)?;
         }
+        // The server gives the space of a compressed page back when the page is freed.
+        if !changed && slot.chain.resets && space.has_holes() && space.locate(id.page).is_some() {
+            page.fill(0);
+            changed = true;
+        }
         Ok(changed)
     }
 
@@ -278,8 +283,11 @@ impl<'a> Worker<'a> {
             self.batch.journal.note(self.number, space, file, &images)?;
             for (run, (_, images)) in same_file.iter().zip(&images) {
                 let file = open(&mut self.files, space, run)?;
-                file.write_all_at(images, run.offset)
-                    .map_err(|e| Error::io("write", &run.file.path, e))?;
+                match space.has_holes() {
+                    true => holes::write_all_at(file, images, run.offset),
+                    false => file.write_all_at(images, run.offset),
+                }
+                .map_err(|e| Error::io("write", &run.file.path, e))?;
                 self.applied.pages += (run.size / page_size) as u64;
                 self.applied.files.insert((space.id, run.number));
             }

@@ -4,6 +4,10 @@
 //! compressed, encrypted, and its outer checksum made. The key version that decides is the page's
 //! own; what page 0 says of the tablespace only decides how pages are *written*.
 //!
+//! Pages of page-compressed tablespaces are compressed again, except where they are to be encrypted
+//! in the legacy format: of such a page nothing could be checked without its key, so it is written
+//! in full, which is as good to every server.
+//!
 //! Pages that are plain already cost nothing: reading asks the verdict that checking them gave
 //! anyway, writing asks one flag of the tablespace.
 
@@ -11,11 +15,11 @@ use std::sync::Arc;
 
 use innodb::bytes::put;
 use innodb::crypt::page::{PageCryptError, decrypt, encrypt, is_encryptable, key_version};
-use innodb::page::Verdict;
 use innodb::page::layout::fil;
 use innodb::page::stamp::{StampError, stamp};
+use innodb::page::{PageCompressor, Verdict};
 use innodb::space::header::{CryptMode, CryptScheme};
-use innodb::space::{CryptData, SpaceFlags};
+use innodb::space::{CryptData, PageCompression, SpaceFlags};
 use innodb::{Lsn, PageId};
 
 use crate::keys::settings::KeyStore;
@@ -34,7 +38,9 @@ pub struct PageCodec {
 
 /// Buffers that a thread keeps for the pages it opens and seals.
 #[derive(Debug, Default)]
-pub struct CodecScratch {}
+pub struct CodecScratch {
+    compressor: PageCompressor,
+}
 
 impl PageCodec {
     /// The codec of a tablespace. `crypt` is its final descriptor, `stored` the one that its file
@@ -86,19 +92,24 @@ impl PageCodec {
         id: PageId,
         flags: &SpaceFlags,
         stored: Verdict,
-        _scratch: &mut CodecScratch,
+        scratch: &mut CodecScratch,
     ) -> Result<()> {
         let version = key_version(stored);
         if version != 0 {
             self.decrypt(page, id, flags, version)?;
         }
-        match stored {
-            Verdict::Encrypted { .. } => Ok(()),
-            _ => Err(Error::new(
-                ErrorKind::Failed,
-                format!("{id} is stored in a form that is not supported yet: {stored:?}"),
-            )),
+        if let Verdict::Encrypted { .. } = stored {
+            return Ok(());
         }
+        scratch.compressor.decompress(page, id, flags).map_err(|error| match &self.keys {
+            // A wrong key leaves noise, which does not decompress.
+            Some(keys) if version != 0 => {
+                KeyError::Wrong { id: keys.key_id(), version, what: id.to_string() }.needed_for(id)
+            }
+            _ => Error::new(ErrorKind::Damage, format!("cannot decompress {id}"))
+                .advise("the copy is not usable; take a new backup")
+                .caused_by(error),
+        })
     }
 
     fn decrypt(&self, page: &mut [u8], id: PageId, flags: &SpaceFlags, version: u32) -> Result<()> {
@@ -120,8 +131,8 @@ impl PageCodec {
 
     /// Whether a stamped page is what is written.
     #[inline]
-    pub fn writes_plain(&self) -> bool {
-        !self.encrypts
+    pub fn writes_plain(&self, flags: &SpaceFlags) -> bool {
+        !self.encrypts && flags.page_compression() == PageCompression::None
     }
 
     /// Whether pages are written encrypted, and with what.
@@ -141,7 +152,7 @@ impl PageCodec {
         let cannot = |error: StampError| {
             Error::new(ErrorKind::Damage, format!("cannot finish {id}")).caused_by(error)
         };
-        if self.writes_plain() {
+        if self.writes_plain(flags) {
             return stamp(page, id, lsn, flags).map_err(cannot);
         }
         self.seal_stored(page, id, lsn, flags, scratch, cannot)
@@ -153,14 +164,15 @@ impl PageCodec {
         id: PageId,
         lsn: Lsn,
         flags: &SpaceFlags,
-        _scratch: &mut CodecScratch,
+        scratch: &mut CodecScratch,
         cannot: impl Fn(StampError) -> Error,
     ) -> Result<()> {
         let kept: Option<[u8; KEPT_SIZE]> =
             page.get(fil::LEGACY_KEY_VERSION..).and_then(|field| field.first_chunk()).copied();
         stamp(page, id, lsn, flags).map_err(cannot)?;
         let encryptable = is_encryptable(page, id, flags);
-        if !flags.is_full_crc32()
+        if self.encrypts
+            && !flags.is_full_crc32()
             && !encryptable
             && let Some(kept) = kept
         {
@@ -168,7 +180,11 @@ impl PageCodec {
             // spatial indexes have a number of their own there. No checksum covers it.
             let _ = put(page, fil::LEGACY_KEY_VERSION, &kept);
         }
-        if let (Some(keys), true) = (self.encrypts(), encryptable) {
+        let keys = self.encrypts().filter(|_| encryptable);
+        if keys.is_none() || flags.is_full_crc32() {
+            scratch.compressor.compress(page, id, flags, keys.is_some());
+        }
+        if let Some(keys) = keys {
             let (version, key) = keys.latest().map_err(|error| error.needed_for(id))?;
             encrypt(page, id, flags, &key, version).map_err(|error| {
                 Error::new(ErrorKind::Damage, format!("cannot encrypt {id}")).caused_by(error)

@@ -10,8 +10,9 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use innodb::crypt::page::key_version;
 use innodb::page::{self, Verdict, verify};
-use innodb::space::{CryptData, SpaceFlags, SpaceHeader};
+use innodb::space::{CryptData, PageCompression, SpaceFlags, SpaceHeader};
 use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 
 use super::codec::{CodecScratch, PageCodec};
@@ -179,6 +180,11 @@ impl DataFile {
 }
 
 impl Tablespace {
+    /// Whether its pages leave holes in the file: those that are page-compressed do.
+    pub fn has_holes(&self) -> bool {
+        self.flags.page_compression() != PageCompression::None
+    }
+
     /// The file that has `page`, and how many pages from there on it has.
     pub fn locate(&self, page: PageNo) -> Option<(usize, &DataFile, u64)> {
         let number = self.files.partition_point(|file| file.first_page <= page).checked_sub(1)?;
@@ -207,7 +213,7 @@ impl Tablespace {
                 .map_err(|e| Error::io("read", &file.path, e))?;
             let page_no = PageNo(number as u32);
             let verdict = verify(&page, page_no, Some(self.id), &self.flags);
-            if !matches!(verdict, Verdict::Encrypted { .. }) {
+            if key_version(verdict) == 0 {
                 // Damage counts only where redo needs the page.
                 continue;
             }
@@ -264,29 +270,11 @@ fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<(SpaceHeader,
             ),
         ));
     }
-    refuse_unsupported(&file.name, &header.flags)?;
     let page_0 = start.get(..header.physical_size().bytes()).unwrap_or_default();
     match verify(page_0, PageNo(0), Some(header.id), &header.flags) {
         Verdict::Damaged(damage) => Ok(Err(damage.to_string())),
         _ => Ok(Ok((header, page::lsn(page_0).unwrap_or_default()))),
     }
-}
-
-/// Refuses what this version cannot write.
-pub fn refuse_unsupported(name: &str, flags: &SpaceFlags) -> Result<()> {
-    if flags.page_compression() != innodb::space::PageCompression::None {
-        return Err(unsupported(name, "is page-compressed"));
-    }
-    Ok(())
-}
-
-/// The refusal of a tablespace that this version cannot write.
-pub fn unsupported(name: &str, what: &str) -> Error {
-    Error::new(
-        ErrorKind::Failed,
-        format!("{name} {what}: preparing such a tablespace is not supported yet"),
-    )
-    .advise("nothing was changed; prepare this backup with mariadb-backup")
 }
 
 fn incremental(path: &Path) -> Error {

@@ -29,9 +29,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use innodb::bytes::{u16_at, u32_at};
-use innodb::page::{Verdict, crc32c, verify};
+use innodb::page::{PageCompressor, Verdict, crc32c, is_zero, verify};
 use innodb::space::SpaceFlags;
-use innodb::{PageNo, SpaceId};
+use innodb::{PageId, PageNo, SpaceId};
 
 use super::collector::WINDOW_BYTES;
 use super::inventory::{DataFile, Tablespace};
@@ -190,6 +190,17 @@ impl Noted {
         })
     }
 
+    /// Whether a page is whole. Those that only their keys could tell of are never written.
+    fn is_intact(&self, page: &[u8], page_no: PageNo, compressor: &mut PageCompressor) -> bool {
+        match verify(page, page_no, Some(self.space), &self.flags) {
+            Verdict::NeedsDecompression { key_version: 0, .. } => {
+                let id = PageId { space: self.space, page: page_no };
+                compressor.check(page, id, &self.flags).is_ok()
+            }
+            verdict => verdict.is_intact(),
+        }
+    }
+
     /// Puts back what is damaged; `images` is where in `journal` the images start.
     fn replay(&self, dir: &Path, journal: &File, images: u64) -> Result<usize> {
         let path = dir.join(&self.name);
@@ -199,19 +210,21 @@ impl Noted {
         };
         let page_size = self.flags.physical_size().bytes();
         let (mut image, mut page) = (vec![0; page_size], vec![0; page_size]);
+        let mut compressor = PageCompressor::default();
         let mut healed = 0;
         for (number, &page_no) in self.pages.iter().enumerate() {
             let at = images + (number * page_size) as u64;
             if journal.read_exact_at(&mut image, at).is_err() {
                 continue;
             }
-            let verdict_of = |page: &[u8]| verify(page, page_no, Some(self.space), &self.flags);
             let Some(within) = page_no.0.checked_sub(self.first_page.0) else { continue };
             let place = u64::from(within) * page_size as u64;
-            if !verdict_of(&image).is_intact() || file.read_exact_at(&mut page, place).is_err() {
+            // A page that becomes a hole is not read again, so it need not be whole.
+            let whole = !is_zero(&image) && self.is_intact(&image, page_no, &mut compressor);
+            if !whole || file.read_exact_at(&mut page, place).is_err() {
                 continue;
             }
-            if let Verdict::Damaged(_) = verdict_of(&page) {
+            if !self.is_intact(&page, page_no, &mut compressor) {
                 file.write_all_at(&image, place).map_err(|e| Error::io("write", &path, e))?;
                 healed += 1;
             }
@@ -239,7 +252,7 @@ mod tests {
     use super::*;
     use crate::prepare::codec::PageCodec;
     use crate::report::Silent;
-    use innodb::{Lsn, PageId, page};
+    use innodb::{Lsn, page};
 
     const PAGE: usize = 16384;
     const SPACE: SpaceId = SpaceId(7);

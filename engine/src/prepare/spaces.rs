@@ -13,9 +13,7 @@ use innodb::{PageNo, PageSize, SpaceId};
 
 use super::codec::PageCodec;
 use super::facts::{LogFacts, SpaceFacts};
-use super::inventory::{
-    DataFile, FILE_BLOCK, Inventory, Tablespace, Unidentified, is_undo, refuse_unsupported,
-};
+use super::inventory::{DataFile, FILE_BLOCK, Inventory, Tablespace, Unidentified, is_undo};
 use crate::keys::settings::KeyStore;
 use crate::{Error, ErrorKind, Reporter, Result};
 
@@ -39,16 +37,8 @@ impl Spaces {
         }
         let spaces = Self { by_id: inventory.spaces };
         for (id, known) in facts.spaces() {
-            if known.deleted && !spaces.by_id.contains_key(&id) {
-                continue;
-            }
-            let Some(space) = spaces.by_id.get(&id) else {
+            if !known.deleted && !spaces.by_id.contains_key(&id) {
                 explain_missing(id, known, reporter)?;
-                continue;
-            };
-            let name = space.files.first().map_or("", |file| &file.name);
-            if let Some(flags) = known.flags.and_then(|word| SpaceFlags::parse(word).ok()) {
-                refuse_unsupported(name, &flags)?;
             }
         }
         Ok(spaces)
@@ -151,7 +141,6 @@ fn resolve(
     if flags.logical_size() != page_size {
         return Err(damaged("the redo log makes it with another page size"));
     }
-    refuse_unsupported(&file.name, &flags)?;
     inventory.insert(id, flags, None, None, DataFile { first_page: PageNo(0), ..file })
 }
 

@@ -10,10 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Mode, Sink, SinkFile, StreamPath, aborted};
 use crate::io::direct::{DirectWrites, NewFile};
+use crate::io::holes;
 use crate::{Error, ErrorKind, Result};
 
 const FILE_MODE: u32 = 0o660;
@@ -85,7 +86,7 @@ impl Sink for FolderSink {
             other => other,
         };
         let file = file.map_err(|error| Error::io("create", &path, error))?;
-        Ok(Box::new(FolderFile { file, path }))
+        Ok(Box::new(FolderFile { file, path, sparse_end: AtomicU64::new(0) }))
     }
 
     fn remove(&self, path: &StreamPath) -> Result<()> {
@@ -121,6 +122,8 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
 struct FolderFile {
     file: NewFile,
     path: PathBuf,
+    /// Where the last piece ends of which something was left out: the file is at least so long.
+    sparse_end: AtomicU64,
 }
 
 impl SinkFile for FolderFile {
@@ -136,12 +139,18 @@ impl SinkFile for FolderFile {
         })
     }
 
+    fn write_sparse(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.sparse_end.fetch_max(offset + bytes.len() as u64, Ordering::Relaxed);
+        holes::runs(offset, bytes).into_iter().try_for_each(|(at, run)| self.write(at, run))
+    }
+
     fn patch(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.write(offset, bytes)
     }
 
     fn finish(&self) -> Result<()> {
-        Ok(())
+        let end = self.sparse_end.load(Ordering::Relaxed);
+        self.file.extend(end).map_err(|error| Error::io("extend", &self.path, error))
     }
 }
 
@@ -150,6 +159,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::sink::{backup_path, write_file};
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn files_are_written_replaced_and_removed() {
@@ -167,6 +177,23 @@ mod tests {
         sink.remove(&path).unwrap();
         sink.remove(&path).unwrap();
         assert!(!root.join("db/t.frm").exists());
+    }
+
+    #[test]
+    fn a_sparse_file_has_its_whole_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("backup");
+        let sink = FolderSink::create(&root).unwrap();
+        let file = sink.begin(&backup_path("t.ibd").unwrap(), Mode::Create).unwrap();
+        let (mut first, second) = (vec![0; 16384], vec![0; 8192]);
+        first[4096] = 1;
+        file.write_sparse(16384, &second).unwrap();
+        file.write_sparse(0, &first).unwrap();
+        file.finish().unwrap();
+        let found = fs::read(root.join("t.ibd")).unwrap();
+        assert!(found == [first, second].concat());
+        let blocks = fs::metadata(root.join("t.ibd")).unwrap().blocks();
+        assert!(blocks <= 8, "{blocks} blocks");
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub trait SinkFile: Send + Sync {
     /// Writes a piece at `offset`. All pieces together must cover the file without gaps.
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()>;
 
+    /// Writes a piece of a file that has holes at the server: blocks of zeros may be left out.
+    fn write_sparse(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write(offset, bytes)
+    }
+
     /// Overwrites bytes that were written before; only after all pieces were.
     fn patch(&self, offset: u64, bytes: &[u8]) -> Result<()>;
 

@@ -50,7 +50,8 @@ impl Differential {
         let source = self.server.start()?;
         let load = Load::start(&source, &self.load)?;
         if self.checkpoint {
-            source.checkpoint()?;
+            // Under load it can take longer than a client waits; then part of it was done.
+            let _ = source.checkpoint();
         }
         wait_for_redo(&source)?;
         self.backup_by.run_backup(&source, &raw)?;

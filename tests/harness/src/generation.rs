@@ -66,6 +66,14 @@ impl Generation {
         Ok(self.root()?.join("usr/lib/mysql/plugin"))
     }
 
+    /// The plugins that servers since 10.7 need for all algorithms of page compression but zlib.
+    pub(crate) fn compression_providers(self) -> Result<Vec<String>> {
+        let dir = self.plugin_dir()?;
+        let algorithms = ["bzip2", "lz4", "lzma", "lzo", "snappy"];
+        let plugins = algorithms.map(|algorithm| format!("provider_{algorithm}"));
+        Ok(plugins.into_iter().filter(|name| dir.join(format!("{name}.so")).exists()).collect())
+    }
+
     /// One of the generation's programs, such as `mbstream`.
     ///
     /// When there is no such generation on this machine, starting the program fails, and the

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use innodb::crypt::{CipherMode, DerivedKey, Key};
+use innodb::space::CryptData;
+
 use crate::{Result, Scratch, ServerOptions, process};
 
 /// Three keys, one of each length.
@@ -75,6 +78,15 @@ impl KeyFile {
             )),
         }
     }
+}
+
+/// The key of a tablespace with this descriptor, if it is one of the [`KEYS`] of key files, for
+/// either cipher.
+pub(crate) fn derived(crypt: &CryptData) -> Vec<DerivedKey> {
+    let line = KEYS.lines().nth((crypt.key_id as usize).saturating_sub(1));
+    let key = line.and_then(|line| Key::from_hex(line.split_once(';')?.1));
+    let derive = |mode| key.as_ref().map(|key| DerivedKey::new(key, &crypt.iv, mode));
+    [CipherMode::Cbc, CipherMode::Ctr].into_iter().filter_map(derive).collect()
 }
 
 type Versions = HashMap<u32, Vec<Option<String>>>;

@@ -48,8 +48,8 @@ const PERMITTED: &[Permitted] = &[
                 || path.starts_with("aria_log")
         },
         reason: "the stock tool runs Aria's recovery at the end of prepare, which can leave the \
-                 temporary file of a repair behind; we leave it to the server's first start, as after a crash; the \
-                 replica proof covers the rows",
+                 temporary file of a repair behind; we leave it to the server's first start, as \
+                 after a crash; the replica proof covers the rows",
     },
 ];
 

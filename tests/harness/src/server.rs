@@ -187,6 +187,9 @@ impl Server {
             .arg("--innodb-strict-mode=OFF")
             // The one engine of the load that is a plugin.
             .arg("--plugin-load-add=ha_archive");
+        for provider in options.generation.compression_providers()? {
+            command.arg(format!("--plugin-load-add={provider}"));
+        }
         if options.binlog {
             command.args(["--log-bin=binlog", "--binlog-format=ROW", "--max-binlog-size=32M"]);
         }

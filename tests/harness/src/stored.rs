@@ -33,22 +33,30 @@ pub struct Keys {
 /// A tablespace, as far as opening its pages needs.
 pub struct Space {
     header: SpaceHeader,
-    key: Option<DerivedKey>,
+    keys: Vec<DerivedKey>,
+    /// Whether the keys may be others, as those of a vault are.
+    guessed: bool,
     compressor: PageCompressor,
 }
 
 impl Space {
-    /// The tablespace of an open file, which is read from its start.
+    /// The tablespace of an open file, which is read from its start. Without `keys`, those of the
+    /// harness's own key files are tried.
     pub fn of(file: &mut (impl Read + Seek), keys: Option<&Keys>) -> Result<Self> {
         let mut start = vec![0; PageSize::MAX.bytes()];
         let length = read_full(file, &mut start)?;
         file.rewind()?;
         let header = SpaceHeader::parse(&start[..length])?;
-        let key = header.crypt.and_then(|crypt| {
-            let key = keys?.keys.get(&crypt.key_id)?;
-            Some(DerivedKey::new(key, &crypt.iv, keys?.mode))
-        });
-        Ok(Self { header, key, compressor: PageCompressor::default() })
+        let guessed = keys.is_none();
+        let keys = match (&header.crypt, keys) {
+            (None, _) => Vec::new(),
+            (Some(crypt), None) => crate::keys::derived(crypt),
+            (Some(crypt), Some(keys)) => {
+                let key = keys.keys.get(&crypt.key_id);
+                key.map(|key| DerivedKey::new(key, &crypt.iv, keys.mode)).into_iter().collect()
+            }
+        };
+        Ok(Self { header, keys, guessed, compressor: PageCompressor::default() })
     }
 
     /// Whether pages may be page-compressed.
@@ -64,19 +72,52 @@ impl Space {
         if let Verdict::Damaged(damage) = verdict {
             bail!("{damage}");
         }
-        if key_version(verdict) != 0 {
-            let key = self.key.as_ref().ok_or_else(|| anyhow!("encrypted, but with what?"))?;
-            decrypt(page, id, flags, key)?;
+        let compressed =
+            matches!(verdict, Verdict::PageCompressed { .. } | Verdict::NeedsDecompression { .. });
+        if key_version(verdict) == 0 {
+            if compressed {
+                self.compressor.decompress(page, id, flags)?;
+            }
+            return Ok(verdict);
         }
-        if matches!(verdict, Verdict::PageCompressed { .. } | Verdict::NeedsDecompression { .. }) {
-            self.compressor.decompress(page, id, flags)?;
+        let mut wrong = anyhow!("encrypted, but with what?");
+        for key in &self.keys {
+            let mut opened = page.to_vec();
+            match decrypt(&mut opened, id, flags, key) {
+                Err(error) => wrong = error.into(),
+                Ok(()) if !compressed => {
+                    page.copy_from_slice(&opened);
+                    return Ok(verdict);
+                }
+                Ok(()) => match self.compressor.decompress(&mut opened, id, flags) {
+                    Err(error) => wrong = error.into(),
+                    Ok(()) => {
+                        page.copy_from_slice(&opened);
+                        return Ok(verdict);
+                    }
+                },
+            }
         }
-        Ok(verdict)
+        Err(wrong)
+    }
+
+    /// Whether a page is whole and encrypted with a key that is not at hand.
+    fn is_locked(&mut self, page: &[u8], number: PageNo) -> bool {
+        let verdict = verify(page, number, Some(self.header.id), &self.header.flags);
+        self.guessed
+            && verdict.is_intact()
+            && key_version(verdict) != 0
+            && self.open(&mut page.to_vec(), number).is_err()
     }
 
     /// Whether two stored pages hold the same. Of `full_crc32` pages that were encrypted or
     /// compressed no sum of the plain bytes exists, so that field does not count.
     pub fn hold_the_same(&mut self, left: &[u8], right: &[u8], number: PageNo) -> bool {
+        if self.is_locked(left, number) && self.is_locked(right, number) {
+            /// The part of a page that is always in clear.
+            const CLEAR: usize = 24;
+            return left[..CLEAR] == right[..CLEAR];
+        }
         let (mut left, mut right) = (left.to_vec(), right.to_vec());
         for page in [&mut left, &mut right] {
             if self.open(page, number).is_err() {

@@ -20,6 +20,9 @@ pub enum Shape {
     /// ROW_FORMAT=COMPRESSED with pages of so many KiB. Where the server's pages are too small for
     /// that it takes another size, and where they are too large it takes another row format.
     InnodbZip(u8),
+    /// PAGE_COMPRESSED=1 with this algorithm. In the older page format the algorithm is whichever
+    /// is set when a page is written.
+    InnodbPageCompressed(&'static str),
     Aria,
     /// Aria without a log: repaired, not recovered, after a crash.
     AriaPlain,
@@ -49,6 +52,12 @@ const MIX: &[(Shape, u32)] = &[
     (Shape::InnodbZip(4), 1),
     (Shape::InnodbZip(8), 1),
     (Shape::InnodbZip(16), 1),
+    (Shape::InnodbPageCompressed("zlib"), 1),
+    (Shape::InnodbPageCompressed("lz4"), 1),
+    (Shape::InnodbPageCompressed("lzo"), 1),
+    (Shape::InnodbPageCompressed("lzma"), 1),
+    (Shape::InnodbPageCompressed("bzip2"), 1),
+    (Shape::InnodbPageCompressed("snappy"), 1),
     (Shape::Aria, 3),
     (Shape::AriaPlain, 2),
     (Shape::AriaPartitioned, 1),
@@ -110,7 +119,7 @@ pub enum Access {
 impl Shape {
     /// Whether its pages are compressed.
     pub fn is_compressed(self) -> bool {
-        matches!(self, Self::InnodbZip(_))
+        matches!(self, Self::InnodbZip(_) | Self::InnodbPageCompressed(_))
     }
 
     /// Whether rollback works and rows belong to the transaction.
@@ -126,6 +135,7 @@ impl Shape {
                 | Self::InnodbSpatial
                 | Self::InnodbVirtual
                 | Self::InnodbZip(_)
+                | Self::InnodbPageCompressed(_)
         )
     }
 
@@ -170,6 +180,16 @@ impl Shape {
             ),
             Self::InnodbZip(size) => {
                 format!("({keyed}) ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE={size}")
+            }
+            Self::InnodbPageCompressed(algorithm) => {
+                return vec![
+                    // Not every server has every algorithm; then the last one stays.
+                    format!(
+                        "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; \
+                         SET GLOBAL innodb_compression_algorithm = '{algorithm}'; END"
+                    ),
+                    format!("CREATE TABLE {name} ({keyed}) ENGINE=InnoDB PAGE_COMPRESSED=1"),
+                ];
             }
             Self::Aria => format!("({keyed}) ENGINE=Aria TRANSACTIONAL=1"),
             Self::AriaPlain => format!("({keyed}) ENGINE=Aria TRANSACTIONAL=0 ROW_FORMAT=DYNAMIC"),
