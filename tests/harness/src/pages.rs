@@ -6,7 +6,8 @@
 //! Pages of page-compressed tablespaces need not have the same bytes: the same page has many
 //! images, and which one a library makes is its own affair. Those are equal that hold the same
 //! page; how many there were is counted. Encryption is no such excuse: it follows from the page
-//! and its key.
+//! and its key. But the stock tool of 10.5 does not heed the `innodb_encrypt_tables` that it has
+//! written down itself (MDEV-33334): it stores pages plain that the server would encrypt.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -115,6 +116,8 @@ pub struct Comparison {
     pub pages: u64,
     /// Of them, pages that hold the same under different bytes: page-compressed ones.
     pub reimaged: u64,
+    /// Of them, pages that hold the same, but are not encrypted on the left.
+    pub left_plain: u64,
     /// All findings.
     pub differences: Vec<Difference>,
 }
@@ -130,22 +133,30 @@ impl Comparison {
 
 /// Compares two prepared directories, save what [`PERMITTED`] lists.
 pub fn compare(left: &Path, right: &Path, page_size: usize) -> Result<Comparison> {
-    compare_encrypted(left, right, page_size, None)
+    let keys = None;
+    let excuse = Excuse::Image;
+    Comparer { left, right, page_size, permitted: PERMITTED, excuse, keys }.run()
 }
 
-/// [`compare`], with keys for page-compressed pages that are also encrypted.
+/// [`compare`] with the stock tool of `generation` on the left, and with keys to open pages.
 pub fn compare_encrypted(
+    generation: Generation,
     left: &Path,
     right: &Path,
     page_size: usize,
     keys: Option<&Keys>,
 ) -> Result<Comparison> {
-    Comparer { left, right, page_size, permitted: PERMITTED, images: true, keys }.run()
+    let excuse = match generation {
+        Generation::V10_5 => Excuse::ImageOrLeftPlain,
+        Generation::V10_11 | Generation::V11_8 => Excuse::Image,
+    };
+    Comparer { left, right, page_size, permitted: PERMITTED, excuse, keys }.run()
 }
 
 /// Compares two directories in which nothing may differ.
 pub fn compare_raw(left: &Path, right: &Path, page_size: usize) -> Result<Comparison> {
-    Comparer { left, right, page_size, permitted: &[], images: false, keys: None }.run()
+    let (permitted, excuse, keys) = (&[], Excuse::None, None);
+    Comparer { left, right, page_size, permitted, excuse, keys }.run()
 }
 
 /// Has the server's own checker look at every page of the tablespaces below `dir`, and returns
@@ -186,13 +197,22 @@ fn around_doublewrite(page_size: usize, pages: u64) -> Vec<(u64, u64)> {
     ranges.into_iter().filter(|(from, to)| from < to).map(|(from, to)| (from, to - 1)).collect()
 }
 
+/// Why two pages that hold the same may have different bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Excuse {
+    None,
+    /// They are page-compressed.
+    Image,
+    /// Or the one on the left should be encrypted, and is not.
+    ImageOrLeftPlain,
+}
+
 struct Comparer<'a> {
     left: &'a Path,
     right: &'a Path,
     page_size: usize,
     permitted: &'static [Permitted],
-    /// Whether a compressed page may have another image of the same.
-    images: bool,
+    excuse: Excuse,
     keys: Option<&'a Keys>,
 }
 
@@ -215,6 +235,22 @@ impl Comparer<'_> {
         Ok(result)
     }
 
+    /// What counts the pages that are excused for the reason that these two would be.
+    fn excused<'r>(
+        &self,
+        space: &Space,
+        left: &[u8],
+        right: &[u8],
+        result: &'r mut Comparison,
+    ) -> Option<&'r mut u64> {
+        let left_plain = space.lacks_spatial_number(left)
+            || (!space.is_page_encrypted(left) && space.is_page_encrypted(right));
+        if left_plain && self.excuse == Excuse::ImageOrLeftPlain {
+            return Some(&mut result.left_plain);
+        }
+        space.is_page_compressed().then_some(&mut result.reimaged)
+    }
+
     fn compare_file(&self, file: &str, result: &mut Comparison) -> Result<()> {
         let (left, right) = (File::open(self.left.join(file))?, File::open(self.right.join(file))?);
         let (left_length, right_length) = (left.metadata()?.len(), right.metadata()?.len());
@@ -225,12 +261,13 @@ impl Comparer<'_> {
         }
         let (mut left, mut right) =
             (BufReader::with_capacity(1 << 20, left), BufReader::with_capacity(1 << 20, right));
-        let mut space = match self.images && is_tablespace(file) {
-            true => Space::of(&mut right, self.keys).ok().filter(Space::is_page_compressed),
+        let mut space = match self.excuse != Excuse::None && is_tablespace(file) {
+            true => Space::of(&mut right, self.keys).ok(),
             false => None,
         };
         right.rewind()?;
-        let (mut left_page, mut right_page) = (vec![0; self.page_size], vec![0; self.page_size]);
+        let page_size = space.as_ref().map_or(self.page_size, Space::page_size);
+        let (mut left_page, mut right_page) = (vec![0; page_size], vec![0; page_size]);
         for page in 0.. {
             let left_read = read_full(&mut left, &mut left_page)?;
             let right_read = read_full(&mut right, &mut right_page)?;
@@ -243,10 +280,12 @@ impl Comparer<'_> {
                 continue;
             }
             let number = PageNo(page as u32);
-            let same_inside =
-                space.as_mut().is_some_and(|s| s.hold_the_same(&left_page, &right_page, number));
-            if same_inside {
-                result.reimaged += 1;
+            if let Some(space) = &mut space
+                && both == page_size
+                && let Some(count) = self.excused(space, &left_page, &right_page, result)
+                && space.hold_the_same(&left_page, &right_page, number)
+            {
+                *count += 1;
                 continue;
             }
             result.differences.push(Difference::Page {

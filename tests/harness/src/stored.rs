@@ -13,13 +13,17 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use innodb::crypt::page::{decrypt, key_version};
 use innodb::crypt::{CipherMode, DerivedKey, Key};
+use innodb::page::layout::fil;
 use innodb::page::verify::{Verdict, is_doublewrite, verify};
-use innodb::page::{PageCompressor, is_zero};
+use innodb::page::{PageCompressor, PageType, is_zero, page_type};
 use innodb::space::SpaceHeader;
 use innodb::{PageId, PageNo, PageSize, SpaceId};
 
 use crate::Result;
 use crate::pages::{files_below, is_tablespace, read_full};
+
+/// The split number of a legacy spatial page.
+const SPATIAL_NUMBER: std::ops::Range<usize> = fil::LEGACY_KEY_VERSION..fil::SPACE_ID;
 
 /// Keys of `file_key_management`, which have no versions.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +61,20 @@ impl Space {
             }
         };
         Ok(Self { header, keys, guessed, compressor: PageCompressor::default() })
+    }
+
+    /// Bytes of a page in the file.
+    pub fn page_size(&self) -> usize {
+        self.header.flags.physical_size().bytes()
+    }
+
+    /// Whether a stored page names a key, with which it is encrypted.
+    pub fn is_page_encrypted(&self, page: &[u8]) -> bool {
+        let at = match self.header.flags.is_full_crc32() {
+            true => fil::KEY_VERSION,
+            false => fil::LEGACY_KEY_VERSION,
+        };
+        page.get(at..at + 4).is_some_and(|version| version != [0; 4])
     }
 
     /// Whether pages may be page-compressed.
@@ -110,6 +128,14 @@ impl Space {
             && self.open(&mut page.to_vec(), number).is_err()
     }
 
+    /// Whether a page of a legacy spatial index has lost the number that stands where others have
+    /// that of their key: a server clears it when it takes the tablespace for a plain one.
+    pub fn lacks_spatial_number(&self, page: &[u8]) -> bool {
+        !self.header.flags.is_full_crc32()
+            && page_type(page) == Some(PageType::RTREE)
+            && page.get(SPATIAL_NUMBER).is_some_and(|number| number == [0; 8])
+    }
+
     /// Whether two stored pages hold the same. Of `full_crc32` pages that were encrypted or
     /// compressed no sum of the plain bytes exists, so that field does not count.
     pub fn hold_the_same(&mut self, left: &[u8], right: &[u8], number: PageNo) -> bool {
@@ -118,10 +144,14 @@ impl Space {
             const CLEAR: usize = 24;
             return left[..CLEAR] == right[..CLEAR];
         }
+        let without_number = self.lacks_spatial_number(left);
         let (mut left, mut right) = (left.to_vec(), right.to_vec());
         for page in [&mut left, &mut right] {
             if self.open(page, number).is_err() {
                 return false;
+            }
+            if without_number {
+                page[SPATIAL_NUMBER].fill(0);
             }
             if self.header.flags.is_full_crc32() {
                 let sum = page.len().saturating_sub(4);

@@ -10,15 +10,22 @@ pub struct TableOptions {
     /// Keys to encrypt tables with. Some tables then name one, some ask for no encryption, some
     /// leave it to the server.
     pub keys: Vec<u32>,
+    /// Whether spatial tables can be encrypted: servers do it in files of `full_crc32` only.
+    pub encrypts_spatial: bool,
     /// Whether most tables are page-compressed.
     pub page_compressed: bool,
 }
 
 impl TableOptions {
+    fn encrypts(&self, shape: Shape) -> bool {
+        let can = self.encrypts_spatial || shape != Shape::InnodbSpatial;
+        !self.keys.is_empty() && shape.is_innodb() && can
+    }
+
     /// Options for a new table of this shape, at random.
     pub fn pick(&self, shape: Shape, rng: &mut Rng) -> String {
         let mut options = Vec::new();
-        if !self.keys.is_empty() && shape.is_innodb() {
+        if self.encrypts(shape) {
             let key = self.keys[rng.usize(0..self.keys.len())];
             match rng.u32(0..4) {
                 0 => options.push("ENCRYPTED=NO".to_owned()),
@@ -36,7 +43,7 @@ impl TableOptions {
     /// Other options for a table of this shape; `None` when there are none to change, and every
     /// second time.
     pub fn change(&self, shape: Shape, rng: &mut Rng) -> Option<String> {
-        let encryption = !self.keys.is_empty() && shape.is_innodb();
+        let encryption = self.encrypts(shape);
         let compression = self.page_compressed && is_page_compressible(shape);
         if !(encryption || compression) || rng.bool() {
             return None;
@@ -59,5 +66,9 @@ impl TableOptions {
 
 /// Whether the server page-compresses tables of this shape at all.
 fn is_page_compressible(shape: Shape) -> bool {
-    shape.is_innodb() && !matches!(shape, Shape::InnodbRedundant | Shape::InnodbZip(_))
+    shape.is_innodb()
+        && !matches!(
+            shape,
+            Shape::InnodbRedundant | Shape::InnodbZip(_) | Shape::InnodbPageCompressed(_)
+        )
 }

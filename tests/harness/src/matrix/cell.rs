@@ -215,6 +215,7 @@ impl Cell {
                 Encryption::None => Vec::new(),
                 _ => KEYS.iter().map(|(id, _)| *id).collect(),
             },
+            encrypts_spatial: self.checksum.contains("full_crc32"),
             page_compressed: self.compression.is_some(),
         };
         load
@@ -312,7 +313,7 @@ fn checksums(generation: Generation) -> &'static [&'static str] {
 /// Algorithms of page compression that Debian's servers of a generation have.
 fn compressions(generation: Generation) -> &'static [&'static str] {
     match generation {
-        Generation::V10_5 => &["zlib", "zlib", "lz4", "lzma", "snappy"],
+        Generation::V10_5 => &["zlib", "zlib", "lz4", "snappy"],
         Generation::V10_11 | Generation::V11_8 => {
             &["zlib", "zlib", "lz4", "lzo", "lzma", "bzip2", "snappy"]
         }

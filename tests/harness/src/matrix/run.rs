@@ -44,6 +44,8 @@ pub struct Done {
     pub pages: u64,
     /// Of them, page-compressed ones with another image of the same.
     pub reimaged: u64,
+    /// Of them, pages that the stock tool did not encrypt as the server would.
+    pub left_plain: u64,
     /// Pages opened afterwards.
     pub examined: Examined,
     /// Pages that the stock tool's prepare changed.
@@ -60,9 +62,12 @@ impl std::fmt::Display for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (encrypted, compressed) = (self.examined.encrypted, self.examined.compressed);
         write!(f, "{} pages equal ({} changed", self.pages, self.changed)?;
-        for (count, what) in
-            [(self.reimaged, "reimaged"), (encrypted, "encrypted"), (compressed, "compressed")]
-        {
+        for (count, what) in [
+            (self.reimaged, "reimaged"),
+            (self.left_plain, "left plain by the stock tool"),
+            (encrypted, "encrypted"),
+            (compressed, "compressed"),
+        ] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
@@ -206,8 +211,10 @@ impl Run<'_> {
     fn compare(&mut self, raw: &Path, left: &Path, right: &Path) -> Result<()> {
         let page_size = (self.cell.page_kib << 10) as usize;
         let keys = self.cell.keys();
-        let result = pages::compare_encrypted(left, right, page_size, keys.as_ref())?;
+        let generation = self.cell.generation;
+        let result = pages::compare_encrypted(generation, left, right, page_size, keys.as_ref())?;
         (self.done.pages, self.done.reimaged) = (result.pages, result.reimaged);
+        self.done.left_plain = result.left_plain;
         if !result.differences.is_empty() {
             self.findings.push(format!("differential prepare: {}", result.report()));
         }
