@@ -12,12 +12,14 @@
 //! | [`extract`] | unpacking an xbstream into a folder |
 //! | [`prepare`] | applying the captured redo to the copied pages |
 //! | [`keys`] | where encryption keys come from |
+//! | [`export`] | `.cfg` files for the import of single tables |
 //! | [`restore`] | placing a prepared backup in a data directory |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
 pub mod cancel;
 pub mod capture;
 pub mod error;
+pub mod export;
 pub mod extract;
 pub mod io;
 pub mod keys;

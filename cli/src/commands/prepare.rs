@@ -17,7 +17,8 @@ const EXAMPLES: &str = "\
 Examples:
   haulout prepare /backups/monday
   haulout prepare /backups/monday --memory 1GiB --parallel 8
-  haulout prepare /backups/monday --keys-file /secure/keys.enc --keys-password-file /secure/pw";
+  haulout prepare /backups/monday --keys-file /secure/keys.enc --keys-password-file /secure/pw
+  haulout prepare /backups/monday --export";
 
 /// Make a backup consistent: apply the redo that was copied with it
 ///
@@ -38,6 +39,10 @@ pub struct Prepare {
     parallel: Option<usize>,
     #[command(flatten)]
     keys: Keys,
+    /// Also write a .cfg beside every .ibd, so that a running server can import single tables;
+    /// works on a prepared backup too
+    #[arg(long)]
+    export: bool,
 }
 
 impl Prepare {
@@ -48,6 +53,7 @@ impl Prepare {
             memory: self.memory.unwrap_or_else(machine::default_memory).0,
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
             keys: self.keys.resolve(reporter)?,
+            export: self.export,
         };
         let summary = prepare::prepare(options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &self.dir))
@@ -70,6 +76,13 @@ fn describe(summary: &PrepareSummary, dir: &Path) -> Vec<String> {
         ));
     }
     words.push(format!("It equals the server at LSN {}.", summary.end_lsn));
+    if let Some(export) = &summary.export {
+        words.push(format!(
+            "Exported {}: copy the .ibd and the .cfg of a table to a server that has the table, and \
+             ALTER TABLE … IMPORT TABLESPACE there.",
+            counted(export.tables, "table", "tables"),
+        ));
+    }
     words.push(format!(
         "Next, put it back with: haulout restore {} --to DATADIR --owner mysql:mysql",
         quoted(dir)

@@ -25,6 +25,7 @@ fn accepted() {
         "--json backup --stream",
         "prepare /b",
         "prepare /b --memory 1GiB --parallel 2 --verbose",
+        "prepare /b --export",
         "restore /b --to /d --move --force-non-empty --owner 1:2",
         "restore /b --to /d --innodb-data-home-dir /h --innodb-undo-directory /u \
          --innodb-log-group-home-dir /l --aria-log-dir-path /a --innodb-data-file-path ibdata1:12M",

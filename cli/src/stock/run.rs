@@ -179,9 +179,13 @@ fn make_consistent(settings: &Settings, keys: KeySettings, cancel: &Cancel) -> R
         memory,
         parallel: threads(settings).unwrap_or_else(machine::default_threads),
         keys,
+        export: settings.switch("export"),
     };
     let summary = prepare::prepare(options, cancel, &StockLog)?;
     log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
+    if let Some(export) = &summary.export {
+        log::line(0, &format!("Exported {} tables", export.tables));
+    }
     Ok(())
 }
 

@@ -87,7 +87,7 @@ pub static TABLE: &[Entry] = &[
     letter('V', entry(Tool, Used, Switch, "verbose")),
     entry(Tool, NotYet, Switch, "decompress"),
     entry(Tool, NotYet, Switch, "remove-original"),
-    entry(Tool, NotYet, Switch, "export"),
+    entry(Tool, Used, Switch, "export"),
     entry(Tool, NotYet, Switch, "print-param"),
     // What and where to.
     entry(Tool, Used, Text, "target-dir"),

@@ -28,12 +28,12 @@
 mod apply;
 mod arena;
 mod chains;
-mod codec;
+pub(crate) mod codec;
 mod collector;
 mod facts;
 mod finish;
 mod flush_lsn;
-mod inventory;
+pub(crate) mod inventory;
 pub mod journal;
 mod log_reader;
 mod markers;
@@ -51,6 +51,7 @@ use innodb::Lsn;
 use innodb::redo::record::{Record, Records};
 use innodb::redo::{FileRecord, Malformed};
 
+use crate::export::{self, ExportSummary};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
@@ -84,6 +85,8 @@ pub struct PrepareOptions {
     pub parallel: usize,
     /// Where encryption keys are; what the backup itself says counts less.
     pub keys: KeySettings,
+    /// Whether to make every table ready for import by another server ([`export`]).
+    pub export: bool,
 }
 
 /// What a finished prepare did. Serialises to the JSON document of `haulout prepare --json`.
@@ -107,6 +110,9 @@ pub struct PrepareSummary {
     pub seconds: f64,
     /// Whether the backup was prepared before and nothing was left to do.
     pub already_prepared: bool,
+    /// What was exported, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportSummary>,
 }
 
 /// Prepares a backup in place. May be killed at any point and run again.
@@ -148,7 +154,10 @@ pub fn prepare(
         batches: 0,
         seconds: 0.0,
         already_prepared: false,
+        export: None,
     };
+    let prepared =
+        Prepared { dir, settings: &settings, system_files: &system_files, cancel, reporter };
     if let Some(end) = flush_lsn::instead_of_log(dir, page_size, &system_files, &checkpoints)? {
         if checkpoints.backup_type != BackupType::Prepared {
             checkpoints.prepared().write(dir, naming)?;
@@ -159,10 +168,13 @@ pub fn prepare(
         reporter.info("this backup is prepared already".to_owned());
         (summary.start_lsn, summary.end_lsn) = (end.0, end.0);
         summary.already_prepared = true;
+        if options.export {
+            summary.export = Some(prepared.export(end, options.keys)?);
+        }
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
-    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys));
+    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys.clone()));
     let log = LogReader::open(&dir.join(finish::LOG), &keys)?;
     summary.start_lsn = log.checkpoint().lsn.0;
 
@@ -175,6 +187,9 @@ pub fn prepare(
         reporter.info("this backup is prepared already".to_owned());
         summary.end_lsn = end.0;
         summary.already_prepared = true;
+        if options.export {
+            summary.export = Some(prepared.export(end, options.keys)?);
+        }
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
@@ -226,12 +241,36 @@ pub fn prepare(
     finish::declare_prepared(dir, end_of_log, end, &spaces.by_id, checkpoints, naming)?;
     journal.remove()?;
     let _ = freed.join();
+    if options.export {
+        summary.export = Some(export::export(dir, &spaces.by_id, page_size, cancel, reporter)?);
+    }
 
     summary.end_lsn = end.0;
     summary.redo_bytes = end.bytes_since(log.checkpoint().lsn).unwrap_or(0);
     summary.mini_transactions = read.mini_transactions;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
+}
+
+/// A backup that was prepared before.
+struct Prepared<'a> {
+    dir: &'a Path,
+    settings: &'a BackupMyCnf,
+    system_files: &'a [String],
+    cancel: &'a Cancel,
+    reporter: &'a dyn Reporter,
+}
+
+impl Prepared<'_> {
+    fn export(&self, end: Lsn, keys: KeySettings) -> Result<ExportSummary> {
+        let page_size = self.settings.page_size;
+        let by_id = Inventory::read(self.dir, page_size, self.system_files)?.spaces;
+        let mut spaces = Spaces { by_id };
+        let store = KeyStore::new(self.settings.keys.clone().overlaid_with(keys));
+        let nothing = LogFacts::new(end, page_size);
+        spaces.unlock(&nothing, self.settings.encrypts_tables(), &store)?;
+        export::export(self.dir, &spaces.by_id, page_size, self.cancel, self.reporter)
+    }
 }
 
 /// What reading the log to its end has found; the first batch is in the collector.

@@ -7,7 +7,7 @@
 //! | `aria_log.*`, `aria_log_control` | `aria_log_dir_path` |
 //! | `ib_logfile0` | `innodb_log_group_home_dir`, last of all |
 //! | `db/table.ibd` with a `db/table.isl` | the path in that file |
-//! | what only describes the backup | stays |
+//! | what only describes the backup, or a table for an import | stays |
 //! | everything else | the data directory |
 
 use std::fs;
@@ -168,6 +168,10 @@ impl Places {
             return Ok(Some(target.clone()));
         }
         if name.contains('/') {
+            // It would keep a server from dropping the database.
+            if name.ends_with(".cfg") && source.with_extension("ibd").exists() {
+                return Ok(None);
+            }
             return match name.strip_suffix(".ibd") {
                 Some(table) => {
                     Ok(Some(linked(source, table)?.unwrap_or_else(|| self.datadir.join(name))))
