@@ -243,7 +243,8 @@ fn import_everything(source: &Server, dirs: [&Path; 2], options: &ServerOptions)
         }
         imported += 1;
     }
-    assert!(imported > 25, "only {imported} tables");
+    // Not every shape can be imported by 10.5.
+    assert!(imported > 20, "only {imported} tables");
     from.run("DROP TABLE d.discarded")?;
     let differences = Contents::read(&mut from)?.differences(&Contents::read(&mut to)?);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
