@@ -268,6 +268,7 @@ impl Comparer<'_> {
         right.rewind()?;
         let page_size = space.as_ref().map_or(self.page_size, Space::page_size);
         let (mut left_page, mut right_page) = (vec![0; page_size], vec![0; page_size]);
+        let mut descriptors = Vec::new();
         for page in 0.. {
             let left_read = read_full(&mut left, &mut left_page)?;
             let right_read = read_full(&mut right, &mut right_page)?;
@@ -276,10 +277,22 @@ impl Comparer<'_> {
                 break;
             }
             result.pages += u64::from(is_tablespace(file));
+            if page % page_size as u64 == 0 {
+                descriptors.clone_from(&right_page);
+            }
             if left_page[..both] == right_page[..both] {
                 continue;
             }
             let number = PageNo(page as u32);
+            // A server of 10.5 does not make holes of freed pages when it recovers.
+            if let Some(space) = &space
+                && right_page.iter().all(|byte| *byte == 0)
+                && space.is_page_compressed()
+                && space.is_free(&descriptors, number)
+            {
+                result.reimaged += 1;
+                continue;
+            }
             if let Some(space) = &mut space
                 && both == page_size
                 && let Some(count) = self.excused(space, &left_page, &right_page, result)

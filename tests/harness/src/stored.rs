@@ -136,6 +136,11 @@ impl Space {
             && page.get(SPATIAL_NUMBER).is_some_and(|number| number == [0; 8])
     }
 
+    /// Whether a page is free, as the page that describes it says.
+    pub fn is_free(&self, descriptors: &[u8], number: PageNo) -> bool {
+        innodb::space::xdes::is_free(descriptors, number, &self.header.flags) == Some(true)
+    }
+
     /// Whether two stored pages hold the same. Of `full_crc32` pages that were encrypted or
     /// compressed no sum of the plain bytes exists, so that field does not count.
     pub fn hold_the_same(&mut self, left: &[u8], right: &[u8], number: PageNo) -> bool {
