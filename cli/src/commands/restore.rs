@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
 use engine::{Cancel, Reporter, Result};
 
@@ -49,8 +50,8 @@ pub struct Restore {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Places other than the data directory, as configured in the server")]
 struct Places {
-    /// For the system tablespace
-    #[arg(long, value_name = "DIR")]
+    /// For the system tablespace; empty, as for the server, when its files have absolute paths
+    #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     innodb_data_home_dir: Option<PathBuf>,
     /// For undo tablespaces
     #[arg(long, value_name = "DIR")]
