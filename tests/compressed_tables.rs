@@ -9,14 +9,22 @@ use std::path::Path;
 
 use harness::process::{run, run_into};
 use harness::tool::BackupOptions;
-use harness::{ChecksumAlgorithm, Result, Scratch, ServerOptions, Tool, compare, pages};
+use harness::{
+    ChecksumAlgorithm, Generation, Result, Scratch, ServerOptions, Tool, compare, pages,
+};
 
-const ALGORITHMS: [&str; 6] = ["zlib", "lz4", "lzo", "lzma", "bzip2", "snappy"];
+/// The algorithms that the server has: Debian's 10.5 is built without three of them.
+fn algorithms() -> &'static [&'static str] {
+    match Generation::under_test() {
+        Generation::V10_5 => &["zlib", "lz4", "snappy"],
+        _ => &["zlib", "lz4", "lzo", "lzma", "bzip2", "snappy"],
+    }
+}
 
 /// Bytes that the tables' files occupy below `dir`, and their length.
 fn occupied(dir: &Path) -> Result<(u64, u64)> {
     let (mut occupied, mut length) = (0, 0);
-    for algorithm in ALGORITHMS {
+    for algorithm in algorithms() {
         let file = File::open(dir.join("d").join(format!("{algorithm}.ibd")))?;
         // Space is given to a file, and taken, when it is written out.
         file.sync_all()?;
@@ -32,7 +40,7 @@ fn holes_and_rows_are_kept(checksum: ChecksumAlgorithm, parallel: usize) -> Resu
     let options = ServerOptions { checksum, ..ServerOptions::default() };
     let server = options.start()?;
     server.run("CREATE DATABASE d")?;
-    for algorithm in ALGORITHMS {
+    for algorithm in algorithms() {
         for sql in [
             format!("SET GLOBAL innodb_compression_algorithm = '{algorithm}'"),
             format!(
@@ -48,7 +56,7 @@ fn holes_and_rows_are_kept(checksum: ChecksumAlgorithm, parallel: usize) -> Resu
         server.checkpoint()?;
     }
     // What the log has to bring: changed pages, new ones, and freed ones.
-    for algorithm in ALGORITHMS {
+    for algorithm in algorithms() {
         server.run(&format!("UPDATE d.{algorithm} SET b = CONCAT(a, b) WHERE a % 100 = 7"))?;
         server.run(&format!("DELETE FROM d.{algorithm} WHERE a > 3000"))?;
         server.run(&format!(
@@ -57,7 +65,8 @@ fn holes_and_rows_are_kept(checksum: ChecksumAlgorithm, parallel: usize) -> Resu
     }
     let mut client = server.client()?;
     let checksums = |client: &mut harness::Client| -> Result<Vec<Vec<String>>> {
-        let tables = ALGORITHMS.map(|algorithm| format!("d.{algorithm}")).join(", ");
+        let tables = algorithms().iter().map(|algorithm| format!("d.{algorithm}"));
+        let tables = tables.collect::<Vec<_>>().join(", ");
         Ok(client.text(&format!("CHECKSUM TABLE {tables} EXTENDED"))?)
     };
     let expected = checksums(&mut client)?;
@@ -146,7 +155,7 @@ fn the_stock_tool_unpacks_our_stream_with_holes() {
         let scratch = Scratch::new()?;
         let server = ServerOptions::default().start()?;
         server.run("CREATE DATABASE d")?;
-        for algorithm in ALGORITHMS {
+        for algorithm in algorithms() {
             server.run(&format!("SET GLOBAL innodb_compression_algorithm = '{algorithm}'"))?;
             server.run(&format!(
                 "CREATE TABLE d.{algorithm} (a INT PRIMARY KEY, b TEXT) ENGINE=InnoDB PAGE_COMPRESSED=1"

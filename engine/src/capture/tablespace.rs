@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use innodb::page::{self, Damage, PageCompressor, Verdict, verify};
+use innodb::space::FILE_BLOCK;
 use innodb::space::header::{HeaderError, SpaceHeader};
 use innodb::space::xdes::pages_per_extent;
 use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
@@ -38,8 +39,6 @@ use crate::{Error, ErrorKind, Result};
 const UNIT: u64 = 1 << 20;
 /// Reads in flight for each thread.
 const DEPTH: usize = 3;
-/// Files grow by whole blocks of this size.
-const BLOCK: u64 = 4096;
 /// How long a page may fail its check before it is called corrupt.
 const TORN_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two reads of a torn page.
@@ -120,7 +119,7 @@ pub struct TablespaceCopier<'a> {
 /// so that smaller pages at the end may not be there before they are first written.
 fn refuse_cut_short(job: &Job, header: &SpaceHeader, length: u64) -> Result<()> {
     let page_size = header.flags.physical_size().bytes() as u64;
-    if length >= u64::from(header.size) * page_size / BLOCK * BLOCK {
+    if length >= u64::from(header.size) * page_size / FILE_BLOCK * FILE_BLOCK {
         return Ok(());
     }
     let message = format!(

@@ -114,16 +114,23 @@ impl NewFile {
                 let rest = bytes.get(written..).unwrap_or_default();
                 self.cached.write_all_at(rest, offset + written as u64)
             }
-            Err(error) => {
-                // Some file systems take the flag and refuse the writes.
-                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
-                {
-                    disk.give_up();
-                }
+            // Some file systems take the flag and refuse the writes.
+            Err(error) if is_about_the_way(&error) => {
+                disk.give_up();
                 self.cached.write_all_at(bytes, offset)
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.cached.write_all_at(bytes, offset)
+            }
+            // The disk's own errors: the cache would take the bytes and hide them.
+            Err(error) => Err(error),
         }
     }
+}
+
+/// Whether an error says that the file system has no direct writes, or not such ones.
+fn is_about_the_way(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 /// The same file, opened for direct writes.
@@ -158,6 +165,14 @@ mod tests {
             assert_eq!(std::fs::read(&path).unwrap(), *content);
             assert!(NewFile::create(&path, 0o600, &disk).is_err(), "it exists");
         }
+    }
+
+    #[test]
+    fn only_refusals_of_the_way_are_answered_by_the_cache() {
+        use rustix::io::Errno;
+        let cause = |errno: Errno| is_about_the_way(&errno.into());
+        assert!(cause(Errno::INVAL) && cause(Errno::OPNOTSUPP));
+        assert!(!cause(Errno::IO) && !cause(Errno::NOSPC) && !cause(Errno::DQUOT));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use innodb::crypt::page::key_version;
 use innodb::page::{self, Verdict, verify};
-use innodb::space::{CryptData, PageCompression, SpaceFlags, SpaceHeader};
+use innodb::space::{CryptData, FILE_BLOCK, PageCompression, SpaceFlags, SpaceHeader};
 use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 
 use super::codec::{CodecScratch, PageCodec};
@@ -30,9 +30,6 @@ pub struct DataFile {
     /// Bytes it has, or will have once its last pages are written.
     pub bytes: u64,
 }
-
-/// Servers make files longer by multiples of this.
-pub const FILE_BLOCK: u64 = 4096;
 
 /// A tablespace that is in the backup.
 #[derive(Clone, Debug)]

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::sync::Arc;
 
-use innodb::space::SpaceFlags;
+use innodb::space::{FILE_BLOCK, SpaceFlags};
 use innodb::{PageNo, PageSize, SpaceId};
 
 use super::codec::PageCodec;
 use super::facts::{LogFacts, SpaceFacts};
-use super::inventory::{DataFile, FILE_BLOCK, Inventory, Tablespace, Unidentified, is_undo};
+use super::inventory::{DataFile, Inventory, Tablespace, Unidentified, is_undo};
 use crate::keys::settings::KeyStore;
 use crate::{Error, ErrorKind, Reporter, Result};
 

@@ -9,3 +9,7 @@ pub mod xdes;
 
 pub use flags::{FlagsError, PageCompression, SpaceFlags};
 pub use header::{CryptData, HeaderError, SpaceHeader};
+
+/// Servers make the files of tablespaces longer by whole blocks of so many bytes. With smaller
+/// pages, the last ones may not be there before they are first written.
+pub const FILE_BLOCK: u64 = 4096;

@@ -124,8 +124,7 @@ impl Data {
     /// A server on a copy of the data, and somebody who keeps writing to it until dropped.
     pub fn busy_server(&self) -> Result<(Server, process::Running)> {
         let server = self.copied_server()?;
-        let mut command = self.sysbench(&server, "run", &["--time=3600", "--rate=200"]);
-        command.stdout(Stdio::null());
+        let command = self.sysbench(&server, "run", &["--time=3600", "--rate=200"]);
         let load = process::start(command, Some(Stdio::null()))?;
         Ok((server, load))
     }
