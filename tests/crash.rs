@@ -61,7 +61,7 @@ fn raw_backup(dir: &Path, seed: u64, by: &Tool) -> Result<()> {
     let server = ServerOptions::default().start()?;
     let load = Load::start(&server, &LoadOptions { rows: 4000, ..LoadOptions::new(seed) })?;
     std::thread::sleep(Duration::from_secs(1));
-    by.run_backup(&server, dir)?;
+    by.run_backup_under_load(&server, dir)?;
     load.stop()?;
     Ok(())
 }

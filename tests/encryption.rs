@@ -98,10 +98,13 @@ fn back_up(tool: &Tool, server: &ServerOptions, seed: u64, dir: &Path) -> Result
     let load = Load::start(&source, &LoadOptions { threads: 2, ..LoadOptions::new(seed) })?;
     let turmoil = Turmoil::start(&source)?;
     std::thread::sleep(Duration::from_millis(1200));
-    let mut backup = tool.backup(&source, dir, &BackupOptions::default());
-    tool.checked({
+    tool.persistently(|| {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir)?;
+        }
+        let mut backup = tool.backup(&source, dir, &BackupOptions::default());
         backup.env("VAULT_TOKEN", TOKEN);
-        backup
+        tool.checked(backup)
     })?;
     assert!(turmoil.stop()? > 1);
     load.stop()?;

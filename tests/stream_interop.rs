@@ -13,8 +13,10 @@ use harness::tool::{BackupOptions, BinlogPosition};
 use harness::{Result, Scratch, Server, ServerOptions, Tool, pages, proof};
 
 fn stream(server: &Server, tool: &Tool, file: &Path) -> Result<()> {
-    let command = tool.backup_stream(server, &BackupOptions::default());
-    run_into(command, File::create(file)?)?.success()?;
+    tool.persistently(|| {
+        let command = tool.backup_stream(server, &BackupOptions::default());
+        run_into(command, File::create(file)?)?.success()
+    })?;
     Ok(())
 }
 

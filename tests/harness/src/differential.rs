@@ -54,7 +54,7 @@ impl Differential {
             let _ = source.checkpoint();
         }
         wait_for_redo(&source)?;
-        self.backup_by.run_backup(&source, &raw)?;
+        self.backup_by.run_backup_under_load(&source, &raw)?;
         load.stop()?;
         drop(source);
 
