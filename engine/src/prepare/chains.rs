@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use innodb::redo::Malformed;
-use innodb::redo::record::{Record, Records};
+use innodb::redo::record::{Kind, Record, Records};
 use innodb::{Lsn, PageId};
 
 use super::arena::Arena;
@@ -31,10 +31,25 @@ pub struct Entry {
 pub struct Chain {
     /// Which page.
     pub page: PageId,
-    /// The first run that counts makes or frees the page, so what the file has does not matter.
+    /// What the file has does not matter: the first run that counts makes the page, or frees it
+    /// and nothing follows. A server that rotates keys can write to a page that was just freed;
+    /// such a page is taken from the file, since its change is not all of it.
     pub resets: bool,
+    /// The first run that counts frees the page.
+    freed: bool,
     first: u32,
     last: u32,
+}
+
+/// What a run does to its page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Needs the page as it was.
+    Changes,
+    /// Starts from nothing.
+    Makes,
+    /// Gives the page back; `alone` without writing to it afterwards.
+    Frees { alone: bool },
 }
 
 /// A run, where to find it and when it happened.
@@ -94,8 +109,14 @@ impl Chains {
             start = start.wrapping_add(since);
             let (length, resets) = (code >> 1, code & 1 == 1);
             let records = stream.read(arena, at, length as usize, &mut self.scratch);
-            let Some(Ok(Record::Page { page, .. })) = Records::new(records).next() else {
+            let mut records = Records::new(records);
+            let Some(Ok(Record::Page { page, kind, .. })) = records.next() else {
                 return Err(Malformed::Short("a run of records"));
+            };
+            let effect = match (resets, kind) {
+                (false, _) => Effect::Changes,
+                (true, Kind::FreePage) => Effect::Frees { alone: records.rest().is_empty() },
+                (true, _) => Effect::Makes,
             };
             let entry = Entry {
                 next: NONE,
@@ -113,7 +134,7 @@ impl Chains {
                 _ => self.chain_of(page),
             };
             last = Some((page, chain));
-            self.link(chain, entry, resets);
+            self.link(chain, entry, effect);
         }
         self.chains.sort_unstable_by_key(|chain| chain.page);
         Ok(())
@@ -122,20 +143,24 @@ impl Chains {
     fn chain_of(&mut self, page: PageId) -> u32 {
         let key = u64::from(page.space.0) << 32 | u64::from(page.page.0);
         *self.by_page.entry(key).or_insert_with(|| {
-            self.chains.push(Chain { page, resets: false, first: NONE, last: NONE });
+            self.chains.push(Chain { page, resets: false, freed: false, first: NONE, last: NONE });
             (self.chains.len() - 1) as u32
         })
     }
 
-    fn link(&mut self, chain: u32, entry: Entry, resets: bool) {
+    fn link(&mut self, chain: u32, entry: Entry, effect: Effect) {
         let number = self.entries.len() as u32;
         self.entries.push(entry);
         let Some(chain) = self.chains.get_mut(chain as usize) else { return };
-        if resets || chain.first == NONE {
+        if chain.first == NONE || effect != Effect::Changes {
             chain.first = number;
-            chain.resets |= resets;
-        } else if let Some(last) = self.entries.get_mut(chain.last as usize) {
-            last.next = number;
+            chain.resets = matches!(effect, Effect::Makes | Effect::Frees { alone: true });
+            chain.freed = matches!(effect, Effect::Frees { .. });
+        } else {
+            chain.resets &= !chain.freed;
+            if let Some(last) = self.entries.get_mut(chain.last as usize) {
+                last.next = number;
+            }
         }
         chain.last = number;
     }

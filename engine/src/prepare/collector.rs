@@ -329,7 +329,9 @@ mod tests {
                             }));
                         }
                     }
-                    prop_assert_eq!(chain.resets, records[0].1 <= 1);
+                    // A page that is freed and written to is not made by that.
+                    let resets = records[0].1 == 0 || (records[0].1 == 1 && records.len() == 1);
+                    prop_assert_eq!(chain.resets, resets);
                 }
             }
             prop_assert_eq!(found, expected(&mtrs));
