@@ -14,6 +14,7 @@
 //! | [`keys`] | where encryption keys come from |
 //! | [`export`] | `.cfg` files for the import of single tables |
 //! | [`restore`] | placing a prepared backup in a data directory |
+//! | [`store`] | where repositories keep their objects: a bucket or a folder |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
 pub mod cancel;
@@ -30,6 +31,7 @@ pub mod report;
 pub mod restore;
 pub mod server;
 pub mod sink;
+pub mod store;
 
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,56 @@
+//! How a store is used: limits, and how long to try.
+
+use std::time::Duration;
+
+/// Settings of a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Requests that move objects at the same time; more callers wait.
+    pub concurrency: usize,
+    /// Bytes per second that may be moved in each direction, all requests together.
+    pub bandwidth: Option<u64>,
+    /// When to try again, and when to give up.
+    pub retry: RetryOptions,
+    /// Whether the last directory of a folder's path is created when it does not exist. Otherwise
+    /// that is an error: it may be a file system that is not mounted.
+    pub create_folder: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 8,
+            bandwidth: None,
+            retry: RetryOptions::default(),
+            create_folder: false,
+        }
+    }
+}
+
+/// When to try again, and when to give up.
+#[derive(Clone, Debug)]
+pub struct RetryOptions {
+    /// No further try begins this long after the first one began.
+    pub patience: Duration,
+    /// A request that moves no byte for so long is given up and tried again.
+    pub stall: Duration,
+    /// For making a connection.
+    pub connect: Duration,
+    /// Pause before the second try; each further one is twice as long. A random part of up to a
+    /// half is left out, so that not all come back at the same time.
+    pub pause: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(300),
+            stall: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            pause: Duration::from_millis(200),
+            pause_max: Duration::from_secs(15),
+        }
+    }
+}
