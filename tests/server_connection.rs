@@ -209,7 +209,7 @@ fn missing_privileges_are_named_with_the_statement_that_helps() {
     let check = || {
         let mut session = connect(&options);
         let profile = ServerProfile::read(&mut session).unwrap();
-        privileges::check(&mut session, &profile)
+        privileges::check(&mut session, &profile, true)
     };
     let error = check().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Server);
@@ -250,10 +250,10 @@ fn privileges_of_a_role_count_when_it_is_active() {
         ConnectOptions { user: Some("b".into()), password: Some("b1".into()), ..root(&server) };
     let mut session = connect(&options);
     let profile = ServerProfile::read(&mut session).unwrap();
-    let error = privileges::check(&mut session, &profile).unwrap_err();
+    let error = privileges::check(&mut session, &profile, true).unwrap_err();
     assert!(error.advice().unwrap().contains("SET DEFAULT ROLE"));
     run(&mut session, &["SET ROLE backup"]);
-    assert!(privileges::check(&mut session, &profile).unwrap().is_empty());
+    assert!(privileges::check(&mut session, &profile, true).unwrap().is_empty());
 }
 
 #[test]

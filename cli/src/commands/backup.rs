@@ -44,6 +44,9 @@ pub struct Backup {
     /// Decrypt encrypted pages to check what is inside, and not only as they are stored
     #[arg(long)]
     deep_check: bool,
+    /// Leave MyRocks out: its tables are in the backup without their rows
+    #[arg(long)]
+    skip_rocksdb: bool,
     /// Where redo is kept that the target cannot take yet [default: the temporary directory]
     #[arg(long, value_name = "DIR", env = "HAULOUT_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
@@ -112,6 +115,7 @@ impl Backup {
             io_mode: self.io.into(),
             keys: self.keys.resolve(reporter)?,
             deep_check: self.deep_check,
+            rocksdb: !self.skip_rocksdb,
             spool_dir: self.spool_dir,
             tool_name: "haulout".to_string(),
             // There is no secret among the arguments of this face.
@@ -164,6 +168,13 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
     if let Some(gtid) = summary.gtid.as_deref().filter(|gtid| !gtid.is_empty()) {
         words.push(format!("GTID position: {gtid}."));
     }
+    if let Some(rocksdb) = summary.rocksdb {
+        words.push(format!(
+            "MyRocks: {}, {}, from a checkpoint at this position.",
+            counted(rocksdb.files, "file", "files"),
+            Size(rocksdb.bytes)
+        ));
+    }
     if summary.torn_pages > 0 {
         words.push(format!("Torn pages that a second reading made whole: {}.", summary.torn_pages));
     }
@@ -203,6 +214,7 @@ mod tests {
             ddl_blocked_seconds: 0.31,
             commit_blocked_seconds: 0.02,
             writes_blocked_seconds: 0.35,
+            rocksdb: None,
             torn_pages: 0,
             corrupt_pages: 0,
         }
@@ -230,9 +242,11 @@ mod tests {
             gtid: Some(String::new()),
             corrupt_pages: 3,
             torn_pages: 1,
+            rocksdb: Some(capture::RocksDb { files: 7, bytes: 3 << 20 }),
             ..summary()
         };
         let words = describe(&found, None).join("\n");
+        assert!(words.contains("MyRocks: 7 files, 3.0 MiB"), "{words}");
         assert!(words.contains("CORRUPT PAGES: 3") && words.contains("made whole: 1"), "{words}");
         assert!(!words.contains("Binary log") && !words.contains("GTID"), "{words}");
         assert!(words.contains("haulout extract --to DIR"), "{words}");

@@ -62,6 +62,12 @@ struct Places {
     /// For the log of Aria
     #[arg(long, value_name = "DIR")]
     aria_log_dir_path: Option<PathBuf>,
+    /// For MyRocks
+    #[arg(long, value_name = "DIR")]
+    rocksdb_datadir: Option<PathBuf>,
+    /// For the log of MyRocks
+    #[arg(long, value_name = "DIR")]
+    rocksdb_wal_dir: Option<PathBuf>,
     /// Names and sizes of the system tablespace files [default: those of the backup]
     #[arg(long, value_name = "FILES")]
     innodb_data_file_path: Option<String>,
@@ -82,6 +88,8 @@ impl Restore {
             innodb_undo_directory: self.places.innodb_undo_directory,
             innodb_log_group_home_dir: self.places.innodb_log_group_home_dir,
             aria_log_dir_path: self.places.aria_log_dir_path,
+            rocksdb_datadir: self.places.rocksdb_datadir,
+            rocksdb_wal_dir: self.places.rocksdb_wal_dir,
             innodb_data_file_path: self.places.innodb_data_file_path,
         };
         let summary = restore::restore(options, cancel, reporter)?;

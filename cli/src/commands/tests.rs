@@ -19,7 +19,7 @@ fn accepted() {
     for line in [
         "backup --target-dir /b",
         "backup --stream --parallel 8 --throttle 100MiB --lock-timeout 60s",
-        "backup --stream --continue-on-corrupt-pages --spool-dir /s --quiet",
+        "backup --stream --continue-on-corrupt-pages --spool-dir /s --quiet --skip-rocksdb",
         "backup --target-dir=/b --defaults-file /f --host h --port 3306 --user u",
         "backup --target-dir=/b --no-defaults --socket /s --ssl-ca /ca --ssl-verify-server-cert",
         "--json backup --stream",
@@ -28,7 +28,8 @@ fn accepted() {
         "prepare /b --export",
         "restore /b --to /d --move --force-non-empty --owner 1:2",
         "restore /b --to /d --innodb-data-home-dir /h --innodb-undo-directory /u \
-         --innodb-log-group-home-dir /l --aria-log-dir-path /a --innodb-data-file-path ibdata1:12M",
+         --innodb-log-group-home-dir /l --aria-log-dir-path /a --innodb-data-file-path ibdata1:12M \
+         --rocksdb-datadir /r --rocksdb-wal-dir /w",
         "extract --to /d --parallel 3 --json",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

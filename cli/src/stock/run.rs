@@ -125,6 +125,7 @@ fn backup(
         io_mode: engine::io::IoMode::Auto,
         keys,
         deep_check: settings.switch("extended-validation"),
+        rocksdb: settings.switch("rocksdb-backup"),
         // The stock tool takes a list here; the first will do.
         spool_dir: settings
             .text("tmpdir")
@@ -162,6 +163,9 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
         "Commits were blocked for {:.3} s, DDL for {:.3} s",
         summary.commit_blocked_seconds, summary.ddl_blocked_seconds
     ));
+    if let Some(rocksdb) = summary.rocksdb {
+        lines.push(format!("{} files of rocksdb were copied.", rocksdb.files));
+    }
     if summary.corrupt_pages > 0 {
         lines.push(
             "Error: corrupted innodb pages are found and logged to innodb_corrupted_pages file"
@@ -230,6 +234,8 @@ fn put_back(settings: &Settings, mode: Mode, cancel: &Cancel) -> Result<()> {
         innodb_undo_directory: settings.path("innodb-undo-directory"),
         innodb_log_group_home_dir: settings.path("innodb-log-group-home-dir"),
         aria_log_dir_path: settings.path("aria-log-dir-path"),
+        rocksdb_datadir: settings.path("rocksdb-datadir"),
+        rocksdb_wal_dir: settings.path("rocksdb-wal-dir"),
         innodb_data_file_path: settings.text("innodb-data-file-path").map(str::to_string),
     };
     restore::restore(options, cancel, &StockLog).map(|_| ())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use engine::server::option_file::OptionFiles;
 
 use super::parse::{Given, Taken, Unknown, option};
-use super::table::{Fate, Kind};
+use super::table::{Fate, Kind, find};
 use super::value::{Refusal, Value};
 
 /// Groups of which the tool takes the server's options, besides those of the version.
@@ -69,9 +69,12 @@ impl Settings {
         last(&self.typed, name).or_else(|| last(&self.files, name))
     }
 
-    /// Whether a switch is on.
+    /// Whether a switch is on, be it by default.
     pub fn switch(&self, name: &str) -> bool {
-        matches!(self.value(name), Some(Value::On))
+        match self.value(name) {
+            Some(value) => *value == Value::On,
+            None => find(name).is_some_and(|entry| entry.kind == Kind::SwitchOn),
+        }
     }
 
     /// A text, unless empty.
@@ -187,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn some_switches_are_on_unless_switched_off() {
+        for (line, on) in [("", true), ("--rocksdb-backup=0", false), ("--rocksdb-backup", true)] {
+            assert_eq!(settings(line, "").unwrap().switch("rocksdb-backup"), on, "{line}");
+        }
+        assert!(
+            !settings("", "[mysqld]\nloose-skip-rocksdb-backup\n")
+                .unwrap()
+                .switch("rocksdb-backup")
+        );
+    }
+
+    #[test]
     fn a_named_group_is_read_too() {
         let file = "[mine]\ndatadir=/mine\n";
         assert_eq!(settings("--defaults-group=mine", file).unwrap().text("datadir"), Some("/mine"));
@@ -198,8 +213,7 @@ mod tests {
         for (line, names) in [
             ("--galera-info --tables=x", vec!["galera-info", "tables"]),
             ("--galera-info --skip-galera-info", vec![]),
-            ("--rocksdb-backup", vec![]),
-            ("--skip-rocksdb-backup", vec!["rocksdb-backup"]),
+            ("--skip-rocksdb-backup --rocksdb-datadir=/r", vec![]),
             ("--history", vec!["history"]),
             ("--innodb-force-recovery=0", vec![]),
             ("--innodb-force-recovery", vec!["innodb-force-recovery"]),

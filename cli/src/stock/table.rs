@@ -117,8 +117,10 @@ pub static TABLE: &[Entry] = &[
     entry(Tool, NotYet, Switch, "galera-info"),
     entry(Tool, NotYet, Switch, "slave-info"),
     entry(Tool, Used, OptionalWord(BINLOG_INFO), "binlog-info"),
-    entry(Server, NotYet, Text, "rocksdb-datadir"),
-    entry(Server, NotYet, SwitchOn, "rocksdb-backup"),
+    entry(Server, Used, Text, "rocksdb-datadir"),
+    // The server's alone, where the stock tool forgets it.
+    entry(Server, Used, Text, "rocksdb-wal-dir"),
+    entry(Server, Used, SwitchOn, "rocksdb-backup"),
     entry(Tool, NotYet, OptionalText, "innodb-force-recovery"),
     // Locking and waiting.
     entry(Tool, Used, Number, "startup-wait-timeout"),

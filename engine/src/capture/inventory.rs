@@ -152,8 +152,8 @@ impl Inventory {
                 continue;
             }
             match entry.kind {
-                Kind::Directory if !left_out.directories.contains(&entry.name) => {
-                    self.list_database(&entry)?
+                Kind::Directory if !left_out.directory(&entry) => {
+                    self.list_database(&entry, left_out)?
                 }
                 Kind::File if !left_out.file(&entry) => {
                     let file = ServerFile { path: backup_path(&entry.name)?, source: entry.path };
@@ -173,7 +173,7 @@ impl Inventory {
         Ok(())
     }
 
-    fn list_database(&mut self, directory: &Entry) -> Result<()> {
+    fn list_database(&mut self, directory: &Entry, left_out: &LeftOut) -> Result<()> {
         let Some(entries) = list(&directory.path)? else { return Ok(()) };
         let mut found = false;
         for entry in entries {
@@ -184,7 +184,9 @@ impl Inventory {
             }
             let name = [directory.name.as_slice(), b"/", &entry.name].concat();
             if entry.kind == Kind::Directory {
-                self.list_nested(&entry.path, &name, 8)?;
+                if !left_out.directory(&entry) {
+                    self.list_nested(&entry.path, &name, left_out, 8)?;
+                }
                 continue;
             }
             if entry.kind != Kind::File {
@@ -220,14 +222,22 @@ impl Inventory {
         Ok(())
     }
 
-    fn list_nested(&mut self, dir: &Path, name: &[u8], depth: u32) -> Result<()> {
+    fn list_nested(
+        &mut self,
+        dir: &Path,
+        name: &[u8],
+        left_out: &LeftOut,
+        depth: u32,
+    ) -> Result<()> {
         for entry in list(dir)?.unwrap_or_default() {
             let name = [name, b"/", &entry.name].concat();
             match entry.kind {
                 Kind::File => {
                     self.nested.push(ServerFile { path: backup_path(&name)?, source: entry.path })
                 }
-                Kind::Directory if depth > 0 => self.list_nested(&entry.path, &name, depth - 1)?,
+                Kind::Directory if depth > 0 && !left_out.directory(&entry) => {
+                    self.list_nested(&entry.path, &name, left_out, depth - 1)?
+                }
                 _ => {}
             }
         }
@@ -236,9 +246,10 @@ impl Inventory {
 }
 
 /// What in the data directory does not belong into a backup.
+#[derive(Default)]
 struct LeftOut {
     directories: BTreeSet<Vec<u8>>,
-    /// Exact paths: listed elsewhere, or logs of the server.
+    /// Exact paths: copied in another way, or logs of the server.
     paths: BTreeSet<PathBuf>,
     /// Beginnings of paths that a dot and digits, or a known word, follow.
     log_basenames: Vec<PathBuf>,
@@ -263,6 +274,10 @@ impl LeftOut {
             profile.ignore_db_dirs.iter().map(|dir| dir.clone().into_bytes()).collect();
         directories.insert(b"lost+found".to_vec());
         let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
+        if let Some(rocksdb) = &profile.rocksdb {
+            paths.insert(rocksdb.data.clone());
+            paths.extend(rocksdb.wal.clone());
+        }
         paths.extend(inventory.system.iter().map(|file| file.source.clone()));
         let variable = |name: &str| {
             let value = profile.variables.get(name).filter(|value| !value.is_empty())?;
@@ -286,6 +301,10 @@ impl LeftOut {
         let log_basenames =
             ["log_bin_basename", "relay_log_basename"].into_iter().filter_map(variable).collect();
         Self { directories, paths, log_basenames }
+    }
+
+    fn directory(&self, entry: &Entry) -> bool {
+        self.directories.contains(&entry.name) || self.paths.contains(&entry.path)
     }
 
     fn file(&self, entry: &Entry) -> bool {
@@ -459,9 +478,14 @@ mod tests {
         fs::write(database.join("far.isl"), remote.to_str().unwrap()).unwrap();
         fs::create_dir(dir.path().join("void")).unwrap();
 
+        fs::create_dir_all(database.join("kept/out")).unwrap();
+        fs::write(database.join("kept/out/y"), "").unwrap();
+        let paths = [database.join("kept/out")].into();
+        let left_out = LeftOut { paths, ..LeftOut::default() };
+
         let mut inventory = Inventory::default();
         for entry in list(dir.path()).unwrap().unwrap() {
-            inventory.list_database(&entry).unwrap();
+            inventory.list_database(&entry, &left_out).unwrap();
         }
         let tables: Vec<_> =
             inventory.tables.iter().map(|f| (f.path.to_string(), f.source.clone())).collect();

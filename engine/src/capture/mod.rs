@@ -15,6 +15,7 @@
 //! | [`tablespace`] | copying InnoDB files, every page checked |
 //! | `unidentified` | what can be checked without page 0 |
 //! | [`plain`] | copying everything else until it equals the server |
+//! | [`rocksdb`] | the checkpoint of MyRocks |
 //! | [`ddl`] | what happened to tablespaces meanwhile |
 //! | [`finish`] | the metadata that makes the files a backup, written last |
 //! | [`vanished`] | tablespaces whose files are gone |
@@ -26,6 +27,7 @@ pub mod inventory;
 pub mod plain;
 pub mod protocol;
 pub mod redo;
+pub mod rocksdb;
 pub mod run;
 pub mod tablespace;
 mod unidentified;
@@ -78,6 +80,8 @@ pub struct BackupOptions {
     pub keys: KeySettings,
     /// Decrypt pages to check what is inside, for which all keys are needed.
     pub deep_check: bool,
+    /// Back up MyRocks too, where the server has it.
+    pub rocksdb: bool,
     /// Name of the tool and its arguments for the info file, with secrets masked.
     pub tool_name: String,
     /// See `tool_name`.
@@ -117,10 +121,21 @@ pub struct BackupSummary {
     pub commit_blocked_seconds: f64,
     /// Seconds in which new writes to tables without transactions were blocked.
     pub writes_blocked_seconds: f64,
+    /// The checkpoint of MyRocks that is in the backup.
+    pub rocksdb: Option<RocksDb>,
     /// Pages read again because they were torn.
     pub torn_pages: u64,
     /// Pages that stayed corrupt (only with `continue_on_corrupt_pages`).
     pub corrupt_pages: u64,
+}
+
+/// The part of a backup that is MyRocks'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RocksDb {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Takes a backup. On error the target is left without the file that makes it a backup.
@@ -138,7 +153,10 @@ pub fn backup(
     let started = BackupInfo::now();
     let mut session = Session::connect(&options.connect, cancel)?;
     let profile = ServerProfile::read(&mut session)?;
-    for warning in privileges::check(&mut session, &profile)? {
+    if options.rocksdb {
+        rocksdb::check_places(&profile)?;
+    }
+    for warning in privileges::check(&mut session, &profile, options.rocksdb)? {
         reporter.warn(warning);
     }
     if let Some(datadir) =
@@ -164,6 +182,7 @@ pub fn backup(
         io_mode: options.io_mode,
         keys: KeyStore::new(profile.keys().overlaid_with(options.keys)),
         deep_check: options.deep_check,
+        rocksdb: options.rocksdb,
     };
     let captured = protocol::capture(&run, &mut session, &profile, &settings);
     let captured = run.conclude(captured)?;
@@ -195,6 +214,7 @@ pub fn backup(
         ddl_blocked_seconds: captured.locks.ddl_blocked.as_secs_f64(),
         commit_blocked_seconds: captured.locks.commit_blocked.as_secs_f64(),
         writes_blocked_seconds: captured.locks.writes_blocked.as_secs_f64(),
+        rocksdb: captured.rocksdb,
         torn_pages: captured.torn_pages,
         corrupt_pages: captured.corrupt_pages.len() as u64,
     })

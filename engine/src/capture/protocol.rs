@@ -4,10 +4,12 @@
 //!   where a second one costs nothing, redo up to now, tablespaces made since.
 //! * FLUSH (blocks new writes to non-transactional tables): other files that changed since.
 //! * BLOCK_DDL: what changed since, now for the last time; what happened to tablespaces.
-//! * BLOCK_COMMIT: the ends of logs, statistics, the positions, the LSN at which redo ends.
+//! * BLOCK_COMMIT: the ends of logs, statistics, a checkpoint of MyRocks, the positions, the LSN at
+//!   which redo ends.
 //!
 //! The locks end as soon as that LSN is known. The log up to it is in the server's file by then
-//! and is read afterwards; nothing behind it is taken, because commits go on.
+//! and is read afterwards; nothing behind it is taken, because commits go on. The checkpoint does
+//! not change any more, and is copied then, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -26,9 +28,10 @@ use super::ddl::{self, Present};
 use super::inventory::{self, Class, Inventory, ServerFile};
 use super::plain::PlainCopier;
 use super::redo::{Followed, Follower, Source};
+use super::rocksdb::Checkpoint;
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
-use super::vanished;
+use super::{RocksDb, vanished};
 use crate::io::IoMode;
 use crate::io::read_ahead::read_at;
 use crate::io::spool::Spool;
@@ -63,6 +66,8 @@ pub struct Settings {
     pub keys: Arc<KeyStore>,
     /// Whether to decrypt pages to check what is inside.
     pub deep_check: bool,
+    /// Whether MyRocks is part of the backup, where the server has it.
+    pub rocksdb: bool,
 }
 
 /// What was captured; all files but the metadata are written.
@@ -77,6 +82,8 @@ pub struct Captured {
     pub position: ReplicationPosition,
     /// What the locks cost.
     pub locks: StageTimes,
+    /// The checkpoint of MyRocks.
+    pub rocksdb: Option<RocksDb>,
     /// Pages that were torn and healed.
     pub torn_pages: u64,
     /// Pages that stayed corrupt.
@@ -130,6 +137,8 @@ impl<'env> Capture<'env> {
             })
         });
 
+        // Outlives the locks: nobody waits for its removal.
+        let mut checkpoint = None;
         let mut stages = BackupStages::open(
             &settings.connect,
             &run.stop,
@@ -142,6 +151,11 @@ impl<'env> Capture<'env> {
         scope.spawn(move || release_when_given_up(run, settings, stage_connection, &watch));
         let _released = SetOnDrop(Arc::clone(&released));
         self.entered("START", stages.start()?);
+        if let Some(places) = profile.rocksdb.as_ref().filter(|_| settings.rocksdb) {
+            let limit = settings.lock_timeout;
+            checkpoint =
+                Some(Checkpoint::reserve(session, &settings.connect, run.reporter, places, limit)?);
+        }
         let names =
             |path: &StreamPath| follower.with_events(|events| events.space_of(path.as_bytes()));
         let tablespaces = TablespaceCopier::new(run, settings, profile, &names);
@@ -160,6 +174,9 @@ impl<'env> Capture<'env> {
         let second = inventory::take(profile)?;
         copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
 
+        if let Some(checkpoint) = &checkpoint {
+            checkpoint.lighten(session)?;
+        }
         let suspects = vanished::suspects(session, profile)?;
         run.hurry();
         self.entered("FLUSH", stages.flush()?);
@@ -190,6 +207,9 @@ impl<'env> Capture<'env> {
 
         self.entered("BLOCK_COMMIT", stages.block_commit()?);
         lsn::flush_engine_logs(session, Wait::short("making the engines' logs durable"))?;
+        if let Some(checkpoint) = &mut checkpoint {
+            checkpoint.make(session, settings.lock_timeout)?;
+        }
         let aria_logs = inventory::aria_logs(profile)?;
         if aria_logs.iter().any(|log| !last.others.contains(log)) {
             // Aria began another log since: its control file must name it, and the tables with it.
@@ -212,6 +232,10 @@ impl<'env> Capture<'env> {
         no_newer_page(tablespaces.newest_page(), followed.end)?;
         let redo_bytes = log_writer.join().unwrap_or(Err(())).unwrap_or_default();
         run.check()?;
+        let rocksdb = match checkpoint {
+            Some(checkpoint) => Some(self.copy_checkpoint(checkpoint, session, &mut others)?),
+            None => None,
+        };
         for directory in &last.empty_directories {
             run.sink.directory(directory)?;
         }
@@ -221,9 +245,24 @@ impl<'env> Capture<'env> {
             redo_bytes,
             position,
             locks,
+            rocksdb,
             torn_pages: tablespaces.torn_pages(),
             corrupt_pages: tablespaces.corrupt_pages(),
         })
+    }
+
+    /// Copies the files of MyRocks' checkpoint, and removes it.
+    fn copy_checkpoint(
+        &self,
+        checkpoint: Checkpoint<'_>,
+        session: &mut Session,
+        others: &mut PlainCopier<'_>,
+    ) -> Result<RocksDb> {
+        let (files, bytes) = checkpoint.files()?;
+        self.run.ease();
+        others.refresh(files.iter())?;
+        checkpoint.release(session);
+        Ok(RocksDb { files: files.len() as u64, bytes })
     }
 
     fn entered(&self, name: &'static str, waited: Duration) {

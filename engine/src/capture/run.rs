@@ -116,6 +116,11 @@ impl<'a> Run<'a> {
         self.hurry.store(true, Ordering::Relaxed);
     }
 
+    /// The throttle counts again.
+    pub fn ease(&self) {
+        self.hurry.store(false, Ordering::Relaxed);
+    }
+
     /// A file was copied.
     pub fn count_file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);

@@ -66,6 +66,10 @@ pub struct RestoreOptions {
     pub innodb_log_group_home_dir: Option<PathBuf>,
     /// `aria_log_dir_path`.
     pub aria_log_dir_path: Option<PathBuf>,
+    /// `rocksdb_datadir`; `#rocksdb` in the data directory when unset.
+    pub rocksdb_datadir: Option<PathBuf>,
+    /// `rocksdb_wal_dir`; where the other files of MyRocks go when unset.
+    pub rocksdb_wal_dir: Option<PathBuf>,
     /// `innodb_data_file_path`; the backup's own when unset.
     pub innodb_data_file_path: Option<String>,
 }

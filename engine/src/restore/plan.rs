@@ -6,6 +6,8 @@
 //! | `undoNNN` | `innodb_undo_directory` |
 //! | `aria_log.*`, `aria_log_control` | `aria_log_dir_path` |
 //! | `ib_logfile0` | `innodb_log_group_home_dir`, last of all |
+//! | `#rocksdb/NNN.log` | `rocksdb_wal_dir` |
+//! | the rest of `#rocksdb` | `rocksdb_datadir` |
 //! | `db/table.ibd` with a `db/table.isl` | the path in that file |
 //! | what only describes the backup, or a table for an import | stays |
 //! | everything else | the data directory |
@@ -14,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::RestoreOptions;
+use crate::capture::rocksdb;
 use crate::metadata::{BackupMyCnf, DataFilePath, names};
 use crate::prepare::journal;
 use crate::{Error, ErrorKind, Reporter, Result};
@@ -98,7 +101,7 @@ impl Plan {
             let name = format!("{prefix}{own}");
             let metadata = entry.metadata().map_err(|e| Error::io("inspect", &source, e))?;
             if metadata.is_dir() {
-                self.directories.push(places.datadir.join(&name));
+                self.directories.push(places.directory(&name));
                 self.walk(&source, &format!("{name}/"), places, reporter)?;
             } else if !metadata.is_file() {
                 reporter.warn(format!("{name} is neither file nor folder; it is left out"));
@@ -120,6 +123,8 @@ struct Places {
     undo: PathBuf,
     log: PathBuf,
     aria: PathBuf,
+    rocksdb: PathBuf,
+    rocksdb_wal: PathBuf,
     /// Files of the system tablespace: name in the backup, target.
     system: Vec<(String, PathBuf)>,
 }
@@ -143,7 +148,17 @@ impl Places {
             .iter()
             .map(|file| (file.stored_name().to_string_lossy().into_owned(), home.join(&file.path)))
             .collect();
+        let rocksdb = match &options.rocksdb_datadir {
+            Some(path) => datadir.join(path),
+            None => datadir.join(rocksdb::DIRECTORY),
+        };
+        let rocksdb_wal = match &options.rocksdb_wal_dir {
+            Some(path) => datadir.join(path),
+            None => rocksdb.clone(),
+        };
         Ok(Self {
+            rocksdb,
+            rocksdb_wal,
             undo: place(&options.innodb_undo_directory),
             log: place(&options.innodb_log_group_home_dir),
             aria: place(&options.aria_log_dir_path),
@@ -162,10 +177,26 @@ impl Places {
         all
     }
 
+    /// Where a directory of the backup is in the copy.
+    fn directory(&self, name: &str) -> PathBuf {
+        match name == rocksdb::DIRECTORY {
+            true => self.rocksdb.clone(),
+            false => self.datadir.join(name),
+        }
+    }
+
     /// Where the file goes, or `None` when it stays in the backup.
     fn target(&self, source: &Path, name: &str) -> Result<Option<PathBuf>> {
         if let Some((_, target)) = self.system.iter().find(|(system, _)| system == name) {
             return Ok(Some(target.clone()));
+        }
+        let myrocks = name.strip_prefix(rocksdb::DIRECTORY).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(own) = myrocks {
+            let is_log = own.strip_suffix(".log").is_some_and(|number| {
+                !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+            });
+            let directory = if is_log { &self.rocksdb_wal } else { &self.rocksdb };
+            return Ok(Some(directory.join(own)));
         }
         if name.contains('/') {
             // It would keep a server from dropping the database.

@@ -19,6 +19,8 @@ const BACKUP: &[(&str, &str)] = &[
     ("aria_log_control", "control"),
     ("aria_log.00000001", "aria"),
     ("stray", "stray"),
+    ("#rocksdb/CURRENT", "current"),
+    ("#rocksdb/000012.log", "rocksdb log"),
     ("db/t.ibd", "t"),
     ("db/t.frm", "frm"),
     ("db/db.opt", "opt"),
@@ -61,6 +63,8 @@ impl Setting {
             innodb_undo_directory: None,
             innodb_log_group_home_dir: None,
             aria_log_dir_path: None,
+            rocksdb_datadir: None,
+            rocksdb_wal_dir: None,
             innodb_data_file_path: None,
         }
     }
@@ -124,6 +128,8 @@ fn relative_directories_count_from_the_data_directory_and_absolute_ones_do_not()
             aria_log_dir_path: Some(setting.path("aria")),
             innodb_log_group_home_dir: Some("log/".into()),
             innodb_data_home_dir: Some("home".into()),
+            rocksdb_datadir: Some(setting.path("rocks")),
+            rocksdb_wal_dir: Some("wal".into()),
             innodb_data_file_path: Some(format!(
                 "sub/ibd_a:12M;{}:12M:autoextend",
                 setting.path("big/ibd_b").display()
@@ -137,11 +143,14 @@ fn relative_directories_count_from_the_data_directory_and_absolute_ones_do_not()
         "aria/aria_log.00000001",
         "data/log/ib_logfile0",
         "data/home/sub/ibd_a",
+        "rocks/CURRENT",
+        "data/wal/000012.log",
         "big/ibd_b",
     ] {
         assert!(setting.path(name).is_file(), "{name}");
     }
     assert!(!setting.path("data/ib_logfile0").exists());
+    assert!(!setting.path("data/#rocksdb").exists());
 }
 
 #[test]

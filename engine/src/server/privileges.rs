@@ -52,8 +52,14 @@ impl Privileges {
             || names.iter().any(|name| self.global.contains(*name))
     }
 
-    /// Privileges that a backup of this server needs and the account lacks.
-    pub fn missing(&self, version: ServerVersion, log_bin: bool) -> Vec<&'static str> {
+    /// Privileges that a backup of this server needs and the account lacks. With `rocksdb`, MyRocks
+    /// is part of the backup.
+    pub fn missing(
+        &self,
+        version: ServerVersion,
+        log_bin: bool,
+        rocksdb: bool,
+    ) -> Vec<&'static str> {
         let mut missing = Vec::new();
         if !self.has_any(&["RELOAD"]) {
             missing.push("RELOAD");
@@ -65,6 +71,10 @@ impl Privileges {
             || (version < SUPER_SPLIT && self.has_any(&["SUPER"]));
         if log_bin && !monitor {
             missing.push("BINLOG MONITOR");
+        }
+        // Its variables are those of a plugin, for which there is no lesser privilege.
+        if rocksdb && !self.has_any(&["SUPER"]) {
+            missing.push("SUPER");
         }
         missing
     }
@@ -78,12 +88,14 @@ impl Privileges {
 /// What [`check`] found to be short of ideal, but no reason to fail.
 pub type Warnings = Vec<String>;
 
-/// Fails with the exact GRANT statement when a privilege is missing. Returns warnings.
-pub fn check(session: &mut Session, profile: &ServerProfile) -> Result<Warnings> {
+/// Fails with the exact GRANT statement when a privilege is missing. Returns warnings. MyRocks
+/// counts only with `rocksdb`.
+pub fn check(session: &mut Session, profile: &ServerProfile, rocksdb: bool) -> Result<Warnings> {
     let privileges = Privileges::read(session)?;
     let wait = Wait::short("asking for the account's name");
     let account = session.value("SELECT CURRENT_USER()", wait)?.unwrap_or_default();
-    let missing = privileges.missing(profile.version, profile.log_bin);
+    let rocksdb = rocksdb && profile.rocksdb.is_some();
+    let missing = privileges.missing(profile.version, profile.log_bin, rocksdb);
     if missing.is_empty() {
         let mut warnings = Warnings::new();
         if !privileges.can_select_everywhere() {
@@ -101,6 +113,10 @@ pub fn check(session: &mut Session, profile: &ServerProfile) -> Result<Warnings>
         format!("run: {statement} (or, if a role of the account has them, SET DEFAULT ROLE for it)")
     } else {
         format!("run: {statement}")
+    };
+    let advice = match missing.contains(&"SUPER") {
+        true => format!("{advice} (SUPER is for the checkpoint of MyRocks, which can be left out)"),
+        false => advice,
     };
     // The words "missing required privilege" are what scripts look for.
     let message = format!("missing required privilege {names} on *.* for {account}");
@@ -122,7 +138,7 @@ mod tests {
     const V10_11: ServerVersion = ServerVersion::new(10, 11, 8);
 
     fn missing(lines: &[&str]) -> Vec<&'static str> {
-        Privileges::from_grants(lines).missing(V10_11, true)
+        Privileges::from_grants(lines).missing(V10_11, true, false)
     }
 
     #[test]
@@ -157,13 +173,24 @@ mod tests {
             assert!(missing(&[&line]).is_empty(), "{name}");
         }
         let line = "GRANT RELOAD, PROCESS, SUPER ON *.* TO `u`@`%`";
-        let later = Privileges::from_grants([line]).missing(ServerVersion::new(11, 4, 2), true);
+        let later = ServerVersion::new(11, 4, 2);
+        let later = Privileges::from_grants([line]).missing(later, true, false);
         assert_eq!(later, ["BINLOG MONITOR"]);
         assert!(
             Privileges::from_grants(["GRANT RELOAD, PROCESS ON *.* TO `u`@`%`"])
-                .missing(V10_11, false)
+                .missing(V10_11, false, false)
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_checkpoint_of_myrocks_needs_super() {
+        let missing = |grants: &str| {
+            let line = format!("GRANT {grants} ON *.* TO `u`@`%`");
+            Privileges::from_grants([line]).missing(V10_11, false, true)
+        };
+        assert_eq!(missing("RELOAD, PROCESS"), ["SUPER"]);
+        assert!(missing("RELOAD, PROCESS, SUPER").is_empty());
     }
 
     #[test]

@@ -111,6 +111,15 @@ pub struct Encryption {
     pub tables: String,
 }
 
+/// Where MyRocks has its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RocksDbPlaces {
+    /// `rocksdb_datadir`, absolute.
+    pub data: PathBuf,
+    /// `rocksdb_wal_dir`, absolute, when it is another directory.
+    pub wal: Option<PathBuf>,
+}
+
 /// What the engine knows about a server.
 #[derive(Clone, Debug)]
 pub struct ServerProfile {
@@ -150,6 +159,8 @@ pub struct ServerProfile {
     pub compression_level: u32,
     /// `innodb_buffer_pool_filename`, absolute.
     pub buffer_pool_file: PathBuf,
+    /// Where MyRocks has its files, when the server has it.
+    pub rocksdb: Option<RocksDbPlaces>,
     /// Whether the binary log is on.
     pub log_bin: bool,
     /// `lower_case_table_names`.
@@ -235,6 +246,15 @@ impl ServerProfile {
             checksum_algorithm: text("innodb_checksum_algorithm"),
             compression_level: narrow(&variables, "innodb_compression_level")?,
             buffer_pool_file,
+            // Variables of a plugin exist as long as it runs.
+            rocksdb: variables.get("rocksdb_datadir").map(|data| RocksDbPlaces {
+                data: resolved(&datadir, data),
+                wal: variables
+                    .get("rocksdb_wal_dir")
+                    .filter(|wal| !wal.is_empty())
+                    .map(|wal| resolved(&datadir, wal))
+                    .filter(|wal| *wal != resolved(&datadir, data)),
+            }),
             log_bin: variables.is_on("log_bin"),
             lower_case_table_names: narrow(&variables, "lower_case_table_names")?,
             has_wsrep: variables.get("wsrep_on").is_some(),
@@ -367,6 +387,21 @@ mod tests {
         assert_eq!(profile.ignore_db_dirs, ["lost+found", "#recycle"]);
         assert_eq!(profile.server_id, u32::MAX);
         assert!(!profile.has_wsrep);
+        assert_eq!(profile.rocksdb, None);
+    }
+
+    #[test]
+    fn places_of_myrocks() {
+        let places = |wal: &str| {
+            let variables =
+                variables(&[("rocksdb_datadir", "./#rocksdb"), ("rocksdb_wal_dir", wal)]);
+            let places = ServerProfile::from_variables(variables).unwrap().rocksdb.unwrap();
+            assert_eq!(places.data, Path::new("/var/lib/mysql/#rocksdb"));
+            places.wal
+        };
+        assert_eq!(places(""), None);
+        assert_eq!(places("#rocksdb"), None);
+        assert_eq!(places("/fast/wal"), Some("/fast/wal".into()));
     }
 
     #[test]
