@@ -304,14 +304,24 @@ impl Server {
         }
         const LIMIT: Duration = Duration::from_secs(60);
         let mut client = self.client()?;
-        client.run("SET GLOBAL innodb_max_dirty_pages_pct=0")?;
+        let mut pages = |what: &str| -> Result<u64> {
+            let status = format!(
+                "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
+                 WHERE VARIABLE_NAME = 'Innodb_buffer_pool_pages_{what}'"
+            );
+            Ok(client.scalar(&status)?.unwrap_or_default().parse()?)
+        };
+        let (dirty, flushed) = (pages("dirty")?, pages("flushed")?);
+        self.run("SET GLOBAL innodb_max_dirty_pages_pct=0")?;
         let started = Instant::now();
-        let dirty = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
-                     WHERE VARIABLE_NAME = 'Innodb_buffer_pool_pages_dirty'";
-        while client.scalar(dirty)?.as_deref() != Some("0") && started.elapsed() < LIMIT {
+        // The oldest changes are written first. Under load there are always new ones.
+        while pages("dirty")? > 0
+            && pages("flushed")? < flushed + dirty
+            && started.elapsed() < LIMIT
+        {
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(client.run("SET GLOBAL innodb_max_dirty_pages_pct=DEFAULT")?)
+        self.run("SET GLOBAL innodb_max_dirty_pages_pct=DEFAULT")
     }
 
     /// Lines of the error log that the server itself calls errors.
