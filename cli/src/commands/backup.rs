@@ -10,7 +10,7 @@ use engine::{Cancel, Reporter, Result};
 
 use super::connection::Connection;
 use super::keys::Keys;
-use super::{counted, parse_threads, quoted, rate};
+use super::{counted, needs_words, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::{self, show_seconds};
 use crate::size::Size;
@@ -184,6 +184,7 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
             summary.corrupt_pages
         ));
     }
+    words.extend(needs_words(&summary.tables));
     words.push(match dir {
         Some(dir) => format!("Next, prepare it with: haulout prepare {}", quoted(dir)),
         None => "Next, unpack it with: haulout extract --to DIR < STREAM, then prepare it with: \
@@ -215,6 +216,7 @@ mod tests {
             commit_blocked_seconds: 0.02,
             writes_blocked_seconds: 0.35,
             rocksdb: None,
+            tables: Vec::new(),
             torn_pages: 0,
             corrupt_pages: 0,
         }

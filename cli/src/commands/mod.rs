@@ -8,6 +8,7 @@ mod backup;
 mod connection;
 mod extract;
 pub mod keys;
+mod needs;
 mod prepare;
 mod restore;
 
@@ -20,6 +21,8 @@ use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use crate::console::{Console, Outcome};
 use crate::signals;
+
+pub use needs::needs_words;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
 use engine::{Cancel, Reporter, Result};
 
-use super::{counted, parse_threads, quoted, rate};
+use super::{counted, needs_words, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
 use crate::size::Size;
@@ -112,5 +112,8 @@ fn describe(summary: &RestoreSummary, datadir: &std::path::Path, owned: bool) ->
     } else {
         format!("Next, give the files to the server's user (chown -R) and start it on {datadir}.")
     };
-    vec![placed, next]
+    let mut words = vec![placed];
+    words.extend(needs_words(&summary.tables));
+    words.push(next);
+    words
 }

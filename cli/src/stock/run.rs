@@ -17,6 +17,7 @@ use super::settings::{Settings, TOOL_GROUPS};
 use super::value::Refusal;
 use super::{Ended, failed, not_yet};
 use crate::commands::keys::from_environment;
+use crate::commands::needs_words;
 use crate::{machine, signals, streams};
 
 /// Where the stock tool puts a backup unless told otherwise.
@@ -166,6 +167,7 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
     if let Some(rocksdb) = summary.rocksdb {
         lines.push(format!("{} files of rocksdb were copied.", rocksdb.files));
     }
+    lines.extend(needs_words(&summary.tables));
     if summary.corrupt_pages > 0 {
         lines.push(
             "Error: corrupted innodb pages are found and logged to innodb_corrupted_pages file"
@@ -238,7 +240,11 @@ fn put_back(settings: &Settings, mode: Mode, cancel: &Cancel) -> Result<()> {
         rocksdb_wal_dir: settings.path("rocksdb-wal-dir"),
         innodb_data_file_path: settings.text("innodb-data-file-path").map(str::to_string),
     };
-    restore::restore(options, cancel, &StockLog).map(|_| ())
+    let summary = restore::restore(options, cancel, &StockLog)?;
+    for text in needs_words(&summary.tables) {
+        log::line(0, &text);
+    }
+    Ok(())
 }
 
 /// How to reach the server: its option files, with the command line on top.

@@ -84,6 +84,7 @@ pub fn write_metadata(
         redo_bytes: captured.redo_bytes,
         torn_pages: captured.torn_pages,
         corrupt_pages: captured.corrupt_pages.len() as u64,
+        tables: captured.tables.clone(),
         ..HauloutInfo::new(profile, lsn)
     };
     write(names::HAULOUT_INFO, &document.to_text()?)?;

@@ -50,6 +50,9 @@ pub enum Class {
     LogTable,
     /// Changes until commits are blocked: the state of log tables, tables of statistics.
     UntilCommit,
+    /// Written through a mapping, which the file's times need not show: copied once, when DDL and
+    /// writes to non-transactional tables are blocked.
+    Mapped,
     /// No rule knows it.
     Unknown,
 }
@@ -115,6 +118,13 @@ pub fn take(profile: &ServerProfile) -> Result<Inventory> {
 }
 
 impl Inventory {
+    /// Without what is worth nothing until nobody writes to it.
+    #[must_use]
+    pub fn without_mapped(mut self) -> Self {
+        self.others.retain(|other| other.class != Class::Mapped);
+        self
+    }
+
     fn list_undo(&mut self, dir: &Path) -> Result<()> {
         for entry in list(dir)?.unwrap_or_default() {
             if is_undo_name(&entry.name) && entry.kind == Kind::File {
@@ -163,7 +173,11 @@ impl Inventory {
                     } else {
                         // Written when the server stops, or is told to.
                         let known = file.source == profile.buffer_pool_file;
-                        let class = if known { Class::Table } else { Class::Unknown };
+                        let class = match known {
+                            true => Class::Table,
+                            false if is_mroonga(&entry.name) => Class::Mapped,
+                            false => Class::Unknown,
+                        };
                         self.others.push(OtherFile { file, class });
                     }
                 }
@@ -290,6 +304,8 @@ impl LeftOut {
             "pid_file",
             "socket",
             "relay_log_index",
+            "mroonga_log_file",
+            "mroonga_query_log_file",
         ] {
             paths.extend(variable(name));
         }
@@ -349,8 +365,16 @@ fn extension(name: &[u8]) -> &[u8] {
     name.iter().rposition(|&b| b == b'.').and_then(|dot| name.get(dot + 1..)).unwrap_or_default()
 }
 
+/// Whether a file is one of a Mroonga database: `d.mrn`, `d.mrn.0000100`, `d.mrn.conf`.
+fn is_mroonga(name: &[u8]) -> bool {
+    name.ends_with(b".mrn") || name.windows(5).any(|part| part == b".mrn.")
+}
+
 fn class_of(database: &[u8], name: &[u8]) -> Class {
     let extension = extension(name);
+    if is_mroonga(name) {
+        return Class::Mapped;
+    }
     if !TABLE_EXTENSIONS.contains(&extension) && extension != b"par" {
         return Class::Unknown;
     }
@@ -464,6 +488,11 @@ mod tests {
         assert_eq!(class_of(b"app", b"table_stats.MAD"), Class::Table);
         assert_eq!(class_of(b"app", b"t#P#p0.MYD"), Class::Table);
         assert_eq!(class_of(b"app", b"notes.txt"), Class::Unknown);
+        for (name, mapped) in
+            [("d.mrn", true), ("d.mrn.000010D.c", true), ("d.mrnx", false), ("mrn", false)]
+        {
+            assert_eq!(is_mroonga(name.as_bytes()), mapped, "{name}");
+        }
     }
 
     #[test]

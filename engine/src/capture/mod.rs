@@ -15,6 +15,7 @@
 //! | [`tablespace`] | copying InnoDB files, every page checked |
 //! | `unidentified` | what can be checked without page 0 |
 //! | [`plain`] | copying everything else until it equals the server |
+//! | [`foreign`] | tables that need more than the backup |
 //! | [`rocksdb`] | the checkpoint of MyRocks |
 //! | [`ddl`] | what happened to tablespaces meanwhile |
 //! | [`finish`] | the metadata that makes the files a backup, written last |
@@ -23,6 +24,7 @@
 
 pub mod ddl;
 pub mod finish;
+pub mod foreign;
 pub mod inventory;
 pub mod plain;
 pub mod protocol;
@@ -41,6 +43,7 @@ use crate::io::IoMode;
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
 use crate::metadata::BackupInfo;
+pub use crate::metadata::haulout_info::TableNeed;
 use crate::server::profile::ServerProfile;
 use crate::server::{ConnectOptions, Session, privileges};
 use crate::sink::{FolderSink, Sink, StreamSink};
@@ -127,6 +130,8 @@ pub struct BackupSummary {
     pub torn_pages: u64,
     /// Pages that stayed corrupt (only with `continue_on_corrupt_pages`).
     pub corrupt_pages: u64,
+    /// Tables that need more than this backup when it is restored.
+    pub tables: Vec<TableNeed>,
 }
 
 /// The part of a backup that is MyRocks'.
@@ -217,6 +222,7 @@ pub fn backup(
         rocksdb: captured.rocksdb,
         torn_pages: captured.torn_pages,
         corrupt_pages: captured.corrupt_pages.len() as u64,
+        tables: captured.tables,
     })
 }
 

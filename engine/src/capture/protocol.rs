@@ -25,13 +25,14 @@ use innodb::space::header::SpaceHeader;
 use innodb::{Lsn, PageNo, PageSize};
 
 use super::ddl::{self, Present};
+use super::foreign::{self, Foreign};
 use super::inventory::{self, Class, Inventory, ServerFile};
 use super::plain::PlainCopier;
 use super::redo::{Followed, Follower, Source};
 use super::rocksdb::Checkpoint;
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
-use super::{RocksDb, vanished};
+use super::{RocksDb, TableNeed, vanished};
 use crate::io::IoMode;
 use crate::io::read_ahead::read_at;
 use crate::io::spool::Spool;
@@ -88,6 +89,8 @@ pub struct Captured {
     pub torn_pages: u64,
     /// Pages that stayed corrupt.
     pub corrupt_pages: Vec<CorruptPage>,
+    /// Tables that need more than the backup.
+    pub tables: Vec<TableNeed>,
 }
 
 /// Captures everything. Threads have ended when this returns.
@@ -161,7 +164,7 @@ impl<'env> Capture<'env> {
         let tablespaces = TablespaceCopier::new(run, settings, profile, &names);
         let mapped_myisam = profile.variables.is_on("myisam_use_mmap");
         let mut others = PlainCopier::new(run, settings.threads, mapped_myisam);
-        let first = inventory::take(profile)?;
+        let first = inventory::take(profile)?.without_mapped();
         let mut copied = tablespaces.copy(self.jobs(&first)?)?;
         others.follow_growing(&first.others, Class::AriaLog)?;
         if run.sink.rewrites_freely() {
@@ -183,7 +186,7 @@ impl<'env> Capture<'env> {
         // Where a stream cannot take anything back, every file is copied when it is final.
         let once = !run.sink.rewrites_freely() && !profile.version.mbstream_takes_rewrites();
         if !once {
-            let second = inventory::take(profile)?;
+            let second = inventory::take(profile)?.without_mapped();
             others.synchronise(&second.others)?;
             others.follow_growing(&second.others, Class::AriaLog)?;
         }
@@ -248,6 +251,7 @@ impl<'env> Capture<'env> {
             rocksdb,
             torn_pages: tablespaces.torn_pages(),
             corrupt_pages: tablespaces.corrupt_pages(),
+            tables: self.foreign_tables(&last)?,
         })
     }
 
@@ -263,6 +267,27 @@ impl<'env> Capture<'env> {
         others.refresh(files.iter())?;
         checkpoint.release(session);
         Ok(RocksDb { files: files.len() as u64, bytes })
+    }
+
+    /// Tables that need more than the backup. That they cannot be listed is no failure of it.
+    fn foreign_tables(&self, inventory: &Inventory) -> Result<Vec<TableNeed>> {
+        let Self { run, profile, settings } = *self;
+        let nested = run.sink.takes_nested_paths();
+        let foreign = Foreign { profile, inventory, nested, rocksdb: settings.rocksdb };
+        // A connection of its own, because an answer that takes too long costs it.
+        let listed = Session::connect(&settings.connect, &run.stop)
+            .and_then(|mut session| foreign.tables(&mut session));
+        match listed {
+            Ok((tables, 0)) => Ok(tables),
+            Ok((tables, more)) => {
+                run.reporter.warn(format!("{more} more tables need more than this backup"));
+                Ok(tables)
+            }
+            Err(error) => {
+                run.reporter.warn(foreign::not_listed(&error).ok_or(error)?);
+                Ok(Vec::new())
+            }
+        }
     }
 
     fn entered(&self, name: &'static str, waited: Duration) {

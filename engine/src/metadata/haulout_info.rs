@@ -37,6 +37,22 @@ pub struct HauloutInfo {
     pub torn_pages: u64,
     /// Pages that stayed corrupt.
     pub corrupt_pages: u64,
+    /// Tables that need more than the backup.
+    #[serde(default)]
+    pub tables: Vec<TableNeed>,
+}
+
+/// A table whose rows are not, or not all, in the backup's files, or need care.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TableNeed {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub table: String,
+    /// Its engine.
+    pub engine: String,
+    /// Where its rows are and what restoring needs.
+    pub needs: String,
 }
 
 /// Which server it was.
@@ -151,6 +167,7 @@ impl HauloutInfo {
             redo_bytes: 0,
             torn_pages: 0,
             corrupt_pages: 0,
+            tables: Vec::new(),
         }
     }
 
@@ -204,6 +221,12 @@ mod tests {
             redo_bytes: 5,
             torn_pages: 6,
             corrupt_pages: 0,
+            tables: vec![TableNeed {
+                database: "d".into(),
+                table: "t".into(),
+                engine: "SPIDER".into(),
+                needs: "its rows are elsewhere".into(),
+            }],
         }
     }
 

@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::io::durable;
-use crate::metadata::BackupMyCnf;
+use crate::metadata::haulout_info::TableNeed;
+use crate::metadata::{BackupMyCnf, HauloutInfo};
 use crate::prepare::Meter;
 use crate::{Cancel, Error, Event, Phase, Reporter, Result};
 use place::Placer;
@@ -85,6 +86,8 @@ pub struct RestoreSummary {
     pub bytes: u64,
     /// Seconds from start to end.
     pub seconds: f64,
+    /// Tables that need more than the backup had.
+    pub tables: Vec<TableNeed>,
 }
 
 /// Places a prepared backup. A failed restore leaves a marker that keeps the server from starting.
@@ -98,6 +101,8 @@ pub fn restore(
     guard::check_prepared(source)?;
     let settings = BackupMyCnf::read(source)?;
     guard::check_datadir(&options.datadir, source, options.force_non_empty)?;
+    // Only for the summary: a backup is restored without it.
+    let info = HauloutInfo::read(source).unwrap_or_default();
     let plan = Plan::new(&options, &settings, reporter)?;
     guard::check_targets(&plan)?;
     let Some(log) = &plan.log else {
@@ -127,6 +132,7 @@ pub fn restore(
         files: plan.files.len() as u64 + 1,
         bytes: plan.bytes(),
         seconds: started.elapsed().as_secs_f64(),
+        tables: info.map(|info| info.tables).unwrap_or_default(),
     })
 }
 
