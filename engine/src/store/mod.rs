@@ -6,6 +6,7 @@
 //! | [`Location`] | which store a repository is on |
 //! | [`StoreOptions`] | limits, and how long to try |
 //! | `folder` | files below a directory, local or mounted |
+//! | `s3` | objects behind S3's interface |
 //! | `retry`, `limits` | trying again; requests at a time, bytes per second |
 //!
 //! Promises of every store:
@@ -25,6 +26,7 @@ mod limits;
 mod location;
 mod options;
 mod retry;
+mod s3;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,6 +39,9 @@ pub use folder::FolderStore;
 pub use key::{KEY_MAX, Key, PART_MAX};
 pub use location::Location;
 pub use options::{RetryOptions, StoreOptions};
+pub use s3::{
+    Checksum, CustomerKey, Encryption, LockMode, ObjectLock, S3Credentials, S3Options, S3Store,
+};
 
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
@@ -137,10 +142,9 @@ pub fn open(
 ) -> Result<Arc<dyn Store>> {
     match location {
         Location::Folder(root) => Ok(Arc::new(FolderStore::open(root, options, reporter)?)),
-        Location::S3 { .. } => Err(Error::new(
-            ErrorKind::Usage,
-            format!("{location}: object storage is not supported yet"),
-        )),
+        Location::S3 { bucket, prefix } => {
+            Ok(Arc::new(S3Store::open(bucket, prefix.as_ref(), options, reporter)?))
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::s3::S3Options;
+
 /// Settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -14,6 +16,8 @@ pub struct StoreOptions {
     /// Whether the last directory of a folder's path is created when it does not exist. Otherwise
     /// that is an error: it may be a file system that is not mounted.
     pub create_folder: bool,
+    /// What only stores behind S3's interface have.
+    pub s3: S3Options,
 }
 
 impl Default for StoreOptions {
@@ -23,6 +27,7 @@ impl Default for StoreOptions {
             bandwidth: None,
             retry: RetryOptions::default(),
             create_folder: false,
+            s3: S3Options::default(),
         }
     }
 }

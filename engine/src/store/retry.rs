@@ -34,11 +34,13 @@ pub(super) struct Refusal {
     pub(super) outlook: Outlook,
     /// The store asked not to come back earlier.
     pub(super) wait: Option<Duration>,
+    /// The store does not know what a request like this asks for.
+    pub(super) is_unknown_request: bool,
 }
 
 impl Refusal {
     pub(super) fn new(outlook: Outlook, error: Error) -> Self {
-        Self { error, outlook, wait: None }
+        Self { error, outlook, wait: None, is_unknown_request: false }
     }
 
     pub(super) fn permanent(error: Error) -> Self {

@@ -7,8 +7,10 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`faulty_proxy`] | what networks and busy stores do to requests |
 //! | [`generation`] | the servers to test with, unpacked from Debian's archive |
 //! | [`server`] | a `mariadbd` of one's own: start, stop, crash, restart |
+//! | [`canned`] | a web server whose answers a test makes up |
 //! | [`client`] | a blocking SQL connection |
 //! | [`keys`] | encryption keys for servers: key files, a small vault |
 //! | [`load`] | seeded random DML and DDL, in threads, that replicates exactly |
@@ -18,12 +20,15 @@
 //! | [`differential`] | the differential proof: two tools prepare to the same bytes |
 //! | [`compare`] | comparing the tables of two servers |
 //! | [`pages`] | comparing two prepared directories byte for byte |
+//! | [`s3`] | a light S3 server in this process |
 //! | [`stored`] | what encrypted and compressed pages hold |
 //! | [`matrix`] | random kinds of servers, and everything that has to hold on each |
 
+pub mod canned;
 pub mod client;
 pub mod compare;
 pub mod differential;
+pub mod faulty_proxy;
 pub mod generation;
 mod keeper;
 pub mod keys;
@@ -34,6 +39,7 @@ mod port;
 pub mod process;
 pub mod proof;
 mod provision;
+pub mod s3;
 pub mod scratch;
 pub mod server;
 pub mod stored;

@@ -1,0 +1,144 @@
+//! A light S3 server in this process, over a folder.
+//!
+//! It checks signatures and checksums, and is a stranger's code: `s3s-fs`. What it does not know is
+//! versions, locks and encryption, and of several conditional puts at once more than one can win.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{Result, Scratch};
+
+/// The key that the server knows.
+pub const ACCESS_KEY: &str = "harness-key";
+/// Its secret.
+pub const SECRET_KEY: &str = "harness-secret-0123456789";
+/// The bucket that exists.
+pub const BUCKET: &str = "haulout-test";
+
+/// A running server. It ends with this value.
+pub struct S3Server {
+    address: SocketAddr,
+    scratch: Scratch,
+    ca: Option<PathBuf>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl S3Server {
+    /// Starts a server with an empty bucket.
+    pub fn start() -> Result<Self> {
+        Self::start_with(None, Scratch::new()?)
+    }
+
+    /// Starts one with TLS, with a certificate of an authority of its own: see [`S3Server::ca`].
+    pub fn start_tls() -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names)?;
+        let ca = scratch.join("ca.pem");
+        std::fs::write(&ca, made.cert.pem())?;
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::Pkcs8(key))?;
+        let mut server = Self::start_with(Some(Arc::new(config).into()), scratch)?;
+        server.ca = Some(ca);
+        Ok(server)
+    }
+
+    fn start_with(tls: Option<TlsAcceptor>, scratch: Scratch) -> Result<Self> {
+        let root = scratch.join("s3");
+        std::fs::create_dir_all(root.join(BUCKET))?;
+        let files = FileSystem::new(&root).map_err(|error| anyhow!("s3s-fs: {error:?}"))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("s3-server")
+            .enable_all()
+            .build()?;
+        let bind = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = runtime.block_on(bind).context("listen on loopback")?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(&listener, &service, tls.as_ref()) => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        });
+        Ok(Self { address, scratch, ca: None, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address for clients.
+    pub fn endpoint(&self) -> String {
+        let scheme = if self.ca.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The certificate that a client has to trust, of a server with TLS.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// Where the bucket's objects are files.
+    pub fn bucket_dir(&self) -> PathBuf {
+        self.scratch.join("s3").join(BUCKET)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, service: &S3Service, tls: Option<&TlsAcceptor>) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        let service = service.clone();
+        match tls.cloned() {
+            None => drop(tokio::spawn(serve(socket, service))),
+            Some(tls) => drop(tokio::spawn(async move {
+                if let Ok(socket) = tls.accept(socket).await {
+                    serve(socket, service).await;
+                }
+            })),
+        }
+    }
+}
+
+/// A client that goes away is no business of the server's.
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S3Service) {
+    let http = hyper::server::conn::http1::Builder::new();
+    let _ = http.serve_connection(TokioIo::new(socket), service).await;
+}
