@@ -84,6 +84,7 @@ fn every_table_is_there_and_named() {
     common::ok((|| -> Result<()> {
         let scratch = Scratch::new()?;
         let server = server(scratch.path())?;
+        people_read_the_same(&scratch, &server)?;
         let (tool, backup, datadir) =
             (common::haulout(), scratch.join("backup"), scratch.join("copy"));
         // Words are written all the time: those of the copy must be those of its position.
@@ -160,35 +161,31 @@ fn every_table_is_there_and_named() {
     })());
 }
 
-/// People read the same, in both faces; of tables of MyRocks that were left out, too.
-#[test]
-fn the_summary_for_people() {
-    common::ok((|| -> Result<()> {
-        let scratch = Scratch::new()?;
-        let server = server(scratch.path())?;
-        let bin = scratch.join("bin");
-        std::fs::create_dir(&bin)?;
-        let links = Tool::links(Path::new(env!("CARGO_BIN_EXE_haulout")), &bin)?;
-        for (tool, option) in
-            [(common::haulout(), "--skip-rocksdb"), (links, "--skip-rocksdb-backup")]
-        {
-            let target = scratch.join(option);
-            let extra = vec![option.to_owned()];
-            let how = BackupOptions { extra, ..BackupOptions::default() };
-            let said = run(tool.backup(&server, &target, &how))?.success()?.stderr;
-            for words in expected(scratch.path()).values() {
-                assert!(said.contains(words), "nothing about {words:?}: {said}");
-            }
-            assert!(said.contains("ROCKSDB d.rocks: its rows are NOT in the backup"), "{said}");
-            assert!(!said.contains("secretword"), "{said}");
+/// In both faces; of tables of MyRocks that were left out, too.
+fn people_read_the_same(scratch: &Scratch, server: &Server) -> Result<()> {
+    let bin = scratch.join("bin");
+    std::fs::create_dir(&bin)?;
+    let links = Tool::links(Path::new(env!("CARGO_BIN_EXE_haulout")), &bin)?;
+    for (tool, option) in [(common::haulout(), "--skip-rocksdb"), (links, "--skip-rocksdb-backup")]
+    {
+        let target = scratch.join(option);
+        let extra = vec![option.to_owned()];
+        let how = BackupOptions { extra, ..BackupOptions::default() };
+        let said = run(tool.backup(server, &target, &how))?.success()?.stderr;
+        for words in expected(scratch.path()).values() {
+            assert!(said.contains(words), "nothing about {words:?}: {said}");
         }
+        assert!(said.contains("ROCKSDB d.rocks: its rows are NOT in the backup"), "{said}");
+        assert!(!said.contains("secretword"), "{said}");
+    }
 
-        // What is said of MyRocks is true.
-        let (tool, backup) = (common::haulout(), scratch.join("--skip-rocksdb"));
-        tool.run_prepare(&backup)?;
-        let options = options().arg("--rocksdb-validate-tables=2");
-        let copy = proof::restore_and_boot(&tool, &backup, &scratch.join("copy"), &options)?;
-        copy.run("DROP TABLE d.rocks")?;
-        copy.run("CREATE TABLE d.rocks (a INT PRIMARY KEY) ENGINE=RocksDB")
-    })());
+    // What is said of MyRocks is true.
+    let (tool, backup) = (common::haulout(), scratch.join("--skip-rocksdb"));
+    tool.run_prepare(&backup)?;
+    let options = ServerOptions::default()
+        .arg("--plugin-load-add=ha_rocksdb")
+        .arg("--rocksdb-validate-tables=2");
+    let copy = proof::restore_and_boot(&tool, &backup, &scratch.join("bare"), &options)?;
+    copy.run("DROP TABLE d.rocks")?;
+    copy.run("CREATE TABLE d.rocks (a INT PRIMARY KEY) ENGINE=RocksDB")
 }

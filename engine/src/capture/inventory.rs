@@ -15,6 +15,7 @@ use innodb::space::data_file_path::DataFilePath;
 use innodb::space::file_name::is_intermediate;
 
 use crate::metadata;
+use crate::redo_files;
 use crate::server::profile::ServerProfile;
 use crate::sink::{StreamPath, backup_path};
 use crate::{Error, ErrorKind, Result};
@@ -329,6 +330,7 @@ impl LeftOut {
             || self.log_basenames.iter().any(|basename| is_log_of(&entry.path, basename))
             || INSTANCE_FILES.contains(&name)
             || name.starts_with(b"ib_logfile")
+            || redo_files::is_archived(name)
             || name.starts_with(b"ibtmp")
             || name.starts_with(b"ddl_recovery")
             || (name.starts_with(b"master-") && name.ends_with(b".info"))

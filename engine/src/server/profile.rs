@@ -13,7 +13,7 @@ use super::rows::Variables;
 use super::session::{Session, Wait};
 use crate::keys::KeySettings;
 pub use crate::metadata::Naming;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, redo_files};
 
 /// A server version. Compares as versions do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -211,6 +211,9 @@ impl ServerProfile {
     fn from_variables(variables: Variables) -> Result<Self> {
         let version_text = variables.require("version")?.to_owned();
         let version = accepted_version(&version_text, &variables)?;
+        if variables.is_on("innodb_log_archive") {
+            return Err(redo_files::archived());
+        }
         let datadir = PathBuf::from(variables.require("datadir")?);
         if !datadir.is_absolute() {
             let message = format!("the server's datadir '{}' is not absolute", datadir.display());
@@ -448,6 +451,19 @@ mod tests {
         let plugin = Plugin { name: "aws_key_management".to_owned(), library: None };
         profile.encryption.plugins.push(plugin);
         assert!(profile.keys().open().unwrap_err().to_string().contains("aws_key_management"));
+    }
+
+    #[test]
+    fn an_archived_log_is_refused_by_name() {
+        let server = |archive| {
+            let version = ("version", "13.0.1-MariaDB");
+            ServerProfile::from_variables(variables(&[version, ("innodb_log_archive", archive)]))
+        };
+        let error = server("ON").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Server);
+        assert!(error.to_string().contains("innodb_log_archive=ON"), "{error}");
+        assert!(error.advice().unwrap().contains("innodb_log_archive=OFF"));
+        server("OFF").unwrap();
     }
 
     #[test]

@@ -14,8 +14,15 @@ use crate::Result;
 use crate::scratch::{Scratch, cache_dir, copy_tree};
 use crate::server::ServerOptions;
 
+/// A database with more undo tablespaces is large, and few tests need one: it is installed each time
+/// instead of being kept.
+const KEPT_UNDO_TABLESPACES: u32 = 20;
+
 /// Fills `datadir` with an installed, never started database of the shape in `options`.
 pub fn instantiate(options: &ServerOptions, datadir: &Path) -> Result<()> {
+    if options.undo_tablespaces > KEPT_UNDO_TABLESPACES {
+        return install(options, &options.shape_arguments(), datadir);
+    }
     copy_tree(&template(options)?, datadir)
 }
 

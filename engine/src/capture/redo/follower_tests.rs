@@ -213,3 +213,23 @@ fn a_resized_log_is_followed_into_the_new_file() {
     });
     assert!(copied.unwrap() == writer.linear);
 }
+
+#[test]
+fn a_server_that_begins_to_archive_its_log_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ib_logfile0");
+    let archived = dir.path().join("ib_0000000000003000.log");
+    let writer = Writer::create(&path, Lsn(12288), 200_000);
+    let (copied, _) = follow(&path, writer, |writer| {
+        writer.append();
+        std::fs::rename(&path, &archived).unwrap();
+        std::thread::sleep(Duration::from_millis(400));
+        writer.append();
+    });
+    let error = copied.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server);
+    assert!(error.to_string().contains("innodb_log_archive"), "{error}");
+
+    let error = LogFile::open(&path).err().unwrap().to_string();
+    assert!(error.contains("innodb_log_archive"), "{error}");
+}

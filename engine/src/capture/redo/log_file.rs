@@ -110,7 +110,12 @@ fn patiently<T>(
 impl LogFile {
     /// Opens the log and reads its header.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io("open the redo log", path, error))?;
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if redo_files::archive_instead_of(path) => {
+                redo_files::archived()
+            }
+            _ => Error::io("open the redo log", path, error),
+        })?;
         let metadata =
             file.metadata().map_err(|error| Error::io("read the size of", path, error))?;
         let mut files = vec![file];
@@ -258,12 +263,23 @@ impl LogFile {
         }
     }
 
+    /// What a missing file means: between two renames there may be none for a moment. It stays away
+    /// when the server begins to archive its log.
+    fn is_gone(&self) -> Result<bool> {
+        for _ in 0..HEADER_TRIES {
+            if self.path.exists() || !redo_files::archive_instead_of(&self.path) {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(redo_files::archived())
+    }
+
     /// Whether another file has taken this one's name: the log was resized.
     pub fn is_replaced(&self) -> Result<bool> {
         match fs::metadata(&self.path) {
             Ok(metadata) => Ok((metadata.dev(), metadata.ino()) != self.identity),
-            // Between two renames there may be none for a moment.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.is_gone(),
             Err(error) => Err(Error::io("look at", &self.path, error)),
         }
     }
