@@ -9,6 +9,7 @@ use engine::store::{
     S3Options, Store, StoreOptions, open,
 };
 use engine::{Cancel, Error, ErrorKind, keys::Secret};
+use harness::canned::CannedServer;
 use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Rule};
 use harness::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
@@ -28,6 +29,12 @@ impl Faulty {
         Self::start_with(&quick(), |_| {})
     }
 
+    /// With a store that is not waited for long.
+    fn start_impatient() -> Self {
+        let retry = RetryOptions { stall: Duration::from_millis(1500), ..quick().retry };
+        Self::start_with(&StoreOptions { retry, ..quick() }, |_| {})
+    }
+
     fn start_with(options: &StoreOptions, change: impl FnOnce(&mut S3Options)) -> Self {
         let server = ok(S3Server::start());
         let proxy = ok(FaultyProxy::start(server.address()));
@@ -44,7 +51,7 @@ impl Faulty {
 
 #[test]
 fn what_passes_is_tried_again() {
-    let faulty = Faulty::start();
+    let faulty = Faulty::start_impatient();
     let Faulty { proxy, store, .. } = &faulty;
     let body = bytes(2 << 20, 1);
     let busy = |code, status| Fault::Refuse(Refusal::new(status, code));
@@ -60,13 +67,19 @@ fn what_passes_is_tried_again() {
         Fault::ResetRequest(1 << 20),
         Fault::FlipRequest(1 << 20),
         Fault::LoseAnswer,
-        Fault::Silence(Duration::from_secs(2)),
+        Fault::Silence(Duration::from_secs(4)),
     ];
     for fault in faults {
         proxy.clear();
-        proxy.add(Rule::all(fault.clone()).method("PUT").times(2));
+        proxy.add(
+            Rule::all(fault.clone()).method("PUT").times(if matches!(fault, Fault::Silence(_)) {
+                1
+            } else {
+                2
+            }),
+        );
         assert_eq!(store.put_any("x", body.clone()).expect("put"), Put::Stored, "{fault:?}");
-        assert!(faulty.tries() >= 3, "{fault:?}: {} tries", faulty.tries());
+        assert!(faulty.tries() >= 2, "{fault:?}: {} tries", faulty.tries());
         proxy.clear();
         assert!(store.get_all("x").expect("get") == body, "{fault:?}");
         store.delete(&[key("x")], &Cancel::new()).expect("deletes");
@@ -88,7 +101,7 @@ fn what_passes_is_tried_again() {
 
 #[test]
 fn an_answer_that_breaks_off_is_continued() {
-    let faulty = Faulty::start();
+    let faulty = Faulty::start_impatient();
     let Faulty { proxy, store, .. } = &faulty;
     let body = bytes(2 << 20, 1);
     let _ = store.put_any("x", body.clone()).expect("put");
@@ -96,18 +109,18 @@ fn an_answer_that_breaks_off_is_continued() {
         Fault::ResetAnswer(1 << 20),
         Fault::CutAnswer(1 << 20),
         Fault::CutAnswer(0),
-        Fault::Stall(1 << 20, Duration::from_secs(2)),
+        Fault::Stall(1 << 20, Duration::from_secs(4)),
         Fault::FlipAnswer(1 << 20),
     ] {
         proxy.clear();
         proxy.add(Rule::all(fault.clone()).method("GET").times(1));
         assert!(store.get_all("x").expect("get") == body, "{fault:?}");
-        assert_eq!(faulty.tries(), 2, "{fault:?}");
+        assert!(faulty.tries() >= 2, "{fault:?}");
         let ranges: Vec<_> =
             proxy.requests().iter().map(|r| r.headers.get("range").cloned()).collect();
         match fault {
             Fault::CutAnswer(at) | Fault::Stall(at, _) if at > 0 => {
-                assert_eq!(ranges, [None, Some(format!("bytes={at}-"))], "{fault:?}");
+                assert_eq!(ranges[..2], [None, Some(format!("bytes={at}-"))], "{fault:?}");
             }
             _ => {}
         }
@@ -117,7 +130,8 @@ fn an_answer_that_breaks_off_is_continued() {
         if matches!(fault, Fault::FlipAnswer(_)) {
             continue;
         }
-        proxy.add(Rule::all(fault.clone()).method("GET").times(3));
+        let times = if matches!(fault, Fault::Stall(..)) { 1 } else { 3 };
+        proxy.add(Rule::all(fault.clone()).method("GET").times(times));
         let range = 1000..(2 << 20) - 1000;
         let got = store.get(&key("x"), Some(range), 2 << 20, &Cancel::new()).expect("get");
         assert!(got == body.slice(1000..(2 << 20) - 1000), "{fault:?}");
@@ -125,7 +139,7 @@ fn an_answer_that_breaks_off_is_continued() {
     // An object that is replaced in between is not mixed with the new one.
     let other = bytes(2 << 20, 2);
     proxy.clear();
-    proxy.add(Rule::all(Fault::Stall(1 << 20, Duration::from_secs(2))).method("GET").times(1));
+    proxy.add(Rule::all(Fault::Stall(1 << 20, Duration::from_secs(4))).method("GET").times(1));
     let got = std::thread::scope(|scope| {
         let get = scope.spawn(|| store.get_all("x").expect("get"));
         std::thread::sleep(Duration::from_millis(300));
@@ -286,8 +300,7 @@ fn an_answer_that_was_lost_is_not_somebody_else() {
 }
 
 #[test]
-fn a_store_without_conditions_is_looked_at() {
-    // One that refuses them by name. One that ignores them cannot be had by a proxy.
+fn a_store_that_refuses_conditions_is_looked_at() {
     let faulty = Faulty::start();
     let unknown = Fault::Refuse(Refusal::new(501, "NotImplemented"));
     faulty.proxy.add(Rule::all(unknown).method("PUT").times(1));
@@ -302,6 +315,43 @@ fn a_store_without_conditions_is_looked_at() {
     assert!(puts[0].headers.contains_key("if-none-match"));
     assert!(puts[1..].iter().all(|put| !put.headers.contains_key("if-none-match")));
     assert_eq!(faulty.store.names(""), ["x"], "what is tried with is not listed");
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_found_out() {
+    let server = ok(S3Server::start_without_conditions());
+    let (store, warnings) = s3_store("p", &with_s3(s3_options(server.endpoint())));
+    assert_eq!(store.put_new("x", bytes(1000, 1)).expect("put"), Put::Stored);
+    assert_eq!(store.put_new("x", bytes(1000, 2)).expect("put"), Put::AlreadyThere);
+    assert_eq!(store.put_new("x", bytes(1000, 1)).expect("put"), Put::Stored);
+    assert!(store.get_all("x").expect("get") == bytes(1000, 1));
+    assert!(!store.guards(&Cancel::new()).expect("known"));
+    let warnings = warnings.all();
+    assert!(warnings.len() == 1 && warnings[0].contains("If-None-Match"), "{warnings:?}");
+}
+
+#[test]
+fn a_region_that_nobody_chose_is_learnt() {
+    let faulty = Faulty::start_with(&quick(), |s3| s3.region = None);
+    let elsewhere =
+        Refusal::new(301, "PermanentRedirect").header("x-amz-bucket-region", "eu-west-7");
+    faulty.proxy.add(Rule::all(Fault::Refuse(elsewhere)).times(1));
+    let _ = faulty.store.put_any("x", bytes(10, 1)).expect("put");
+    let requests = faulty.proxy.requests();
+    let signed = |at: usize| requests[at].headers["authorization"].contains("/eu-west-7/s3/");
+    assert!(!signed(0) && signed(1) && requests.len() == 2, "{requests:?}");
+}
+
+#[test]
+fn endless_answers_are_not_taken() {
+    let name = "x".repeat(1000);
+    let page = format!("<Contents><Key>{name}</Key><Size>1</Size></Contents>").repeat(20_000);
+    let server = ok(CannedServer::start(move |_| (200, format!("<ListBucketResult>{page}"))));
+    let retry = RetryOptions { patience: Duration::from_millis(300), ..quick().retry };
+    let options = StoreOptions { retry, ..with_s3(s3_options(server.url())) };
+    let error = s3_store("p", &options).0.list("", &Cancel::new()).expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::Store);
+    assert!(error.to_string().contains("length limit exceeded"), "{error}");
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use common::ok;
 use engine::store::{
-    Body, Checksum, Key, Location, Put, PutOptions, RetryOptions, S3Credentials, S3Options, Store,
-    StoreOptions, open,
+    Body, Checksum, Encryption, Key, Location, LockMode, ObjectLock, Put, PutOptions, RetryOptions,
+    S3Credentials, S3Options, Store, StoreOptions, open,
 };
 use engine::{Cancel, Error, ErrorKind, Event, Reporter, keys::Secret};
 use harness::Scratch;
@@ -40,11 +40,11 @@ impl Reporter for Warnings {
     }
 }
 
-/// Tests do not have five minutes.
+/// Tests do not have five minutes, but machines may be busy.
 fn quick() -> StoreOptions {
     let retry = RetryOptions {
-        patience: Duration::from_secs(20),
-        stall: Duration::from_millis(700),
+        patience: Duration::from_secs(30),
+        stall: Duration::from_secs(10),
         connect: Duration::from_secs(2),
         pause: Duration::from_millis(20),
         pause_max: Duration::from_millis(200),
@@ -264,6 +264,36 @@ fn a_bucket_behind_tls_is_a_store() {
     assert!(error.advice().unwrap_or_default().contains("certificate"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(5), "no patience with what is permanent");
     drop(scratch);
+}
+
+/// For servers that no test starts: `cargo test --test stores -- --ignored any_server`.
+#[test]
+#[ignore = "needs HAULOUT_S3_ENDPOINT, HAULOUT_S3_BUCKET and the variables of AWS"]
+fn any_server() {
+    let variable = |name: &str| std::env::var(name).expect(name);
+    let bucket = variable("HAULOUT_S3_BUCKET");
+    let s3 = S3Options { endpoint: Some(variable("HAULOUT_S3_ENDPOINT")), ..S3Options::default() };
+    let warnings = Arc::new(Warnings::default());
+    let open = |s3: S3Options| {
+        // Each in a place of its own: where there are versions, what was deleted may show.
+        let location = format!("s3://{bucket}/conforms/{:x}", fastrand::u64(..));
+        open(&location.parse().expect("a location"), &with_s3(s3), warnings.clone()).expect("opens")
+    };
+    for checksum in [Checksum::Crc32, Checksum::Sha256, Checksum::Md5, Checksum::None] {
+        conforms(&*open(S3Options { checksum, ..s3.clone() }));
+        println!("{checksum:?}: conforms");
+    }
+    let body = bytes(100_000, 1);
+    for encryption in [Encryption::Store, Encryption::Kms(None)] {
+        let store = open(S3Options { encryption: encryption.clone(), ..s3.clone() });
+        let put = store.put_any("x", body.clone());
+        let is_same = store.get_all("x").is_ok_and(|got| got == body);
+        println!("{encryption:?}: {put:?}, read back: {is_same}");
+    }
+    let lock = ObjectLock { mode: LockMode::Governance, days: 1 };
+    let store = open(S3Options { lock: Some(lock), ..s3.clone() });
+    println!("{lock:?}: {:?}", store.put_any("locked", body.clone()));
+    println!("warnings: {:#?}", warnings.all());
 }
 
 #[test]

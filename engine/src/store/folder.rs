@@ -232,7 +232,9 @@ impl FolderStore {
             let _ = name.keep();
         }
         sync(parent(path))?;
-        Ok(Put::Stored)
+        // Somebody else looked at the same time, and came later.
+        let is_lost = naming == Some(Naming::Look) && !is_named(&file, path);
+        Ok(if is_lost { Put::AlreadyThere } else { Put::Stored })
     }
 
     fn try_get(

@@ -9,7 +9,7 @@ use std::fmt;
 use crate::{Error, ErrorKind, Result};
 
 /// Longest key. With a prefix it has to fit into the 1024 bytes that S3 has for both.
-pub const KEY_MAX: usize = 512;
+pub const KEY_MAX: usize = 500;
 /// Longest part of a key: file systems have 255 bytes for a name.
 pub const PART_MAX: usize = 200;
 /// What the parts begin with that the stores keep for themselves; they are never listed.

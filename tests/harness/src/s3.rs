@@ -13,7 +13,12 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use s3s::auth::SimpleAuth;
+use s3s::dto::{
+    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
+    PutObjectOutput,
+};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -62,11 +67,23 @@ impl S3Server {
         Ok(server)
     }
 
+    /// Starts one that ignores `If-None-Match` without a word, as some do.
+    pub fn start_without_conditions() -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let files = Unconditional(files(&scratch)?);
+        Self::serve(S3ServiceBuilder::new(files), None, scratch)
+    }
+
     fn start_with(tls: Option<TlsAcceptor>, scratch: Scratch) -> Result<Self> {
-        let root = scratch.join("s3");
-        std::fs::create_dir_all(root.join(BUCKET))?;
-        let files = FileSystem::new(&root).map_err(|error| anyhow!("s3s-fs: {error:?}"))?;
-        let mut builder = S3ServiceBuilder::new(files);
+        let files = files(&scratch)?;
+        Self::serve(S3ServiceBuilder::new(files), tls, scratch)
+    }
+
+    fn serve(
+        mut builder: S3ServiceBuilder,
+        tls: Option<TlsAcceptor>,
+        scratch: Scratch,
+    ) -> Result<Self> {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
 
@@ -119,6 +136,40 @@ impl Drop for S3Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn files(scratch: &Scratch) -> Result<FileSystem> {
+    let root = scratch.join("s3");
+    std::fs::create_dir_all(root.join(BUCKET))?;
+    FileSystem::new(&root).map_err(|error| anyhow!("s3s-fs: {error:?}"))
+}
+
+/// Only what one object needs.
+struct Unconditional(FileSystem);
+
+#[async_trait::async_trait]
+impl S3 for Unconditional {
+    async fn put_object(
+        &self,
+        mut request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        request.input.if_none_match = None;
+        self.0.put_object(request).await
+    }
+
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        self.0.get_object(request).await
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.0.head_object(request).await
     }
 }
 

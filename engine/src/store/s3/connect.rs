@@ -41,6 +41,7 @@ pub(super) struct Connection {
     pub(super) config: aws_sdk_s3::Config,
     /// For messages: the endpoint, or the region.
     pub(super) place: String,
+    pub(super) has_endpoint: bool,
     /// Whether somebody said which region to use.
     pub(super) region_is_chosen: bool,
     /// Whether content has to be signed: nothing else protects it on its way.
@@ -59,9 +60,6 @@ pub(super) async fn connect(options: &S3Options, retry: &RetryOptions) -> Result
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(endpoint) = &options.endpoint {
-        loader = loader.endpoint_url(endpoint.trim_end_matches('/'));
-    }
     if let Some(given) = &options.credentials {
         let token = given.session_token.as_ref().map(|token| token.expose().to_owned());
         let secret = given.secret_key.expose();
@@ -76,8 +74,12 @@ pub(super) async fn connect(options: &S3Options, retry: &RetryOptions) -> Result
         Checksum::Crc32 | Checksum::Sha256 => ResponseChecksumValidation::WhenSupported,
         Checksum::Md5 | Checksum::None => ResponseChecksumValidation::WhenRequired,
     };
-    let endpoint = loaded.endpoint_url().map(str::to_owned);
-    let config = aws_sdk_s3::config::Builder::from(&loaded)
+    // Only S3 is there: services that give credentials are elsewhere.
+    let endpoint = options.endpoint.as_deref().map(|endpoint| endpoint.trim_end_matches('/'));
+    let endpoint = endpoint.or(loaded.endpoint_url()).map(str::to_owned);
+    let mut config = aws_sdk_s3::config::Builder::from(&loaded);
+    config.set_endpoint_url(endpoint.clone());
+    let config = config
         // Trying again is our own business: the SDK gives up too early, and on too much.
         .retry_config(RetryConfig::disabled())
         .force_path_style(options.path_style.unwrap_or(endpoint.is_some()))
@@ -88,7 +90,8 @@ pub(super) async fn connect(options: &S3Options, retry: &RetryOptions) -> Result
     let region = config.region().map_or(REGION, |region| region.as_ref());
     Ok(Connection {
         place: endpoint.clone().unwrap_or_else(|| format!("the region {region}")),
-        region_is_chosen: region_is_chosen || endpoint.is_some(),
+        has_endpoint: endpoint.is_some(),
+        region_is_chosen,
         is_plain: endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")),
         config,
     })
@@ -111,14 +114,18 @@ async fn region(options: &S3Options) -> Option<Region> {
     }
 }
 
-/// Proxies come from the usual variables.
+/// Proxies come from the usual variables, but are not asked about this machine itself.
 fn http_client(options: &S3Options) -> Result<SharedHttpClient> {
+    let is_here = options.endpoint.as_deref().is_some_and(is_loopback);
     let trust = trust(options)?;
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls =
         tls.map_err(|error| Error::new(ErrorKind::Usage, "cannot set up TLS").caused_by(error))?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
+        let mut connector = Connector::builder().proxy_config(match is_here {
+            true => ProxyConfig::disabled(),
+            false => ProxyConfig::from_env(),
+        });
         connector.set_connector_settings(settings.cloned());
         connector.set_pool_idle_timeout(Some(Some(IDLE)));
         if let Some(components) = components {
@@ -126,6 +133,14 @@ fn http_client(options: &S3Options) -> Result<SharedHttpClient> {
         }
         connector.tls_provider(Provider::rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
     }))
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
+    let is_name = |name: &str| {
+        host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+    };
+    host.starts_with("127.") || is_name("localhost") || is_name("[::1]")
 }
 
 /// The authorities to trust. All are tried here: the client would not return an error.
@@ -174,6 +189,18 @@ fn read_certificates(path: &Path) -> Result<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn this_machine_is_recognised() {
+        for here in
+            ["http://127.0.0.1:9000", "http://localhost", "https://[::1]:1", "http://localhost/x"]
+        {
+            assert!(is_loopback(here), "{here}");
+        }
+        for there in ["http://localhost.example", "https://s3.example:9000", "https://128.0.0.1"] {
+            assert!(!is_loopback(there), "{there}");
+        }
+    }
 
     #[test]
     fn certificates_that_are_none_are_refused() {

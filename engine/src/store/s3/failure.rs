@@ -286,6 +286,7 @@ fn read(asked: Asked<'_>, answer: &Answer, now: SystemTime) -> (Outlook, String,
             "if it stays so, try another kind of checksum".into(),
         ),
         "MissingContentMD5"
+        | "MissingUploadObjectWithObjectLockHeaders"
         | "MissingContentLength"
         | "InvalidEncryptionAlgorithmError"
         | "MalformedXML"

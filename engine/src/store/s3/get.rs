@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::content::customer_headers;
 use super::failure::Failure;
+use super::hooks::CapAnswer;
 use super::options::{Checksum, Encryption};
 use super::transfer::{Progress, paced};
 use super::{Refused, S3Store};
@@ -89,6 +90,7 @@ impl S3Store {
         }
 
         let progress = Progress::new();
+        let request = request.customize().interceptor(CapAnswer::Object);
         let output = match self.ask(request.send(), &progress, cancel) {
             Ok(output) => output,
             Err(refused) if refused.is_absent() => {

@@ -7,6 +7,7 @@
 //! | `content`, `transfer` | checksums before a request; bytes on their way |
 //! | `put`, `get`, `names` | the requests |
 //! | `failure` | what a failed request means |
+//! | `hooks` | what the SDK does differently for us |
 //!
 //! An object is one request: nothing is ever left behind that was not finished, and that would cost
 //! money without being listed. Each try begins from memory.
@@ -21,6 +22,7 @@ mod connect;
 mod content;
 mod failure;
 mod get;
+mod hooks;
 mod names;
 mod options;
 mod put;
@@ -63,6 +65,7 @@ pub struct S3Store {
     client: RwLock<Client>,
     /// For messages: where the requests go.
     place: RwLock<String>,
+    has_endpoint: bool,
     /// Whether the bucket's region may be taken from the store's answers.
     may_move: AtomicBool,
     bucket: String,
@@ -138,6 +141,7 @@ impl S3Store {
             client: RwLock::new(Client::from_conf(connection.config)),
             runtime: Some(runtime),
             place: RwLock::new(connection.place),
+            has_endpoint: connection.has_endpoint,
             may_move: AtomicBool::new(!connection.region_is_chosen),
             bucket: bucket.to_owned(),
             prefix: prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default(),
@@ -252,8 +256,10 @@ impl S3Store {
         let config = self.client().config().to_builder().region(Region::new(region.to_owned()));
         *self.client.write().unwrap_or_else(PoisonError::into_inner) =
             Client::from_conf(config.build());
-        *self.place.write().unwrap_or_else(PoisonError::into_inner) =
-            format!("the region {region}");
+        if !self.has_endpoint {
+            *self.place.write().unwrap_or_else(PoisonError::into_inner) =
+                format!("the region {region}");
+        }
         true
     }
 }

@@ -11,6 +11,7 @@ use super::Refused;
 use super::S3Store;
 use super::content::customer_headers;
 use super::failure::{Answer, Failure};
+use super::hooks::CapAnswer;
 use super::options::{Checksum, Encryption};
 use super::transfer::Progress;
 use crate::store::retry::{Outlook, Refusal};
@@ -23,6 +24,13 @@ const LIST: &str = "s3:ListBucket";
 const DELETE: &str = "s3:DeleteObject";
 /// How many objects one request deletes, by S3's definition.
 const DELETE_MAX: usize = 1000;
+
+/// Sends a request whose answer is a message.
+macro_rules! capped {
+    ($request:expr) => {
+        $request.customize().interceptor(CapAnswer::Message).send()
+    };
+}
 
 impl S3Store {
     pub(super) fn head_request(&self, name: &str) -> HeadObjectFluentBuilder {
@@ -44,7 +52,7 @@ impl S3Store {
         let doing = || format!("look at {key} in {}", self.place_of_objects());
         let name = self.name(key);
         self.retry(&doing, cancel, |_| {
-            match self.ask(self.head_request(&name).send(), &Progress::new(), cancel) {
+            match self.ask(capped!(self.head_request(&name)), &Progress::new(), cancel) {
                 Ok(head) => Ok(Some(Object {
                     key: key.clone(),
                     len: head.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0),
@@ -112,7 +120,7 @@ impl S3Store {
                     .prefix(format!("{}{prefix}", self.prefix))
                     .set_delimiter(delimiter.map(str::to_owned))
                     .set_continuation_token(token.clone());
-                self.ask(request.send(), &Progress::new(), cancel)
+                self.ask(capped!(request), &Progress::new(), cancel)
                     .map_err(|refused| self.judge(LIST, refused))
             })?;
             if take(&page) > LIST_MAX {
@@ -153,7 +161,7 @@ impl S3Store {
         let doing = || format!("delete {key} from {}", self.place_of_objects());
         self.retry(&doing, cancel, |_| {
             let request = self.client().delete_object().bucket(&self.bucket).key(self.name(key));
-            match self.ask(request.send(), &Progress::new(), cancel) {
+            match self.ask(capped!(request), &Progress::new(), cancel) {
                 Ok(_) => Ok(()),
                 Err(refused) if refused.is_absent() => Ok(()),
                 Err(refused) => Err(self.judge(DELETE, refused)),
@@ -174,7 +182,7 @@ impl S3Store {
                 Error::new(ErrorKind::Failed, "cannot make the request").caused_by(error)
             })?;
             let request = self.client().delete_objects().bucket(&self.bucket).delete(delete);
-            let output = match self.ask(request.send(), &Progress::new(), cancel) {
+            let output = match self.ask(capped!(request), &Progress::new(), cancel) {
                 Ok(output) => output,
                 Err(refused) if is_unknown(&refused) => return Ok(false),
                 Err(refused) => return Err(self.judge(DELETE, refused)),

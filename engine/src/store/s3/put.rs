@@ -3,16 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use aws_runtime::auth::PayloadSigningOverride;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
-use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ObjectLockMode, ServerSideEncryption, StorageClass};
 
 use super::content::{Content, customer_headers};
-use super::options::{Encryption, LockMode};
+use super::hooks::{CapAnswer, SignContent};
+use super::options::{Checksum, Encryption, LockMode};
 use super::transfer::{Outgoing, Progress};
 use super::{Refused, S3Store};
 use crate::store::key::RESERVED;
@@ -120,6 +117,12 @@ impl S3Store {
             .bucket(&self.bucket)
             .key(name)
             .content_length(i64::try_from(content.body.len()).unwrap_or(i64::MAX))
+            // Where objects are locked, the name of the checksum has to be said as well.
+            .set_checksum_algorithm(match self.s3.checksum {
+                Checksum::Crc32 => Some(ChecksumAlgorithm::Crc32),
+                Checksum::Sha256 => Some(ChecksumAlgorithm::Sha256),
+                Checksum::Md5 | Checksum::None => None,
+            })
             .set_checksum_crc32(content.crc32.clone())
             .set_checksum_sha256(content.sha256.clone())
             .set_content_md5(content.md5.clone())
@@ -154,7 +157,8 @@ impl S3Store {
             }
         }
         let signing = SignContent(content.signed.clone());
-        let request = request.customize().interceptor(signing).send();
+        let request =
+            request.customize().interceptor(signing).interceptor(CapAnswer::Message).send();
         match self.ask(request, &progress, cancel) {
             Ok(output) => {
                 self.check_encryption(name, &output)?;
@@ -201,7 +205,7 @@ impl S3Store {
         if self.s3.lock.is_none() || how.is_probe || self.lock_was_seen.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let request = self.head_request(name).send();
+        let request = self.head_request(name).customize().interceptor(CapAnswer::Message).send();
         let head = self.ask(request, &Progress::new(), cancel);
         let head = head.map_err(|refused| self.judge("s3:GetObject", refused))?;
         if !self.lock_was_seen.swap(true, Ordering::Relaxed) && head.object_lock_mode().is_none() {
@@ -223,27 +227,4 @@ impl S3Store {
 /// The store does not know the condition.
 fn is_unknown(refused: &Refused) -> bool {
     refused.status() == 501 || refused.code() == "NotImplemented"
-}
-
-/// Has the signature cover the content, or not, without the SDK reading it once more for each try.
-#[derive(Debug)]
-struct SignContent(Option<String>);
-
-impl Intercept for SignContent {
-    fn name(&self) -> &'static str {
-        "SignContent"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        config.interceptor_state().store_put(match &self.0 {
-            Some(digest) => PayloadSigningOverride::Precomputed(digest.clone()),
-            None => PayloadSigningOverride::UnsignedPayload,
-        });
-        Ok(())
-    }
 }
