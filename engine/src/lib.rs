@@ -13,6 +13,7 @@
 //! | [`prepare`] | applying the captured redo to the copied pages |
 //! | [`keys`] | where encryption keys come from |
 //! | [`export`] | `.cfg` files for the import of single tables |
+//! | [`repo`] | backups in a store: frames, packs, manifests; keeping and expiring them |
 //! | [`restore`] | placing a prepared backup in a data directory |
 //! | [`store`] | where repositories keep their objects: a bucket or a folder |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
@@ -27,6 +28,7 @@ pub mod keys;
 pub mod metadata;
 pub mod prepare;
 mod redo_files;
+pub mod repo;
 pub mod report;
 pub mod restore;
 pub mod server;

@@ -1,15 +1,19 @@
 //! `haulout backup`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use engine::capture::{self, BackupOptions, BackupSummary, Target};
 use engine::io::IoMode;
-use engine::{Cancel, Reporter, Result};
+use engine::repo::backup::{StoreBackupOptions, StoredBackup};
+use engine::repo::compression::Compression;
+use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::connection::Connection;
 use super::keys::Keys;
+use super::repo::Access;
 use super::{counted, needs_words, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::{self, show_seconds};
@@ -20,9 +24,10 @@ const EXAMPLES: &str = "\
 Examples:
   haulout backup --target-dir /backups/monday
   haulout backup --target-dir /backups/monday --throttle 100MiB --lock-timeout 2m
+  haulout backup --repo s3://bucket/db1 --compress zstd:3
   haulout backup --stream | ssh host2 haulout extract --to /backups/monday";
 
-/// Back up a running server, into a directory or as an xbstream on standard output
+/// Back up a running server, into a directory, a repository, or as an xbstream on standard output
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Backup {
@@ -57,6 +62,10 @@ pub struct Backup {
     connection: Connection,
     #[command(flatten)]
     keys: Keys,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    storing: Storing,
 }
 
 /// Ways of reading tablespaces.
@@ -81,7 +90,7 @@ impl From<Io> for IoMode {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Destination {
     /// Directory for the backup; created if missing, must be empty
     #[arg(long, value_name = "DIR")]
@@ -89,6 +98,36 @@ struct Destination {
     /// Write an xbstream to standard output
     #[arg(long)]
     stream: bool,
+    /// Store it in this repository: s3://BUCKET/PREFIX, or a folder [default: HAULOUT_REPO, when
+    /// nothing else is said]
+    #[arg(long, value_name = "PLACE")]
+    repo: Option<String>,
+}
+
+impl Destination {
+    /// The repository that is meant, if it is one.
+    fn repository(&self) -> Option<String> {
+        if self.target_dir.is_some() || self.stream {
+            return None;
+        }
+        self.repo.clone().or_else(|| std::env::var("HAULOUT_REPO").ok())
+    }
+}
+
+/// How a backup is stored in a repository.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Repository")]
+struct Storing {
+    /// How a backup in a repository is compressed: zstd[:LEVEL], lz4, gzip[:LEVEL],
+    /// bzip2[:LEVEL] or none
+    #[arg(long, value_name = "FORMAT", env = "HAULOUT_COMPRESS", default_value = "zstd:1")]
+    compress: Compression,
+    /// Compressing threads [default: the cores, at most 4]
+    #[arg(long, value_name = "N", env = "HAULOUT_COMPRESS_THREADS", value_parser = parse_threads)]
+    compress_threads: Option<usize>,
+    /// Most memory for a backup on its way into a repository
+    #[arg(long, value_name = "SIZE", env = "HAULOUT_STORE_MEMORY", default_value = "512MiB")]
+    store_memory: Size,
 }
 
 impl Backup {
@@ -98,11 +137,18 @@ impl Backup {
     }
 
     /// Takes the backup.
-    pub fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
+    pub fn run(self, cancel: &Cancel, shared: &Arc<dyn Reporter>) -> Result<Outcome> {
+        let reporter = &**shared;
         let dir = self.to.target_dir.clone();
+        let place = self.to.repository();
         let target = match &dir {
             Some(dir) => Target::Folder(dir.clone()),
-            None => Target::Stream(streams::to_stdout()?),
+            None if self.to.stream => Target::Stream(streams::to_stdout()?),
+            None if place.is_some() => Target::Stream(Box::new(std::io::sink())),
+            None => {
+                return Err(Error::new(ErrorKind::Usage, "it is not said where the backup goes")
+                    .advise("give --target-dir DIR, --repo PLACE or --stream"));
+            }
         };
         let options = BackupOptions {
             connect: self.connection.resolve(reporter)?,
@@ -125,8 +171,20 @@ impl Backup {
                 .collect::<Vec<_>>()
                 .join(" "),
         };
+        if let Some(place) = place {
+            let repository = self.access.open(&place, cancel, shared)?;
+            let storing = StoreBackupOptions {
+                compression: self.storing.compress,
+                threads: self.storing.compress_threads.unwrap_or_else(machine::default_threads),
+                memory: self.storing.store_memory.0,
+            };
+            let stored = repository.backup(options, &storing, cancel, reporter)?;
+            return Outcome::new(&stored, describe_stored(&stored, &place));
+        }
         let summary = capture::backup(options, cancel, reporter)?;
-        Outcome::new(&summary, describe(&summary, dir.as_deref()))
+        let mut words = describe(&summary);
+        words.push(next_step(dir.as_deref()));
+        Outcome::new(&summary, words)
     }
 }
 
@@ -139,7 +197,7 @@ fn parse_throttle(text: &str) -> std::result::Result<Size, String> {
 }
 
 /// The summary in plain words.
-fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
+fn describe(summary: &BackupSummary) -> Vec<String> {
     let mut words = vec![
         format!(
             "Backed up MariaDB {}: {}, {} in {} ({}/s), and {} of redo.",
@@ -185,12 +243,35 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
         ));
     }
     words.extend(needs_words(&summary.tables));
-    words.push(match dir {
+    words
+}
+
+/// What to do with a folder or a stream.
+fn next_step(dir: Option<&Path>) -> String {
+    match dir {
         Some(dir) => format!("Next, prepare it with: haulout prepare {}", quoted(dir)),
         None => "Next, unpack it with: haulout extract --to DIR < STREAM, then prepare it with: \
                  haulout prepare DIR"
             .to_string(),
-    });
+    }
+}
+
+/// The summary of a backup in a repository.
+fn describe_stored(stored: &StoredBackup, place: &str) -> Vec<String> {
+    let mut words = describe(&stored.backup);
+    words.push(format!(
+        "Stored as {} in {}: {} in {}, {:.1} times smaller.",
+        stored.name,
+        show_seconds(stored.total_seconds),
+        Size(stored.stored_bytes),
+        counted(stored.packs as u64, "pack", "packs"),
+        stored.backup.bytes as f64 / stored.stored_bytes.max(1) as f64,
+    ));
+    words.push(format!(
+        "To get it back: haulout restore {} --repo {} --to DATADIR --owner mysql:mysql",
+        stored.name,
+        quoted(Path::new(place)),
+    ));
     words
 }
 
@@ -234,7 +315,9 @@ mod tests {
             "GTID position: 0-1-55.",
             "Next, prepare it with: haulout prepare '/b 1'",
         ];
-        assert_eq!(describe(&summary(), Some(Path::new("/b 1"))), words);
+        let mut said = describe(&summary());
+        said.push(next_step(Some(Path::new("/b 1"))));
+        assert_eq!(said, words);
     }
 
     #[test]
@@ -247,7 +330,7 @@ mod tests {
             rocksdb: Some(capture::RocksDb { files: 7, bytes: 3 << 20 }),
             ..summary()
         };
-        let words = describe(&found, None).join("\n");
+        let words = [describe(&found), vec![next_step(None)]].concat().join("\n");
         assert!(words.contains("MyRocks: 7 files, 3.0 MiB"), "{words}");
         assert!(words.contains("CORRUPT PAGES: 3") && words.contains("made whole: 1"), "{words}");
         assert!(!words.contains("Binary log") && !words.contains("GTID"), "{words}");

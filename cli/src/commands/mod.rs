@@ -1,4 +1,4 @@
-//! The native face: `haulout backup|prepare|restore|extract`.
+//! The native face: `haulout backup|prepare|restore|…`.
 //!
 //! Each command has a file of its own, which turns arguments into the engine's options and the
 //! engine's summary into words. Settings come from flags, then from `HAULOUT_*` variables, then
@@ -6,14 +6,23 @@
 
 mod backup;
 mod connection;
+mod expire;
 mod extract;
+mod get_stream;
+mod init;
+mod keep;
+mod key;
 pub mod keys;
+mod list;
 mod needs;
 mod prepare;
+mod repo;
 mod restore;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind as ClapError;
 use clap::{Parser, Subcommand};
@@ -29,6 +38,8 @@ Examples:
   haulout backup --target-dir /backups/monday
   haulout prepare /backups/monday
   haulout restore /backups/monday --to /var/lib/mysql --owner mysql:mysql
+  haulout backup --repo s3://bucket/db1
+  haulout restore LATEST --repo s3://bucket/db1 --to /var/lib/mysql --owner mysql:mysql
 
 Exit codes:
   0 done, 1 failed, 2 usage or configuration, 3 damage found, 4 server refused or unreachable,
@@ -51,6 +62,15 @@ enum Command {
     Prepare(prepare::Prepare),
     Restore(restore::Restore),
     Extract(extract::Extract),
+    Init(init::Init),
+    List(list::List),
+    Show(list::Show),
+    GetStream(get_stream::GetStream),
+    Verify(verify::Verify),
+    Keep(keep::Keep),
+    Unkeep(keep::Unkeep),
+    Expire(expire::Expire),
+    Key(key::Key),
 }
 
 impl Command {
@@ -60,20 +80,42 @@ impl Command {
             Self::Prepare(_) => "prepare",
             Self::Restore(_) => "restore",
             Self::Extract(_) => "extract",
+            Self::Init(_) => "init",
+            Self::List(_) => "list",
+            Self::Show(_) => "show",
+            Self::GetStream(_) => "get-stream",
+            Self::Verify(_) => "verify",
+            Self::Keep(_) => "keep",
+            Self::Unkeep(_) => "unkeep",
+            Self::Expire(_) => "expire",
+            Self::Key(_) => "key",
         }
     }
 
     /// Whether the data of this command goes to standard output.
     fn writes_stdout(&self) -> bool {
-        matches!(self, Self::Backup(backup) if backup.streams())
+        match self {
+            Self::Backup(backup) => backup.streams(),
+            Self::GetStream(_) => true,
+            _ => false,
+        }
     }
 
-    fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
+    fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
         match self {
             Self::Backup(backup) => backup.run(cancel, reporter),
-            Self::Prepare(prepare) => prepare.run(cancel, reporter),
+            Self::Prepare(prepare) => prepare.run(cancel, &**reporter),
             Self::Restore(restore) => restore.run(cancel, reporter),
-            Self::Extract(extract) => extract.run(cancel, reporter),
+            Self::Extract(extract) => extract.run(cancel, &**reporter),
+            Self::Init(init) => init.run(cancel, reporter),
+            Self::List(list) => list.run(cancel, reporter),
+            Self::Show(show) => show.run(cancel, reporter),
+            Self::GetStream(get) => get.run(cancel, reporter),
+            Self::Verify(verify) => verify.run(cancel, reporter),
+            Self::Keep(keep) => keep.run(cancel, reporter),
+            Self::Unkeep(unkeep) => unkeep.run(cancel, reporter),
+            Self::Expire(expire) => expire.run(cancel, reporter),
+            Self::Key(key) => key.run(cancel, reporter),
         }
     }
 }
@@ -90,13 +132,15 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     let ended = signals::listen().and_then(|cancel| {
         let reporter = console.reporter();
         let outcome =
-            command.run(&cancel, &*reporter).map_err(|error| signals::blame(error, &cancel));
+            command.run(&cancel, &reporter).map_err(|error| signals::blame(error, &cancel));
         // Dropped first: its progress line must be gone before anything else is said.
         drop(reporter);
-        console.finish(name, &outcome?)
+        let outcome = outcome?;
+        console.finish(name, &outcome)?;
+        Ok(outcome.found)
     });
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(found) => ExitCode::from(found.map_or(0, ErrorKind::exit_code)),
         Err(error) => {
             console.fail(Some(name), &error);
             ExitCode::from(error.kind().exit_code())

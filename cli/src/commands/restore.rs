@@ -1,12 +1,18 @@
 //! `haulout restore`.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use engine::repo::catalog::Selection;
+use engine::repo::restore::{RestorePlan, StoredRestoreOptions, StoredRestoreSummary};
 use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
-use engine::{Cancel, Reporter, Result};
+use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
+use super::keys::Keys;
+use super::repo::Access;
 use super::{counted, needs_words, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
@@ -16,34 +22,53 @@ use crate::{machine, owner};
 const EXAMPLES: &str = "\
 Examples:
   haulout restore /backups/monday --to /var/lib/mysql --owner mysql:mysql
-  haulout restore /backups/monday --to /var/lib/mysql --move";
+  haulout restore /backups/monday --to /var/lib/mysql --move
+  haulout restore LATEST --repo s3://bucket/db1 --to /var/lib/mysql --owner mysql:mysql
+  haulout restore @2026-01-31T12:00:00Z --repo s3://bucket/db1 --to /var/lib/mysql --plan
 
-/// Put a prepared backup into a data directory
+A backup in a repository is named by its name, a part of it at either end, LATEST, or @TIME for the
+last one that ended by then. It is prepared on the way.";
+
+/// Put a prepared backup, or one of a repository, into a data directory
 ///
 /// The server must not run on that directory. A file that exists is never overwritten.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Restore {
-    /// Directory that holds the prepared backup
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    /// Directory that holds the prepared backup; with --repo, which backup
+    #[arg(value_name = "BACKUP", value_parser = OsStringValueParser::new())]
+    from: OsString,
+    /// The repository that has the backup: s3://BUCKET/PREFIX, or a folder
+    #[arg(long, value_name = "PLACE")]
+    repo: Option<String>,
+    /// Only say what would be fetched and written
+    #[arg(long, requires = "repo")]
+    plan: bool,
+    /// Most memory for redo and what is read ahead, with --repo [default: a quarter of what is
+    /// available, at least 128MiB]
+    #[arg(long, value_name = "SIZE", env = "HAULOUT_MEMORY")]
+    memory: Option<Size>,
     /// Data directory; created if missing, must be empty
     #[arg(long, value_name = "DATADIR")]
     to: PathBuf,
     /// Move the files instead of copying them; the backup is used up
-    #[arg(long = "move")]
+    #[arg(long = "move", conflicts_with = "repo")]
     moves: bool,
     /// Owner of the files, as names or numbers [default: the user who runs this]
     #[arg(long, value_name = "USER:GROUP", value_parser = owner::parse)]
     owner: Option<(u32, u32)>,
     /// Accept a data directory that holds other files
-    #[arg(long)]
+    #[arg(long, conflicts_with = "repo")]
     force_non_empty: bool,
     /// Copying threads [default: the cores, at most 4]
     #[arg(long, value_name = "N", env = "HAULOUT_PARALLEL", value_parser = parse_threads)]
     parallel: Option<usize>,
     #[command(flatten)]
     places: Places,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Where the server keeps files outside of its data directory.
@@ -75,10 +100,11 @@ struct Places {
 
 impl Restore {
     /// Places the backup.
-    pub fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
+    pub fn run(self, cancel: &Cancel, shared: &Arc<dyn Reporter>) -> Result<Outcome> {
+        let reporter = &**shared;
         let (datadir, owned) = (self.to.clone(), self.owner.is_some());
         let options = RestoreOptions {
-            source: self.dir,
+            source: PathBuf::from(&self.from),
             datadir: self.to,
             mode: if self.moves { Mode::Move } else { Mode::Copy },
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
@@ -92,13 +118,31 @@ impl Restore {
             rocksdb_wal_dir: self.places.rocksdb_wal_dir,
             innodb_data_file_path: self.places.innodb_data_file_path,
         };
+        if let Some(place) = &self.repo {
+            let repository = self.access.open(place, cancel, shared)?;
+            let selection = self.from.to_string_lossy().parse::<Selection>();
+            let selection =
+                selection.map_err(|why| Error::new(ErrorKind::Usage, format!("BACKUP: {why}")))?;
+            if self.plan {
+                let plan = repository.plan(&selection, cancel)?;
+                return Outcome::new(&plan, describe_plan(&plan));
+            }
+            let options = StoredRestoreOptions {
+                selection,
+                restore: options,
+                memory: self.memory.unwrap_or_else(machine::default_memory).0,
+                keys: self.keys.resolve(reporter)?,
+            };
+            let summary = repository.restore(options, cancel, reporter)?;
+            return Outcome::new(&summary, describe_stored(&summary, &datadir, owned));
+        }
         let summary = restore::restore(options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &datadir, owned))
     }
 }
 
 /// The summary in plain words.
-fn describe(summary: &RestoreSummary, datadir: &std::path::Path, owned: bool) -> Vec<String> {
+fn describe(summary: &RestoreSummary, datadir: &Path, owned: bool) -> Vec<String> {
     let placed = format!(
         "Restored {}, {} in {} ({}/s).",
         counted(summary.files, "file", "files"),
@@ -106,14 +150,62 @@ fn describe(summary: &RestoreSummary, datadir: &std::path::Path, owned: bool) ->
         show_seconds(summary.seconds),
         rate(summary.bytes, summary.seconds),
     );
-    let datadir = quoted(datadir);
-    let next = if owned {
-        format!("Next, start the server on {datadir}.")
-    } else {
-        format!("Next, give the files to the server's user (chown -R) and start it on {datadir}.")
-    };
     let mut words = vec![placed];
     words.extend(needs_words(&summary.tables));
-    words.push(next);
+    words.push(next_step(datadir, owned));
     words
+}
+
+/// What a restore from a repository would do.
+fn describe_plan(plan: &RestorePlan) -> Vec<String> {
+    let mut words = vec![
+        format!("Backup {}, which ended at {}.", plan.name, plan.ended.strftime("%F %TZ")),
+        format!(
+            "To fetch: {} from {}. To write: {} in {}.",
+            Size(plan.stored_bytes),
+            counted(plan.packs as u64, "pack", "packs"),
+            Size(plan.bytes),
+            counted(plan.files as u64, "file", "files"),
+        ),
+        format!("Redo to apply: {}, up to LSN {}.", Size(plan.redo_bytes), plan.end_lsn),
+    ];
+    words.extend(plan.gtid.as_ref().map(|gtid| format!("GTID position: {gtid}.")));
+    words
+}
+
+/// The summary of a restore from a repository.
+fn describe_stored(summary: &StoredRestoreSummary, datadir: &Path, owned: bool) -> Vec<String> {
+    let mut words = vec![
+        format!(
+            "Restored {} in {}: {} fetched, {} in {}.",
+            summary.name,
+            show_seconds(summary.seconds),
+            Size(summary.stored_bytes),
+            Size(summary.bytes),
+            counted(summary.files, "file", "files"),
+        ),
+        format!(
+            "Fetching and unpacking took {}, applying {} of redo {}.",
+            show_seconds(summary.fetch_seconds),
+            Size(summary.redo_bytes),
+            show_seconds(summary.prepare_seconds),
+        ),
+        format!("It equals the server at LSN {}.", summary.end_lsn),
+    ];
+    words.extend(summary.gtid.as_ref().map(|gtid| format!("GTID position: {gtid}.")));
+    words.extend(needs_words(&summary.tables));
+    words.push(next_step(datadir, owned));
+    words
+}
+
+fn next_step(datadir: &Path, owned: bool) -> String {
+    let datadir = quoted(datadir);
+    match owned {
+        true => format!("Next, start the server on {datadir}."),
+        false => {
+            format!(
+                "Next, give the files to the server's user (chown -R) and start it on {datadir}."
+            )
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod meter;
 mod terminal;
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use engine::{Error, ErrorKind, Phase, Reporter, Result};
 use serde_json::json;
@@ -44,6 +45,10 @@ pub struct Outcome {
     pub document: serde_json::Value,
     /// The same in plain words, a line each.
     pub words: Vec<String>,
+    /// What people asked for, a line each: data, not words about it.
+    pub data: Vec<String>,
+    /// What the command found, if its exit code is to say so.
+    pub found: Option<ErrorKind>,
 }
 
 impl Outcome {
@@ -52,19 +57,24 @@ impl Outcome {
         let document = serde_json::to_value(summary).map_err(|e| {
             Error::new(ErrorKind::Failed, "cannot write the summary as JSON").caused_by(e)
         })?;
-        Ok(Self { document, words })
+        Ok(Self { document, words, data: Vec::new(), found: None })
+    }
+
+    /// An outcome of a summary that people read as a table or a document.
+    pub fn data(summary: &impl serde::Serialize, data: Vec<String>) -> Result<Self> {
+        Ok(Self { data, ..Self::new(summary, Vec::new())? })
     }
 }
 
 impl Console {
     /// Who listens while an operation runs.
-    pub fn reporter(&self) -> Box<dyn Reporter> {
+    pub fn reporter(&self) -> Arc<dyn Reporter> {
         if self.json {
-            Box::new(json::Json::new(*self))
+            Arc::new(json::Json::new(*self))
         } else if std::io::stderr().is_terminal() && !self.quiet {
-            Box::new(terminal::Terminal::new(self.verbose))
+            Arc::new(terminal::Terminal::new(self.verbose))
         } else {
-            Box::new(lines::Lines::new(*self))
+            Arc::new(lines::Lines::new(*self))
         }
     }
 
@@ -78,6 +88,15 @@ impl Console {
                 all.extend(summary.clone());
             }
             return self.print_document(&document);
+        }
+        if !outcome.data.is_empty() {
+            let mut out = std::io::stdout().lock();
+            outcome
+                .data
+                .iter()
+                .try_for_each(|line| writeln!(out, "{line}"))
+                .and_then(|()| out.flush())
+                .map_err(|e| Error::io("write to", "standard output", e))?;
         }
         if !self.quiet {
             for line in &outcome.words {

@@ -28,14 +28,14 @@ pub struct Identity {
     pub is_stream: bool,
 }
 
-/// Writes all metadata.
+/// Writes all metadata; returns what it says for programs.
 pub fn write_metadata(
     run: &Run<'_>,
     session: &mut Session,
     profile: &ServerProfile,
     captured: &Captured,
     identity: Identity,
-) -> Result<()> {
+) -> Result<HauloutInfo> {
     let write = |name: &str, text: &str| {
         run.count_file();
         write_file(run.sink, &backup_path(name)?, Mode::Create, text.as_bytes())
@@ -96,7 +96,8 @@ pub fn write_metadata(
         checkpoints.recover_binlog_info = None;
     }
     write(naming.checkpoints(), &checkpoints.to_text())?;
-    run.sink.finish()
+    run.sink.finish()?;
+    Ok(document)
 }
 
 /// The stock tool's list: a line with table and tablespace id, a line with page numbers.

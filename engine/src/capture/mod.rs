@@ -37,12 +37,14 @@ pub mod vanished;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::io::IoMode;
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
 use crate::metadata::BackupInfo;
+use crate::metadata::haulout_info::HauloutInfo;
 pub use crate::metadata::haulout_info::TableNeed;
 use crate::server::profile::ServerProfile;
 use crate::server::{ConnectOptions, Session, privileges};
@@ -56,6 +58,8 @@ pub enum Target {
     Folder(PathBuf),
     /// An xbstream written to this, usually standard output.
     Stream(Box<dyn Write + Send>),
+    /// A sink of the caller's, of a kind of its own.
+    Sink(Arc<dyn Sink>),
 }
 
 /// What to back up, to where, and how gently.
@@ -154,6 +158,15 @@ pub fn backup(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<BackupSummary> {
+    backup_in_detail(options, cancel, reporter).map(|(summary, _)| summary)
+}
+
+/// The same, and what `haulout_info.json` says.
+pub(crate) fn backup_in_detail(
+    options: BackupOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<(BackupSummary, HauloutInfo)> {
     let clock = Instant::now();
     let started = BackupInfo::now();
     let mut session = Session::connect(&options.connect, cancel)?;
@@ -173,9 +186,10 @@ pub fn backup(
             profile.datadir.display()
         ));
     }
-    let (sink, is_stream): (Box<dyn Sink>, bool) = match options.target {
-        Target::Folder(dir) => (Box::new(FolderSink::create(&dir)?), false),
-        Target::Stream(output) => (Box::new(StreamSink::new(output)), true),
+    let (sink, is_stream): (Arc<dyn Sink>, bool) = match options.target {
+        Target::Folder(dir) => (Arc::new(FolderSink::create(&dir)?), false),
+        Target::Stream(output) => (Arc::new(StreamSink::new(output)), true),
+        Target::Sink(sink) => (sink, true),
     };
     let run = Run::new(cancel, reporter, &*sink, options.throttle);
     let settings = protocol::Settings {
@@ -197,13 +211,13 @@ pub fn backup(
         started,
         is_stream,
     };
-    finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;
+    let details = finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;
     session.close();
 
     let (files, bytes) = run.copied();
     let binlog = captured.position.binlog.as_ref();
     let gtid = captured.position.gtid.to_string();
-    Ok(BackupSummary {
+    let summary = BackupSummary {
         format: 1,
         server_version: profile.version_text.clone(),
         start_lsn: captured.start.0,
@@ -223,7 +237,8 @@ pub fn backup(
         torn_pages: captured.torn_pages,
         corrupt_pages: captured.corrupt_pages.len() as u64,
         tables: captured.tables,
-    })
+    };
+    Ok((summary, details))
 }
 
 fn same_directory(one: &std::path::Path, other: &std::path::Path) -> bool {

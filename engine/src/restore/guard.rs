@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use super::plan::{Item, Plan};
+use super::plan::Plan;
 use crate::metadata::{BackupType, Checkpoints};
 use crate::prepare::journal;
 use crate::{Error, ErrorKind, Result};
@@ -48,6 +48,15 @@ pub fn check_datadir(datadir: &Path, source: &Path, force_non_empty: bool) -> Re
             format!("the data directory {} and the backup overlap", datadir.display()),
         ));
     }
+    check_not_running(datadir)?;
+    match force_non_empty {
+        true => Ok(()),
+        false => check_empty(datadir, &[]),
+    }
+}
+
+/// Refuses a data directory in use.
+pub fn check_not_running(datadir: &Path) -> Result<()> {
     for name in ["ibdata1", "aria_log_control"] {
         if is_locked(&datadir.join(name)) {
             return Err(Error::new(
@@ -57,11 +66,16 @@ pub fn check_datadir(datadir: &Path, source: &Path, force_non_empty: bool) -> Re
             .advise("stop it, or restore to another directory"));
         }
     }
+    Ok(())
+}
+
+/// Refuses a data directory that holds something else than what may be there.
+pub fn check_empty(datadir: &Path, may_be_there: &[&str]) -> Result<()> {
     let entries = fs::read_dir(datadir).map_err(|e| Error::io("list", datadir, e))?;
     for entry in entries {
-        let entry = entry.map_err(|e| Error::io("list", datadir, e))?;
+        let name = entry.map_err(|e| Error::io("list", datadir, e))?.file_name();
         // Every file system has this one in its root.
-        if entry.file_name() != "lost+found" && !force_non_empty {
+        if name != "lost+found" && !may_be_there.iter().any(|expected| name == *expected) {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("the data directory {} is not empty", datadir.display()),
@@ -72,8 +86,9 @@ pub fn check_datadir(datadir: &Path, source: &Path, force_non_empty: bool) -> Re
     Ok(())
 }
 
-/// Refuses to overwrite anything, before anything is placed.
-pub fn check_targets(plan: &Plan) -> Result<()> {
+/// Refuses to overwrite anything, before anything is placed. `marked` says that the marker stands
+/// where the redo log goes.
+pub fn check_targets(plan: &Plan, marked: bool) -> Result<()> {
     let mut targets = std::collections::HashSet::new();
     for item in plan.files.iter().chain(&plan.log) {
         if !targets.insert(&item.target) {
@@ -82,7 +97,8 @@ pub fn check_targets(plan: &Plan) -> Result<()> {
                 format!("two files of the backup go to {}", item.target.display()),
             ));
         }
-        if fs::symlink_metadata(&item.target).is_ok() {
+        let is_marker = marked && plan.log.as_ref().is_some_and(|log| log.target == item.target);
+        if fs::symlink_metadata(&item.target).is_ok() && !is_marker {
             return Err(exists(&item.target));
         }
     }
@@ -98,17 +114,23 @@ pub fn exists(target: &Path) -> Error {
     .advise("remove it, or restore to another directory")
 }
 
-/// Puts the marker where `log` goes.
-pub fn mark(log: &Item) -> Result<()> {
-    let marker = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&log.target);
+/// Puts the marker at `log`, where the redo log goes.
+pub fn mark(log: &Path) -> Result<()> {
+    let marker = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(log);
     let mut marker = marker.map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(&log.target),
-        _ => Error::io("create", &log.target, e),
+        std::io::ErrorKind::AlreadyExists => exists(log),
+        _ => Error::io("create", log, e),
     })?;
     marker
         .write_all(MARKER.as_bytes())
         .and_then(|()| marker.sync_all())
-        .map_err(|e| Error::io("write", &log.target, e))
+        .map_err(|e| Error::io("write", log, e))
+}
+
+/// Whether the marker is at `log`.
+pub fn is_marked(log: &Path) -> bool {
+    let longer = fs::metadata(log).is_ok_and(|metadata| metadata.len() > MARKER.len() as u64);
+    !longer && fs::read(log).is_ok_and(|content| content == MARKER.as_bytes())
 }
 
 /// Whether another process has a lock on the file, as a running server has on these.

@@ -12,10 +12,12 @@
 //! | [`plan`] | which file goes where |
 //! | [`guard`] | what is refused; the marker |
 //! | [`place`] | copying and moving one file |
+//! | [`stage`] | unpacking and preparing inside of the data directory |
 
 mod guard;
 mod place;
 mod plan;
+mod stage;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -31,6 +33,7 @@ use crate::prepare::Meter;
 use crate::{Cancel, Error, Event, Phase, Reporter, Result};
 use place::Placer;
 use plan::{Item, Plan};
+pub(crate) use stage::Stage;
 
 /// Mode of created directories, as the server's own.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -96,15 +99,39 @@ pub fn restore(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<RestoreSummary> {
+    guard::check_prepared(&options.source)?;
+    guard::check_datadir(&options.datadir, &options.source, options.force_non_empty)?;
+    place_backup(options, false, cancel, reporter)
+}
+
+/// Places the backup that was unpacked and prepared in `stage`, by moving it; the stage is removed.
+/// The options' source and mode are of no account.
+pub(crate) fn restore_staged(
+    stage: &Stage,
+    options: RestoreOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<RestoreSummary> {
+    let options = RestoreOptions { source: stage.dir(), mode: Mode::Move, ..options };
+    guard::check_prepared(&options.source)?;
+    let summary = place_backup(options, true, cancel, reporter)?;
+    stage.remove()?;
+    Ok(summary)
+}
+
+/// Places a backup that was looked at. `marked` says that the marker is in its place already.
+fn place_backup(
+    options: RestoreOptions,
+    marked: bool,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<RestoreSummary> {
     let started = Instant::now();
-    let source = options.source.as_path();
-    guard::check_prepared(source)?;
-    let settings = BackupMyCnf::read(source)?;
-    guard::check_datadir(&options.datadir, source, options.force_non_empty)?;
+    let settings = BackupMyCnf::read(&options.source)?;
     // Only for the summary: a backup is restored without it.
-    let info = HauloutInfo::read(source).unwrap_or_default();
+    let info = HauloutInfo::read(&options.source).unwrap_or_default();
     let plan = Plan::new(&options, &settings, reporter)?;
-    guard::check_targets(&plan)?;
+    guard::check_targets(&plan, marked)?;
     let Some(log) = &plan.log else {
         return Err(Error::new(crate::ErrorKind::Damage, "the backup has no redo log"));
     };
@@ -112,7 +139,9 @@ pub fn restore(
     let owner = options.owner.or_else(|| owner_of(&options.datadir));
     let placer = Placer { mode: options.mode, owner, cancel };
     let created = create_directories(&plan, &placer)?;
-    guard::mark(log)?;
+    if !marked {
+        guard::mark(&log.target)?;
+    }
     let unfinished = |error: Error| {
         let unusable = format!("{} is not usable", options.datadir.display());
         match (options.mode, error.advice()) {

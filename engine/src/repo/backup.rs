@@ -1,0 +1,154 @@
+//! Taking a backup into a repository.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Repository;
+use super::compression::Compression;
+use super::layout::{BackupName, Kind, MANIFEST};
+use super::manifest::{FORMAT, Manifest, Seal};
+use super::pipeline::{Pipeline, PipelineOptions};
+use super::seal::{Sealer, Secret};
+use super::sink::{FRAME_LEN, RepoSink};
+use crate::capture::{self, BackupOptions, BackupSummary, Target};
+use crate::store::{Put, PutOptions};
+use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+
+/// Size of packs: one request each, and small enough for several in memory.
+pub const PACK_SIZE: usize = 64 << 20;
+/// Memory that is used unless told otherwise.
+pub const MEMORY: u64 = 512 << 20;
+/// More requests at a time than these help nobody.
+const UPLOADS_MAX: usize = 8;
+
+/// How a backup is stored.
+#[derive(Clone, Debug)]
+pub struct StoreBackupOptions {
+    /// How frames are compressed.
+    pub compression: Compression,
+    /// Threads that compress, at least 1.
+    pub threads: usize,
+    /// Memory for frames and packs on their way, in bytes.
+    pub memory: u64,
+}
+
+/// A backup that is in the repository.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StoredBackup {
+    /// Its name.
+    pub name: String,
+    /// Full or delta.
+    pub kind: Kind,
+    /// Bytes in the store.
+    pub stored_bytes: u64,
+    /// Packs.
+    pub packs: usize,
+    /// Seconds from start to end, the last object included.
+    pub total_seconds: f64,
+    /// What was copied from the server.
+    #[serde(flatten)]
+    pub backup: BackupSummary,
+}
+
+impl Repository {
+    /// Takes a backup of what `options` says, whose target is of no account.
+    ///
+    /// # Errors
+    /// As [`capture::backup`], and [`ErrorKind::Store`]. Nothing is in the repository then that
+    /// anybody takes for a backup.
+    pub fn backup(
+        &self,
+        mut options: BackupOptions,
+        storing: &StoreBackupOptions,
+        cancel: &Cancel,
+        reporter: &dyn Reporter,
+    ) -> Result<StoredBackup> {
+        let clock = Instant::now();
+        let began = jiff::Timestamp::now();
+        let name = BackupName::new(began, Kind::Full)?;
+        let (seal, sealers) = match self.master()? {
+            Some(master) => {
+                let data_key = Secret::random()?;
+                let context = Manifest::wrap_context(&self.config.id, &name);
+                let wrapped = master.wrap(&data_key, &context)?;
+                let sealer = || Sealer::new(&data_key, name.as_str());
+                let seal = Seal { cipher: "AES-256-GCM".to_owned(), data_key: wrapped };
+                (Some(seal), Some((sealer()?, sealer()?)))
+            }
+            None => (None, None),
+        };
+        let (for_frames, for_manifest) = sealers.unzip();
+        let pipeline = storing.pipeline()?;
+        let pipeline =
+            Pipeline::start(Arc::clone(&self.store), &name, &pipeline, for_frames, cancel)?;
+        let sink = Arc::new(RepoSink::new(pipeline));
+        options.target = Target::Sink(sink.clone());
+        let (summary, details) = capture::backup_in_detail(options, cancel, reporter)?;
+        let (packed, files) = sink.conclude()?;
+        let manifest = Manifest {
+            format: FORMAT,
+            repository: self.config.id.clone(),
+            kind: name.kind(),
+            parent: None,
+            began,
+            ended: jiff::Timestamp::now(),
+            tool: format!("haulout {}", env!("CARGO_PKG_VERSION")),
+            server: details.server,
+            lsn: details.lsn,
+            replication: details.replication,
+            locks: details.locks,
+            corrupt_pages: details.corrupt_pages,
+            bytes: files.values().map(|file| file.size).sum(),
+            compression: storing.compression,
+            seal,
+            packs: packed.packs,
+            frames: packed.frames,
+            files,
+            name,
+        };
+        let text = manifest.to_text(for_manifest.as_ref())?;
+        let options = PutOptions { only_if_absent: true };
+        let key = manifest.name.object(MANIFEST)?;
+        match self.store.put(&key, text.into(), &options, cancel)? {
+            Put::Stored => {}
+            Put::AlreadyThere => {
+                return Err(Error::new(
+                    ErrorKind::Store,
+                    format!("{key} is there already, and is not ours"),
+                ));
+            }
+        }
+        Ok(StoredBackup {
+            name: manifest.name.to_string(),
+            kind: manifest.kind,
+            stored_bytes: manifest.stored(),
+            packs: manifest.packs.len(),
+            total_seconds: clock.elapsed().as_secs_f64(),
+            backup: summary,
+        })
+    }
+}
+
+impl StoreBackupOptions {
+    /// Divides the memory: frames on their way first, the rest for packs.
+    fn pipeline(&self) -> Result<PipelineOptions> {
+        let threads = self.threads.max(1);
+        // Each thread has a frame and its compressed form, and as many wait before and behind;
+        // a few files are open at a time.
+        let frames = (4 * threads + 8) * (FRAME_LEN + FRAME_LEN / 4);
+        let memory = usize::try_from(self.memory).unwrap_or(usize::MAX);
+        let packs = memory.saturating_sub(frames);
+        // One is being filled and one waits.
+        let pack_size = PACK_SIZE.min(packs / 3);
+        if pack_size < FRAME_LEN {
+            let least = frames + 3 * FRAME_LEN;
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{threads} threads need at least {} MiB of memory", (least >> 20) + 1),
+            ));
+        }
+        let uploads = (packs / pack_size - 2).clamp(1, UPLOADS_MAX);
+        let compression = self.compression;
+        Ok(PipelineOptions { compression, threads, pack_size, uploads })
+    }
+}

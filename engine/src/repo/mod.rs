@@ -1,0 +1,160 @@
+//! Repositories: backups in a bucket or a folder.
+//!
+//! ```text
+//! capture ─▶ sink ─▶ pipeline ─▶ store        a backup
+//! store ─▶ reader ─▶ extract, prepare, place   a restore
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`layout`] | what objects there are, and what they are called |
+//! | [`config`], [`keyring`] | what a repository is; who can open it |
+//! | [`compression`], [`seal`] | what is done to a frame before it leaves |
+//! | [`manifest`] | the document that makes packs a backup |
+//! | [`sink`], [`pipeline`] | from files to frames, from frames to packs |
+//! | [`backup`] | taking a backup |
+//! | [`catalog`] | which backups there are, and which one is meant |
+//! | [`reader`] | a backup as the stream that it was |
+//! | [`restore`] | from the stream to a data directory |
+//! | [`retention`] | keeping and expiring |
+//! | [`verify`] | proving that a backup is good |
+//!
+//! Promises:
+//! - A backup exists when its manifest does, which is put last. Objects of backups are never changed.
+//! - What is read is what was written: each frame has a hash, a manifest a hash of itself; where the
+//!   repository is sealed, both can be made only by who has a key. Everything else is an error that
+//!   names the object.
+
+pub mod backup;
+pub mod catalog;
+pub mod compression;
+pub mod config;
+pub mod keyring;
+pub mod layout;
+pub mod manifest;
+pub mod pipeline;
+pub mod reader;
+pub mod restore;
+pub mod retention;
+pub mod seal;
+pub mod sink;
+pub mod verify;
+
+use std::sync::Arc;
+
+use crate::store::Store;
+use crate::{Cancel, Error, ErrorKind, Result};
+use config::Config;
+use keyring::Keyring;
+use layout::{BackupName, MANIFEST, damaged};
+use manifest::{MANIFEST_MAX, Manifest};
+use seal::{Sealer, Secret};
+
+/// A repository that is open.
+pub struct Repository {
+    /// Where its objects are.
+    pub store: Arc<dyn Store>,
+    /// What it is.
+    pub config: Config,
+    master: Option<Secret>,
+}
+
+impl Repository {
+    /// Makes a new one, sealed if there is a key.
+    pub fn create(store: Arc<dyn Store>, key: Option<&Secret>, cancel: &Cancel) -> Result<Self> {
+        let config = Config::new(key.is_some())?;
+        // Who loses the race for the configuration has put a list of keys for nobody.
+        config.create(&*store, cancel)?;
+        let master = key.map(|key| Keyring::create(&*store, &config, key, cancel)).transpose()?;
+        Ok(Self { store, config, master })
+    }
+
+    /// Opens an existing one. Without a key, what is sealed cannot be read, but listed.
+    pub fn open(store: Arc<dyn Store>, key: Option<&Secret>, cancel: &Cancel) -> Result<Self> {
+        let Some(config) = Config::read(&*store, cancel)? else {
+            return Err(Error::new(
+                ErrorKind::NothingMatches,
+                format!("there is no repository in {}", store.describe()),
+            )
+            .advise("create it with: haulout init --repo …"));
+        };
+        let master = match (key, config.sealed) {
+            (Some(key), true) => Some(Keyring::read(&*store, cancel)?.master(&config, key)?),
+            (None, _) => None,
+            // Nothing is restored from doubt: somebody may have put another configuration there.
+            (Some(_), false) => {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    format!(
+                        "a key was given, but the repository in {} is not sealed",
+                        store.describe()
+                    ),
+                )
+                .advise("leave the key out, if that is as it should be"));
+            }
+        };
+        Ok(Self { store, config, master })
+    }
+
+    /// The key that wraps data keys.
+    ///
+    /// # Errors
+    /// When the repository is sealed and no key was given.
+    pub fn master(&self) -> Result<Option<&Secret>> {
+        match (&self.master, self.config.sealed) {
+            (None, true) => Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "the repository in {} is sealed, and no key was given",
+                    self.store.describe()
+                ),
+            )
+            .advise("name it with --key-file, --key-fd or HAULOUT_KEY")),
+            (master, _) => Ok(master.as_ref()),
+        }
+    }
+
+    /// The manifest of a backup. It is authentic if the repository is sealed and there is a key.
+    pub fn manifest(&self, name: &BackupName, cancel: &Cancel) -> Result<Manifest> {
+        let key = name.object(MANIFEST)?;
+        let text = self.store.get(&key, None, MANIFEST_MAX, cancel)?;
+        let manifest = Manifest::parse(&text, &key)?;
+        if manifest.name != *name {
+            return Err(damaged(&key, format!("it is that of {}", manifest.name)));
+        }
+        if manifest.repository != self.config.id {
+            return Err(damaged(&key, "it was made for another repository"));
+        }
+        if manifest.seal.is_some() != self.config.sealed {
+            return Err(damaged(&key, "whether it is sealed is not as in the repository"));
+        }
+        if let (Some(seal), Some(master)) = (&manifest.seal, &self.master)
+            && !Manifest::is_authentic(&text, &self.sealer(&manifest, seal, master)?)
+        {
+            return Err(damaged(&key, "it was not written by who had a key of the repository"));
+        }
+        Ok(manifest)
+    }
+
+    fn sealer(
+        &self,
+        manifest: &Manifest,
+        seal: &manifest::Seal,
+        master: &Secret,
+    ) -> Result<Sealer> {
+        let name = &manifest.name;
+        let context = Manifest::wrap_context(&self.config.id, name);
+        let data_key = master.unwrap_key(&seal.data_key, &context)?.ok_or_else(|| {
+            Error::new(ErrorKind::Damage, format!("the data key of {name} was changed"))
+        })?;
+        Sealer::new(&data_key, name.as_str())
+    }
+
+    /// What opens the frames of a backup: nothing where they are not sealed.
+    pub fn opener(&self, manifest: &Manifest) -> Result<Option<Sealer>> {
+        match (&manifest.seal, self.master()?) {
+            (Some(seal), Some(master)) => self.sealer(manifest, seal, master).map(Some),
+            _ => Ok(None),
+        }
+    }
+}

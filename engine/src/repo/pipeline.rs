@@ -1,0 +1,311 @@
+//! From frames to packs in the store.
+//!
+//! ```text
+//! submit ─▶ compress (threads) ─▶ in order: seal, hash, pack ─▶ put (threads) ─▶ store
+//! ```
+//!
+//! Every stage waits for the next one, so memory is bounded: a frame per compressing thread and
+//! place in a queue, and a pack per putting thread, one in between and one being filled. The first
+//! error of any stage ends all of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::compression::{Compression, Compressor};
+use super::layout::{BackupName, pack_name};
+use super::manifest::{Frame, frame_hash};
+use super::seal::Sealer;
+use crate::store::{PutOptions, Store};
+use crate::{Cancel, Error, ErrorKind, Result};
+
+/// What a pipeline needs to know.
+#[derive(Clone)]
+pub struct PipelineOptions {
+    /// How frames are compressed.
+    pub compression: Compression,
+    /// Threads that compress.
+    pub threads: usize,
+    /// A pack is put when it has so many bytes.
+    pub pack_size: usize,
+    /// Packs that are put at the same time.
+    pub uploads: usize,
+}
+
+/// What was put.
+#[derive(Debug, Default)]
+pub struct Packed {
+    /// Size of each pack.
+    pub packs: Vec<u64>,
+    /// The frames, in their order.
+    pub frames: Vec<Frame>,
+}
+
+struct Job {
+    number: u32,
+    bytes: Vec<u8>,
+}
+
+struct Compressed {
+    number: u32,
+    len: u32,
+    bytes: Vec<u8>,
+}
+
+struct Pack {
+    number: u32,
+    bytes: Vec<u8>,
+}
+
+/// What all threads share.
+struct Shared {
+    stop: Cancel,
+    failure: Mutex<Option<Error>>,
+    /// Buffers to be used again.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Takes frames and puts packs.
+pub struct Pipeline {
+    /// The next number, and where jobs go. Both under one lock, so that the order of numbers is that
+    /// of submissions.
+    entry: Mutex<(u32, Option<Sender<Job>>)>,
+    shared: Arc<Shared>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    packer: Mutex<Option<JoinHandle<Packed>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn fail(&self, error: Error) {
+        let mut failure = lock(&self.failure);
+        if failure.is_none() && !self.stop.is_cancelled() {
+            *failure = Some(error);
+        }
+        self.stop.cancel();
+    }
+}
+
+impl Pipeline {
+    /// Starts the threads. Frames are sealed if there is a sealer.
+    pub fn start(
+        store: Arc<dyn Store>,
+        backup: &BackupName,
+        options: &PipelineOptions,
+        sealer: Option<Sealer>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let threads = options.threads.max(1);
+        let shared = Arc::new(Shared {
+            stop: cancel.child(),
+            failure: Mutex::default(),
+            spare: Mutex::default(),
+        });
+        let (jobs, to_compress) = bounded::<Job>(1);
+        let (compressed, to_pack) = bounded::<Compressed>(1);
+        let (packs, to_put) = bounded::<Pack>(0);
+        let mut workers = Vec::new();
+        for _ in 0..threads {
+            let (from, to) = (to_compress.clone(), compressed.clone());
+            let (shared, compressor) = (Arc::clone(&shared), Compressor::new(options.compression)?);
+            workers.push(std::thread::spawn(move || compress(&shared, compressor, &from, &to)));
+        }
+        for _ in 0..options.uploads.max(1) {
+            let (from, shared, store) = (to_put.clone(), Arc::clone(&shared), Arc::clone(&store));
+            let (backup, compression) = (backup.clone(), options.compression);
+            let sealed = sealer.is_some();
+            workers.push(std::thread::spawn(move || {
+                for pack in &from {
+                    let put = || {
+                        let name = pack_name(pack.number, compression, sealed);
+                        let options = PutOptions { only_if_absent: true };
+                        // Nobody else knows this name, so what is there is what we put before.
+                        let _ = store.put(
+                            &backup.object(&name)?,
+                            pack.bytes.into(),
+                            &options,
+                            &shared.stop,
+                        )?;
+                        Ok(())
+                    };
+                    if let Err(error) = put() {
+                        return shared.fail(error);
+                    }
+                }
+            }));
+        }
+        let packer = {
+            let (shared, pack_size) = (Arc::clone(&shared), options.pack_size);
+            std::thread::spawn(move || {
+                let mut packer = Packer {
+                    pack_size,
+                    sealer,
+                    out: packs,
+                    pack: Vec::new(),
+                    packed: Packed::default(),
+                };
+                if let Err(error) = packer.run(&to_pack) {
+                    shared.fail(error);
+                }
+                packer.packed
+            })
+        };
+        Ok(Self {
+            entry: Mutex::new((0, Some(jobs))),
+            shared,
+            workers: Mutex::new(workers),
+            packer: Mutex::new(Some(packer)),
+        })
+    }
+
+    /// An empty buffer for a frame.
+    pub fn buffer(&self) -> Vec<u8> {
+        lock(&self.shared.spare).pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer that [`Pipeline::buffer`] gave and that is not needed.
+    pub fn give_back(&self, bytes: Vec<u8>) {
+        lock(&self.shared.spare).push(bytes);
+    }
+
+    /// Hands a frame over; returns its number. Frames keep the order in which they were submitted.
+    pub fn submit(&self, bytes: Vec<u8>) -> Result<u32> {
+        let mut entry = lock(&self.entry);
+        let number = entry.0;
+        entry.0 = number.checked_add(1).ok_or_else(|| {
+            Error::new(ErrorKind::Failed, "a backup cannot have more than 4 billion frames")
+        })?;
+        let job = Job { number, bytes };
+        match &entry.1 {
+            Some(jobs) if !self.shared.stop.is_cancelled() && jobs.send(job).is_ok() => Ok(number),
+            _ => {
+                drop(entry);
+                Err(self.failure())
+            }
+        }
+    }
+
+    /// Whether every call fails.
+    pub fn is_aborted(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// Makes every call fail from now on.
+    pub fn abort(&self) {
+        self.shared.stop.cancel();
+    }
+
+    /// Waits until everything is in the store.
+    pub fn conclude(&self) -> Result<Packed> {
+        lock(&self.entry).1 = None;
+        let packed = lock(&self.packer).take().and_then(|packer| packer.join().ok());
+        let workers = std::mem::take(&mut *lock(&self.workers));
+        let whole =
+            workers.into_iter().map(JoinHandle::join).fold(true, |ok, end| ok && end.is_ok());
+        match packed.filter(|_| whole && !self.shared.stop.is_cancelled()) {
+            Some(packed) => Ok(packed),
+            None => Err(self.failure()),
+        }
+    }
+
+    /// Why it ended. The first who asks learns the reason.
+    fn failure(&self) -> Error {
+        lock(&self.shared.failure)
+            .take()
+            .unwrap_or_else(|| Error::new(ErrorKind::Interrupted, "the backup was given up"))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.abort();
+        let _ = self.conclude();
+    }
+}
+
+fn compress(
+    shared: &Shared,
+    mut compressor: Compressor,
+    from: &Receiver<Job>,
+    to: &Sender<Compressed>,
+) {
+    for Job { number, mut bytes } in from {
+        if shared.stop.is_cancelled() {
+            return;
+        }
+        let compressed = match compressor.compress(&bytes) {
+            Ok(compressed) => compressed,
+            Err(error) => return shared.fail(error),
+        };
+        let len = bytes.len() as u32;
+        bytes.clear();
+        lock(&shared.spare).push(bytes);
+        if to.send(Compressed { number, len, bytes: compressed }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Puts compressed frames in order and fills packs.
+struct Packer {
+    pack_size: usize,
+    sealer: Option<Sealer>,
+    out: Sender<Pack>,
+    pack: Vec<u8>,
+    packed: Packed,
+}
+
+impl Packer {
+    fn run(&mut self, from: &Receiver<Compressed>) -> Result<()> {
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        for frame in from {
+            early.insert(frame.number, frame);
+            while let Some(frame) = early.remove(&next) {
+                self.add(frame)?;
+                next += 1;
+            }
+        }
+        self.ship()
+    }
+
+    fn add(&mut self, mut frame: Compressed) -> Result<()> {
+        let sealed = frame.bytes.len() + super::seal::TAG_LEN;
+        if !self.pack.is_empty() && self.pack.len() + sealed > self.pack_size {
+            self.ship()?;
+        }
+        let pack = self.packed.packs.len() as u32;
+        if let Some(sealer) = &self.sealer {
+            sealer.seal(pack, frame.number, &mut frame.bytes)?;
+        }
+        self.packed.frames.push(Frame {
+            pack,
+            offset: self.pack.len() as u64,
+            stored: frame.bytes.len() as u32,
+            len: frame.len,
+            hash: frame_hash(&frame.bytes),
+        });
+        if self.pack.capacity() == 0 {
+            self.pack.reserve_exact(self.pack_size.max(frame.bytes.len()));
+        }
+        self.pack.extend_from_slice(&frame.bytes);
+        Ok(())
+    }
+
+    fn ship(&mut self) -> Result<()> {
+        if self.pack.is_empty() {
+            return Ok(());
+        }
+        let number = self.packed.packs.len() as u32;
+        let bytes = std::mem::take(&mut self.pack);
+        self.packed.packs.push(bytes.len() as u64);
+        self.out
+            .send(Pack { number, bytes })
+            .map_err(|_| Error::new(ErrorKind::Interrupted, "the backup was given up"))
+    }
+}

@@ -1,0 +1,241 @@
+//! From a repository to a data directory that a server starts on.
+//!
+//! The stream is fetched ahead, unpacked by several threads, and prepared where it stands; then it
+//! is moved into its place. Nothing is written anywhere else. What the store has is never changed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::Repository;
+use super::catalog::Selection;
+use super::manifest::{FileEntry, Manifest, path_from_text};
+use super::reader::{BackupReader, ReadOptions};
+use crate::capture::TableNeed;
+use crate::extract::{self, ExtractOptions};
+use crate::keys::KeySettings;
+use crate::prepare::{self, PrepareOptions};
+use crate::restore::{RestoreOptions, Stage, restore_staged};
+use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+
+/// What to restore, and how.
+pub struct StoredRestoreOptions {
+    /// Which backup.
+    pub selection: Selection,
+    /// Where to; the source is of no account.
+    pub restore: RestoreOptions,
+    /// Memory for what is read ahead, and then for redo, in bytes.
+    pub memory: u64,
+    /// Where encryption keys of the server are.
+    pub keys: KeySettings,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StoredRestoreSummary {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// The backup.
+    pub name: String,
+    /// When it ended.
+    pub ended: jiff::Timestamp,
+    /// Bytes fetched from the store.
+    pub stored_bytes: u64,
+    /// Files in the data directory.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Redo that was read, in bytes.
+    pub redo_bytes: u64,
+    /// LSN that the data directory equals.
+    pub end_lsn: u64,
+    /// GTID position that it equals.
+    pub gtid: Option<String>,
+    /// Tables whose rows are not, or not all, in what was restored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableNeed>,
+    /// Seconds for fetching and unpacking.
+    pub fetch_seconds: f64,
+    /// Seconds for applying redo.
+    pub prepare_seconds: f64,
+    /// Seconds in all.
+    pub seconds: f64,
+}
+
+/// What a restore would do.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RestorePlan {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// The backup.
+    pub name: String,
+    /// When it ended.
+    pub ended: jiff::Timestamp,
+    /// Bytes to fetch.
+    pub stored_bytes: u64,
+    /// Objects to fetch from.
+    pub packs: usize,
+    /// Files to write.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of redo to apply.
+    pub redo_bytes: u64,
+    /// LSN that the data directory would equal.
+    pub end_lsn: u64,
+    /// GTID position that it would equal.
+    pub gtid: Option<String>,
+}
+
+impl RestorePlan {
+    fn new(manifest: &Manifest) -> Self {
+        Self {
+            format: 1,
+            name: manifest.name.to_string(),
+            ended: manifest.ended,
+            stored_bytes: manifest.stored(),
+            packs: manifest.packs.len(),
+            files: manifest.files.len(),
+            bytes: manifest.bytes,
+            redo_bytes: manifest.files.get("ib_logfile0").map_or(0, |file| file.size),
+            end_lsn: manifest.lsn.end,
+            gtid: gtid(manifest),
+        }
+    }
+}
+
+fn gtid(manifest: &Manifest) -> Option<String> {
+    manifest.replication.as_ref().map(|at| at.gtid.clone()).filter(|gtid| !gtid.is_empty())
+}
+
+impl Repository {
+    /// What a restore of this selection would do.
+    pub fn plan(&self, selection: &Selection, cancel: &Cancel) -> Result<RestorePlan> {
+        let manifest = self.select(selection, cancel)?;
+        self.opener(&manifest)?;
+        Ok(RestorePlan::new(&manifest))
+    }
+
+    /// Restores a backup. After a failure the data directory has a marker that keeps a server off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damage`] where what is stored is not what was written; nothing is restored from
+    /// doubt.
+    pub fn restore(
+        &self,
+        options: StoredRestoreOptions,
+        cancel: &Cancel,
+        reporter: &dyn Reporter,
+    ) -> Result<StoredRestoreSummary> {
+        let clock = Instant::now();
+        let manifest = self.select(&options.selection, cancel)?;
+        self.opener(&manifest)?;
+        let plan = RestorePlan::new(&manifest);
+        check_space(&options.restore.datadir, manifest.bytes)?;
+        let log_dir = options.restore.innodb_log_group_home_dir.as_deref();
+        let stage = Stage::create(&options.restore.datadir, log_dir)?;
+        let threads = options.restore.parallel.max(1);
+        let read = ReadOptions { threads: threads.max(2), memory: options.memory };
+        let files = manifest.files.clone();
+        let reader = BackupReader::new(self, manifest, None, read, cancel)?;
+        let failed = reader.failure();
+        let unpack = ExtractOptions { dir: stage.dir(), parallel: threads };
+        extract::extract(Box::new(reader), unpack, cancel, reporter)
+            // The reader knows better why the stream ended than who was reading it.
+            .map_err(|error| failed.take().unwrap_or(error))?;
+        check_complete(&stage.dir(), &files)?;
+        let fetch_seconds = clock.elapsed().as_secs_f64();
+        let prepared = prepare::prepare(
+            PrepareOptions {
+                dir: stage.dir(),
+                memory: options.memory,
+                parallel: threads,
+                keys: options.keys,
+                export: false,
+            },
+            cancel,
+            reporter,
+        )?;
+        let placed = restore_staged(&stage, options.restore, cancel, reporter)?;
+        Ok(StoredRestoreSummary {
+            format: 1,
+            name: plan.name,
+            ended: plan.ended,
+            stored_bytes: plan.stored_bytes,
+            files: placed.files,
+            bytes: placed.bytes,
+            redo_bytes: prepared.redo_bytes,
+            end_lsn: prepared.end_lsn,
+            gtid: plan.gtid,
+            tables: placed.tables,
+            fetch_seconds,
+            prepare_seconds: prepared.seconds,
+            seconds: clock.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Writes a backup as the stream that it was; returns its bytes.
+    pub fn get_stream(
+        &self,
+        selection: &Selection,
+        read: ReadOptions,
+        output: &mut dyn Write,
+        cancel: &Cancel,
+    ) -> Result<u64> {
+        let manifest = self.select(selection, cancel)?;
+        let mut reader = BackupReader::new(self, manifest, None, read, cancel)?;
+        let mut written = 0;
+        while let Some(frame) = reader.next_frame()? {
+            cancel.check()?;
+            output.write_all(&frame).map_err(cannot_write)?;
+            written += frame.len() as u64;
+        }
+        output.flush().map_err(cannot_write)?;
+        Ok(written)
+    }
+}
+
+fn cannot_write(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Failed, "cannot write the stream").caused_by(error)
+}
+
+/// That each file is there, as long as it should be.
+fn check_complete(dir: &Path, files: &BTreeMap<String, FileEntry>) -> Result<()> {
+    for (path, file) in files {
+        let name = path_from_text(path).unwrap_or_default();
+        let found = std::fs::symlink_metadata(dir.join(OsStr::from_bytes(&name)));
+        let found = found.ok().map(|metadata| metadata.len());
+        if found != Some(file.size) {
+            let found = found.map_or_else(|| "is missing".to_owned(), |len| format!("has {len}"));
+            return Err(Error::new(
+                ErrorKind::Damage,
+                format!("the manifest has {path} with {} bytes, the stream {found}", file.size),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to begin what would end with a full disk.
+fn check_space(datadir: &Path, bytes: u64) -> Result<()> {
+    let existing = datadir.ancestors().find(|path| path.exists());
+    let existing = existing.map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let Ok(room) = rustix::fs::statvfs(&existing) else { return Ok(()) };
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    if bytes <= free {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Usage,
+        format!(
+            "{} has {} MiB free, and the backup has {} MiB",
+            existing.display(),
+            free >> 20,
+            bytes >> 20
+        ),
+    )
+    .advise("make room, or restore to another directory"))
+}
