@@ -11,6 +11,8 @@ use harness::{Generation, Result};
 /// Programs that tests and benchmarks start besides servers, and the Debian package of each.
 const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/bin/sysbench", "sysbench"),
+    ("/usr/bin/openssl", "openssl"),
+    ("/usr/bin/zstd", "zstd"),
     // The fuzzing runtime is C++.
     ("/usr/bin/g++", "g++"),
 ];

@@ -13,7 +13,7 @@ use crate::size::Size;
 use crate::streams;
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
   haulout get-stream LATEST --repo s3://bucket/db1 | mbstream -x -C /restore";
 
 /// Write a backup of a repository to standard output, as the xbstream that it was

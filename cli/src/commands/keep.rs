@@ -12,7 +12,7 @@ use crate::console::Outcome;
 
 /// Keep a backup, and what it is based on, whatever the rules of expire say
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  haulout keep LATEST --repo s3://bucket/db1")]
+#[command(after_help = "Examples:\n  haulout keep LATEST --repo s3://bucket/db1")]
 pub struct Keep {
     /// Which backup: its name or a part of it at either end, LATEST, or @TIME
     #[arg(value_name = "BACKUP")]
@@ -23,7 +23,7 @@ pub struct Keep {
 
 /// Let a backup that was kept expire again
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  haulout unkeep 1a2b3c4d --repo s3://bucket/db1")]
+#[command(after_help = "Examples:\n  haulout unkeep 1a2b3c4d --repo s3://bucket/db1")]
 pub struct Unkeep {
     /// Which backup: its name or a part of it at either end, LATEST, or @TIME
     #[arg(value_name = "BACKUP")]

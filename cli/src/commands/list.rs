@@ -16,7 +16,7 @@ use crate::size::Size;
 
 /// List the backups of a repository, the oldest first
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  haulout list --repo s3://bucket/db1")]
+#[command(after_help = "Examples:\n  haulout list --repo s3://bucket/db1")]
 pub struct List {
     #[command(flatten)]
     repo: Repo,
@@ -24,7 +24,7 @@ pub struct List {
 
 /// Show one backup: what it is, and its files
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  haulout show LATEST --repo s3://bucket/db1 --files")]
+#[command(after_help = "Examples:\n  haulout show LATEST --repo s3://bucket/db1 --files")]
 pub struct Show {
     /// Which backup: its name or a part of it at either end, LATEST, or @TIME
     #[arg(value_name = "BACKUP")]

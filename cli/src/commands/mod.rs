@@ -60,7 +60,7 @@ struct Haulout {
 enum Command {
     Backup(Box<backup::Backup>),
     Prepare(prepare::Prepare),
-    Restore(restore::Restore),
+    Restore(Box<restore::Restore>),
     Extract(extract::Extract),
     Init(init::Init),
     List(list::List),

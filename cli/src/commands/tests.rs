@@ -31,6 +31,10 @@ fn accepted() {
          --innodb-log-group-home-dir /l --aria-log-dir-path /a --innodb-data-file-path ibdata1:12M \
          --rocksdb-datadir /r --rocksdb-wal-dir /w",
         "extract --to /d --parallel 3 --json",
+        "backup --repo s3://b/p --compress zstd:3 --key-file /k --store-memory 1GiB",
+        "restore @2026-01-31T12:00:00Z --repo /r --to /d --plan",
+        "get-stream 1a2b --repo /r --key-fd 3",
+        "expire --repo /r --keep-within 4w --keep-yearly 3 --delete",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
     }
@@ -41,7 +45,15 @@ fn refused() {
     for (line, named) in [
         ("", "Usage"),
         ("bakup", "bakup"),
-        ("backup", "--target-dir"),
+        ("backup --stream --repo r", "cannot be used"),
+        ("backup --repo r --compress lz4:3", "no levels"),
+        ("restore LATEST --repo r --to /d --move", "cannot be used"),
+        ("restore /b --to /d --plan", "--repo"),
+        ("restore @noon --to", "--to"),
+        ("verify --repo r --sample 0", "above 0"),
+        ("verify --repo r --sample 5 --deep", "cannot be used"),
+        ("keep --repo r", "BACKUP"),
+        ("key", "Usage"),
         ("backup --stream --target-dir /b", "cannot be used"),
         ("backup --stream --parallel 0", "from 1 to 1024"),
         ("backup --stream --throttle 100MB", "unknown unit 'MB'"),

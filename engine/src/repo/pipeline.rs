@@ -205,9 +205,9 @@ impl Pipeline {
         lock(&self.entry).1 = None;
         let packed = lock(&self.packer).take().and_then(|packer| packer.join().ok());
         let workers = std::mem::take(&mut *lock(&self.workers));
-        let whole =
-            workers.into_iter().map(JoinHandle::join).fold(true, |ok, end| ok && end.is_ok());
-        match packed.filter(|_| whole && !self.shared.stop.is_cancelled()) {
+        // All of them, also behind one that panicked.
+        let panicked = workers.into_iter().filter_map(|worker| worker.join().err()).count();
+        match packed.filter(|_| panicked == 0 && !self.shared.stop.is_cancelled()) {
             Some(packed) => Ok(packed),
             None => Err(self.failure()),
         }

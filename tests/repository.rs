@@ -1,0 +1,393 @@
+//! Backups in a repository: taken under load, restored, and equal to their source; what is damaged
+//! or does not belong is found.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{assert_failed, exit};
+use harness::load::{Load, LoadOptions};
+use harness::process::{self, Finished};
+use harness::tool::BinlogPosition;
+use harness::{Result, Scratch, Server, ServerOptions, Tool, compare, proof};
+use serde_json::Value;
+
+fn haulout() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_haulout"));
+    command.env_remove("HAULOUT_KEY");
+    command
+}
+
+/// A repository in a folder, and the key of it if it is sealed.
+struct Repo {
+    scratch: Scratch,
+    sealed: bool,
+}
+
+impl Repo {
+    fn init(sealed: bool) -> Result<Self> {
+        let repo = Self { scratch: Scratch::new()?, sealed };
+        let mut init = repo.command("init");
+        if sealed {
+            let mut key = haulout();
+            key.args(["key", "new"]).arg(repo.key());
+            process::run(key)?.success()?;
+        } else {
+            init.arg("--unsealed");
+        }
+        process::run(init)?.success()?;
+        Ok(repo)
+    }
+
+    fn place(&self) -> PathBuf {
+        self.scratch.join("repo")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.scratch.join("key")
+    }
+
+    /// A command on the repository, with its key.
+    fn command(&self, verb: &str) -> Command {
+        let mut command = haulout();
+        command.args(verb.split(' ')).arg("--repo").arg(self.place());
+        if self.sealed {
+            command.arg("--key-file").arg(self.key());
+        }
+        command
+    }
+
+    fn run(&self, verb: &str, arguments: &[&str]) -> Result<Finished> {
+        let mut command = self.command(verb);
+        command.args(arguments);
+        process::run(command)
+    }
+
+    fn json(&self, verb: &str, arguments: &[&str]) -> Result<Value> {
+        let mut command = self.command(verb);
+        command.args(arguments).arg("--json");
+        Ok(serde_json::from_slice(&process::run(command)?.success()?.stdout)?)
+    }
+
+    fn backup_command(&self, server: &Server) -> Command {
+        let mut command = self.command("backup");
+        command.args(["--no-defaults", "--user=root"]);
+        command.arg(format!("--socket={}", server.socket().display()));
+        command
+    }
+
+    fn backup(&self, server: &Server, arguments: &[&str]) -> Result<Value> {
+        let mut command = self.backup_command(server);
+        command.arg("--json").args(arguments);
+        Ok(serde_json::from_slice(&process::run(command)?.success()?.stdout)?)
+    }
+
+    /// The files of the only backup.
+    fn backup_dir(&self) -> PathBuf {
+        let mut entries = fs::read_dir(self.place().join("backups")).unwrap();
+        let dir = entries.next().unwrap().unwrap().path();
+        assert!(entries.next().is_none());
+        dir
+    }
+}
+
+fn small_server() -> Result<Server> {
+    let server = ServerOptions::default().start()?;
+    server.run("CREATE DATABASE d")?;
+    server.run("CREATE TABLE d.t (a INT PRIMARY KEY, b TEXT) ENGINE=InnoDB")?;
+    server.run("INSERT INTO d.t SELECT seq, REPEAT(seq, 50) FROM d.seq_1_to_20000")?;
+    server.run("CREATE TABLE d.m (a INT) ENGINE=MyISAM")?;
+    server.run("INSERT INTO d.m VALUES (1)")?;
+    Ok(server)
+}
+
+/// A copy of the last backup becomes a replica of its source that equals it.
+fn becomes_a_replica(repo: &Repo, source: &Server) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let datadir = scratch.join("data");
+    let to = datadir.display().to_string();
+    let restored = repo.json("restore", &["LATEST", "--to", &to, "--memory=128MiB"])?;
+    let copy = proof::replica_options(source.options()).start_on(&datadir)?;
+    let complaints = compare::check_tables(&copy)?;
+    assert_eq!(complaints, Vec::<String>::new());
+    let gtid = restored["gtid"].as_str().unwrap_or_default().to_owned();
+    let position = BinlogPosition { file: String::new(), offset: 0, gtid };
+    proof::attach(source, &copy, &position)?;
+    proof::ensure_equal(source, &copy)?;
+    assert!(!datadir.join(".haulout-restore").exists());
+    Ok(())
+}
+
+fn proof(seed: u64, sealed: bool, arguments: &[&str]) -> Result<()> {
+    let repo = Repo::init(sealed)?;
+    let source = ServerOptions::default().start()?;
+    proof::create_replication_user(&source)?;
+    let load = Load::start(&source, &LoadOptions::new(seed))?;
+    std::thread::sleep(Duration::from_millis(700));
+    let stored = repo.backup(&source, arguments)?;
+    load.stop()?;
+    let name = stored["name"].as_str().unwrap();
+    assert_eq!(repo.json("list", &[])?["backups"][0]["name"], name);
+    let verified = repo.json("verify --deep", &[])?;
+    assert!(verified["backups"][0]["pages"].as_u64().unwrap() > 1000, "{verified}");
+    becomes_a_replica(&repo, &source)
+}
+
+#[test]
+fn a_restored_backup_becomes_a_replica() {
+    common::ok(proof(501, false, &["--compress=zstd"]));
+}
+
+#[test]
+fn a_sealed_backup_becomes_a_replica() {
+    // Little memory makes many small packs.
+    common::ok(proof(502, true, &["--compress=lz4", "--store-memory=100MiB"]));
+}
+
+/// Without us: what the packs hold is what other programs read.
+#[test]
+fn packs_are_plain_for_other_tools() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let server = small_server()?;
+        let load = Load::start(&server, &LoadOptions::new(503))?;
+        repo.backup(&server, &["--store-memory=100MiB"])?;
+        load.stop()?;
+        let entries = fs::read_dir(repo.backup_dir())?;
+        let mut packs = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        packs.retain(|path| path.extension().is_some_and(|extension| extension == "zst"));
+        packs.sort();
+        assert!(!packs.is_empty());
+        let scratch = Scratch::new()?;
+        let (joined, stream) = (scratch.join("joined.zst"), scratch.join("stream.xb"));
+        let mut to = File::create(&joined)?;
+        for pack in &packs {
+            std::io::copy(&mut File::open(pack)?, &mut to)?;
+        }
+        let mut zstd = Command::new("zstd");
+        zstd.arg("-dc").arg(&joined);
+        process::run_into(zstd, File::create(&stream)?)?.success()?;
+        let backup = scratch.join("backup");
+        fs::create_dir(&backup)?;
+        let mut extract = Tool::stock().extract(&backup, 1);
+        extract.stdin(File::open(&stream)?);
+        process::run(extract)?.success()?;
+        // It is the stream that we give, too.
+        let got = scratch.join("got.xb");
+        let mut get = repo.command("get-stream");
+        get.arg("LATEST");
+        process::run_into(get, File::create(&got)?)?.success()?;
+        assert!(fs::read(&got)? == fs::read(&stream)?);
+
+        let stock = Tool::stock();
+        stock.run_prepare(&backup)?;
+        let copy = scratch.join("copy");
+        let copy = proof::restore_and_boot(&stock, &backup, &copy, server.options())?;
+        let rows = copy.client()?.scalar("SELECT COUNT(*) FROM d.t")?;
+        assert_eq!(rows.as_deref(), Some("20000"));
+        Ok(())
+    })());
+}
+
+/// Restores the last backup, which has to fail, and leave nothing that a server starts on.
+fn restore_fails(repo: &Repo, words: &[&str]) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let to = scratch.join("data");
+    let run = repo.run("restore", &["LATEST", "--to", &to.display().to_string()])?;
+    assert_failed(&run, exit::DAMAGE, words);
+    if to.exists() {
+        assert!(!to.join("ibdata1").exists());
+        let marker = fs::read_to_string(to.join("ib_logfile0"))?;
+        assert!(marker.starts_with("Haulout has not finished"));
+    }
+    Ok(())
+}
+
+#[test]
+fn damage_is_found_and_nothing_is_restored_from_it() {
+    common::ok((|| -> Result<()> {
+        let server = small_server()?;
+        for sealed in [false, true] {
+            let repo = Repo::init(sealed)?;
+            repo.backup(&server, &["--store-memory=100MiB"])?;
+            let dir = repo.backup_dir();
+            let pack = if sealed { "pack-000000.xb.zst.sealed" } else { "pack-000000.xb.zst" };
+            let (pack, manifest) = (dir.join(pack), dir.join("manifest.json"));
+            let (pack_bytes, manifest_bytes) = (fs::read(&pack)?, fs::read(&manifest)?);
+            let flipped = |bytes: &[u8], at: usize| {
+                let mut bytes = bytes.to_vec();
+                bytes[at] ^= 0x10;
+                bytes
+            };
+            // A bit of a pack.
+            let middle = pack_bytes.len() / 2;
+            fs::write(&pack, flipped(&pack_bytes, middle))?;
+            restore_fails(&repo, &["pack-000000", "frame"])?;
+            assert_failed(&repo.run("verify", &[])?, exit::DAMAGE, &["pack-000000", "frame"]);
+            assert_failed(&repo.run("verify --deep", &[])?, exit::DAMAGE, &["pack-000000"]);
+            // A shorter pack.
+            fs::write(&pack, &pack_bytes[..middle])?;
+            restore_fails(&repo, &["pack-000000"])?;
+            assert_failed(&repo.run("verify", &[])?, exit::DAMAGE, &["pack-000000", "bytes"]);
+            // No pack.
+            fs::remove_file(&pack)?;
+            restore_fails(&repo, &["pack-000000", "missing"])?;
+            assert_failed(&repo.run("verify", &[])?, exit::DAMAGE, &["pack-000000", "missing"]);
+            fs::write(&pack, &pack_bytes)?;
+            // Any part of the manifest.
+            for at in [5, 20, 100, manifest_bytes.len() / 2, manifest_bytes.len() - 3] {
+                fs::write(&manifest, flipped(&manifest_bytes, at))?;
+                restore_fails(&repo, &["manifest.json"])?;
+                assert_failed(&repo.run("verify", &[])?, exit::DAMAGE, &["manifest.json"]);
+                assert_eq!(repo.run("list", &[])?.code(), Some(exit::DAMAGE));
+            }
+            // No manifest: no backup.
+            fs::remove_file(&manifest)?;
+            let run = repo.run("restore", &["LATEST", "--to", "/nonexistent/x"])?;
+            assert_failed(&run, 8, &["no backup"]);
+            fs::write(&manifest, &manifest_bytes)?;
+            repo.json("verify --deep", &[])?;
+        }
+        Ok(())
+    })());
+}
+
+#[test]
+fn a_sealed_repository_opens_by_its_keys_only() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(true)?;
+        let server = small_server()?;
+        let secret = "no-eye-may-see-this-either";
+        server.run(&format!("INSERT INTO d.t VALUES (0, '{secret}')"))?;
+        server.checkpoint()?;
+        repo.backup(&server, &["--compress=none"])?;
+        for entry in fs::read_dir(repo.backup_dir())? {
+            let bytes = fs::read(entry?.path())?;
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+        let place = repo.place();
+        let with = |verb: &[&str], key: Option<&Path>| -> Result<Finished> {
+            let mut command = haulout();
+            command.args(verb).arg("--repo").arg(&place);
+            if let Some(key) = key {
+                command.arg("--key-file").arg(key);
+            }
+            process::run(command)
+        };
+        let other = repo.scratch.join("other");
+        let mut new = haulout();
+        new.args(["key", "new"]).arg(&other);
+        process::run(new)?.success()?;
+        let to = repo.scratch.join("data").display().to_string();
+        let restore = ["restore", "LATEST", "--to", &to];
+        assert_failed(&with(&restore, None)?, exit::USAGE, &["sealed", "no key was given"]);
+        assert_failed(&with(&restore, Some(&other))?, exit::USAGE, &["does not open"]);
+        // What is there can be listed and hashed without a key.
+        with(&["list"], None)?.success()?;
+        with(&["verify"], None)?.success()?;
+        assert_failed(&with(&["verify", "--deep"], None)?, exit::USAGE, &["no key was given"]);
+
+        // The key is replaced, and the backup stays as it is.
+        let manifest = repo.backup_dir().join("manifest.json");
+        let before = fs::read(&manifest)?;
+        let fingerprints = |key: &Path| -> Result<Vec<String>> {
+            let listed = with(&["key", "list"], Some(key))?.success()?.stdout_text();
+            let first = |line: &str| line.split(' ').next().unwrap().to_owned();
+            Ok(listed.lines().map(first).collect())
+        };
+        let add = ["key", "add", &other.display().to_string()];
+        with(&add, Some(&repo.key()))?.success()?;
+        let both = fingerprints(&other)?;
+        with(&["key", "remove", &both[0]], Some(&other))?.success()?;
+        assert_eq!(fingerprints(&other)?, both[1..]);
+        assert_failed(&with(&restore, Some(&repo.key()))?, exit::USAGE, &["does not open"]);
+        let last = with(&["key", "remove", &both[1]], Some(&other))?;
+        assert_failed(&last, exit::USAGE, &["last key"]);
+        assert_eq!(before, fs::read(&manifest)?);
+        with(&["verify", "--deep"], Some(&other))?.success()?;
+        with(&restore, Some(&other))?.success()?;
+        let copy = proof::replica_options(server.options()).start_on(Path::new(&to))?;
+        let found = copy.client()?.scalar("SELECT b FROM d.t WHERE a = 0")?;
+        assert_eq!(found.as_deref(), Some(secret));
+        Ok(())
+    })());
+}
+
+#[test]
+fn backups_expire_by_rules_and_what_is_kept_stays() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let server = small_server()?;
+        let mut names = Vec::new();
+        for _ in 0..4 {
+            let stored = repo.backup(&server, &[])?;
+            names.push(stored["name"].as_str().unwrap().to_owned());
+            // Names are by the second.
+            std::thread::sleep(Duration::from_millis(1100));
+        }
+        assert_failed(&repo.run("expire", &[])?, exit::USAGE, &["no rule"]);
+        repo.json("keep", &[&names[0]])?;
+        let listed = || -> Result<Vec<String>> {
+            let listed = repo.json("list", &[])?;
+            let backups = listed["backups"].as_array().unwrap().iter();
+            Ok(backups.map(|backup| backup["name"].as_str().unwrap().to_owned()).collect())
+        };
+        let dry = repo.json("expire", &["--keep-last=1"])?;
+        assert_eq!((dry["done"].as_bool(), listed()?.len()), (Some(false), 4));
+        // A backup that was never finished, and so may be being taken.
+        let unfinished = repo.place().join("backups").join(&names[1]);
+        fs::remove_file(unfinished.join("manifest.json"))?;
+        repo.json("expire", &["--keep-last=1", "--delete"])?;
+        assert_eq!(listed()?, [names[0].clone(), names[3].clone()]);
+        assert!(unfinished.join("pack-000000.xb.zst").exists());
+        repo.json("expire", &["--garbage", "--grace=0s", "--delete"])?;
+        assert!(!unfinished.join("pack-000000.xb.zst").exists());
+        repo.json("unkeep", &[&names[0][..16]])?;
+        repo.json("expire", &["--keep-last=1", "--delete"])?;
+        assert_eq!(listed()?, [names[3].clone()]);
+        repo.json("verify --deep", &[])?;
+        Ok(())
+    })());
+}
+
+/// A backup that is killed at any moment is not in the repository.
+#[test]
+fn a_killed_backup_is_none() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let server = small_server()?;
+        let (mut killed, mut finished) = (0, 0);
+        for millis in (20..=420).step_by(40) {
+            let mut command = repo.backup_command(&server);
+            command.arg("--store-memory=100MiB");
+            let running = process::start(command, None)?;
+            std::thread::sleep(Duration::from_millis(millis));
+            // It may have ended by itself.
+            let _ = running.signal(rustix::process::Signal::KILL);
+            match running.wait(process::DEFAULT_LIMIT)?.code() {
+                Some(_) => finished += 1,
+                None => killed += 1,
+            }
+        }
+        assert!(killed > 3, "only {killed} were killed");
+        let listed = repo.json("list", &[])?;
+        // One can be killed between its manifest and its end.
+        let there = listed["backups"].as_array().unwrap().len();
+        assert!(there == finished || there == finished + 1, "{there}, {finished}");
+        repo.json("verify --deep", &[])?;
+        repo.backup(&server, &[])?;
+        repo.json("expire", &["--keep-last=1", "--grace=0s", "--delete"])?;
+        assert_eq!(repo.json("list", &[])?["backups"].as_array().unwrap().len(), 1);
+        let left = fs::read_dir(repo.place().join("backups"))?.filter(|entry| {
+            let path = entry.as_ref().unwrap().path();
+            fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+        });
+        assert_eq!(left.count(), 1);
+        Ok(())
+    })());
+}
