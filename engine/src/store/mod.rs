@@ -26,6 +26,7 @@ mod limits;
 mod location;
 mod options;
 mod retry;
+#[cfg(feature = "s3")]
 mod s3;
 
 use std::ops::Range;
@@ -39,6 +40,7 @@ pub use folder::FolderStore;
 pub use key::{KEY_MAX, Key, PART_MAX};
 pub use location::Location;
 pub use options::{RetryOptions, StoreOptions};
+#[cfg(feature = "s3")]
 pub use s3::{
     Checksum, CustomerKey, Encryption, LockMode, ObjectLock, S3Credentials, S3Options, S3Store,
 };
@@ -142,8 +144,13 @@ pub fn open(
 ) -> Result<Arc<dyn Store>> {
     match location {
         Location::Folder(root) => Ok(Arc::new(FolderStore::open(root, options, reporter)?)),
+        #[cfg(feature = "s3")]
         Location::S3 { bucket, prefix } => {
             Ok(Arc::new(S3Store::open(bucket, prefix.as_ref(), options, reporter)?))
+        }
+        #[cfg(not(feature = "s3"))]
+        Location::S3 { .. } => {
+            Err(Error::new(ErrorKind::Usage, format!("{location}: this build knows folders only")))
         }
     }
 }

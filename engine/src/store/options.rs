@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "s3")]
 use super::s3::S3Options;
 
 /// Settings of a store.
@@ -17,6 +18,7 @@ pub struct StoreOptions {
     /// that is an error: it may be a file system that is not mounted.
     pub create_folder: bool,
     /// What only stores behind S3's interface have.
+    #[cfg(feature = "s3")]
     pub s3: S3Options,
 }
 
@@ -27,6 +29,7 @@ impl Default for StoreOptions {
             bandwidth: None,
             retry: RetryOptions::default(),
             create_folder: false,
+            #[cfg(feature = "s3")]
             s3: S3Options::default(),
         }
     }

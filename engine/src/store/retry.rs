@@ -35,6 +35,7 @@ pub(super) struct Refusal {
     /// The store asked not to come back earlier.
     pub(super) wait: Option<Duration>,
     /// The store does not know what a request like this asks for.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "only requests can be unknown"))]
     pub(super) is_unknown_request: bool,
 }
 
