@@ -2,11 +2,13 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine::store::{Location, RetryOptions, StoreOptions, open};
 use engine::{ErrorKind, report::Silent};
 use harness::canned::CannedServer;
+use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Rule};
 use harness::process::Finished;
 use harness::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use harness::{Scratch, process};
@@ -118,24 +120,36 @@ fn nowhere() {
 #[test]
 fn pods_and_containers() {
     let (server, scratch) = (ok(S3Server::start()), ok(Scratch::new()));
+    let given = Arc::new(AtomicUsize::new(0));
+    let counted = given.clone();
     let token = scratch.join("token");
     std::fs::write(&token, "pod-token").expect("writes");
-    let agent = ok(CannedServer::start(|asked| {
+    let agent = ok(CannedServer::start(move |asked| {
         match asked.headers.get("authorization").map(String::as_str) {
-            Some("pod-token") if asked.target == "/v1/credentials" => (200, credentials()),
+            Some("pod-token") if asked.target == "/v1/credentials" => {
+                counted.fetch_add(1, Ordering::SeqCst);
+                (200, credentials())
+            }
             _ => (403, String::new()),
         }
     }));
     let url = format!("{}/v1/credentials", agent.url());
     let token = token.display().to_string();
-    puts(
-        &server,
-        &scratch,
-        &[
-            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token),
-        ],
-    );
+    let variables = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &*token),
+    ];
+    puts(&server, &scratch, &variables);
+    assert_eq!(given.load(Ordering::SeqCst), 1);
+
+    // Credentials that the store finds expired are asked for again.
+    let proxy = ok(FaultyProxy::start(server.address()));
+    let expired = Fault::Refuse(Refusal::new(400, "ExpiredToken"));
+    proxy.add(Rule::all(expired).times(1));
+    let endpoint = proxy.endpoint();
+    let variables = [variables[0], variables[1], ("AWS_ENDPOINT_URL_S3", &*endpoint)];
+    puts(&server, &scratch, &variables);
+    assert_eq!(given.load(Ordering::SeqCst), 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 mod credentials;
 mod faults;
+mod killed;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};

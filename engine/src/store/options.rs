@@ -38,7 +38,8 @@ impl Default for StoreOptions {
 /// When to try again, and when to give up.
 #[derive(Clone, Debug)]
 pub struct RetryOptions {
-    /// No further try begins this long after the first one began.
+    /// How long a request may go without success: pauses count, and of each try no more than
+    /// `stall`, so that large objects on slow lines have as many tries as small ones.
     pub patience: Duration,
     /// A request that moves no byte for so long is given up and tried again.
     pub stall: Duration,

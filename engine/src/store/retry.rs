@@ -67,13 +67,16 @@ pub(super) fn retry<T>(
 ) -> Result<T> {
     let began = Instant::now();
     let mut tries = 0;
+    let mut spent = Duration::ZERO;
     loop {
         cancel.check()?;
+        let tried = Instant::now();
         let refusal = match attempt(tries) {
             Ok(value) => return Ok(value),
             Err(refusal) => refusal,
         };
         tries += 1;
+        spent += tried.elapsed().min(options.stall);
         let last = match refusal.outlook {
             Outlook::Permanent => true,
             Outlook::Doubtful => tries >= DOUBTFUL_TRIES,
@@ -81,7 +84,7 @@ pub(super) fn retry<T>(
         };
         let pause =
             pause(options, tries).max(refusal.wait.unwrap_or_default().min(options.pause_max));
-        if last || began.elapsed() + pause > options.patience {
+        if last || spent + pause > options.patience {
             let doing = doing();
             return Err(match tries {
                 1 => refusal.error.context(doing),
@@ -100,6 +103,7 @@ pub(super) fn retry<T>(
             ));
         }
         sleep(pause, cancel)?;
+        spent += pause;
     }
 }
 
@@ -157,6 +161,19 @@ mod tests {
         assert!((8..40).contains(&often), "{often}");
         assert!(error.to_string().contains(&format!("given up after {often} tries")), "{error}");
         assert_eq!(error.kind(), ErrorKind::Store);
+    }
+
+    #[test]
+    fn a_try_that_moved_bytes_for_long_is_not_the_last() {
+        let options = RetryOptions { stall: Duration::from_millis(5), ..quick() };
+        let done = retry(&options, &Cancel::new(), &Silent, &String::new, |before| {
+            std::thread::sleep(Duration::from_millis(150));
+            match before {
+                3 => Ok(()),
+                _ => Err(Refusal::new(Outlook::Transient, Error::new(ErrorKind::Store, "cut off"))),
+            }
+        });
+        assert!(done.is_ok(), "{done:?}");
     }
 
     #[test]

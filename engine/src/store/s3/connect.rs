@@ -13,7 +13,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedHttpClient, StalledStreamProtectionConfig,
+    SharedHttpClient, SharedIdentityCache, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -56,7 +56,7 @@ pub(super) async fn connect(options: &S3Options, retry: &RetryOptions) -> Result
         .http_client(http)
         .timeout_config(timeouts)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS).build());
+        .identity_cache(identity_cache());
     if let Some(profile) = &options.profile {
         loader = loader.profile_name(profile);
     }
@@ -95,6 +95,11 @@ pub(super) async fn connect(options: &S3Options, retry: &RetryOptions) -> Result
         is_plain: endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")),
         config,
     })
+}
+
+/// Where credentials are kept until they expire.
+pub(super) fn identity_cache() -> SharedIdentityCache {
+    IdentityCache::lazy().load_timeout(CREDENTIALS).build()
 }
 
 /// The region that somebody chose. The instance is only asked where AWS can be.

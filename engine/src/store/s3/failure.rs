@@ -204,7 +204,7 @@ fn read(asked: Asked<'_>, answer: &Answer, now: SystemTime) -> (Outlook, String,
             "the store does not know the access key",
             format!("check the access key, and that it is one of {place}"),
         ),
-        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => (
+        code if is_expired(code) => (
             Doubtful,
             "the credentials have expired",
             "get new ones; runs that take longer than credentials last need a role, a profile or \
@@ -316,6 +316,14 @@ fn read(asked: Asked<'_>, answer: &Answer, now: SystemTime) -> (Outlook, String,
         _ => return unknown(asked, answer),
     };
     (outlook, what.to_owned(), advice)
+}
+
+/// Other credentials are needed, of the same kind.
+pub(super) fn is_expired(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired"
+    )
 }
 
 /// Answers without a code that is known: by their status.

@@ -237,6 +237,9 @@ impl S3Store {
             {
                 return Refusal { outlook: Outlook::Transient, ..refusal };
             }
+            if failure::is_expired(&answer.code) {
+                self.renew();
+            }
             if answer.status == 403
                 && answer.skew(now).is_some()
                 && !self.clock_was_told.swap(true, Ordering::Relaxed)
@@ -246,6 +249,13 @@ impl S3Store {
             }
         }
         refusal
+    }
+
+    /// Forgets the credentials: the store finds them expired before we do.
+    fn renew(&self) {
+        let config = self.client().config().to_builder().identity_cache(connect::identity_cache());
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) =
+            Client::from_conf(config.build());
     }
 
     /// Goes to the region where the bucket is, unless somebody said which to use; whether it did.
