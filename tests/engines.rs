@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::process::run;
+use harness::s3::{self, S3Server};
 use harness::tool::{BackupOptions, BinlogPosition};
 use harness::{Result, Scratch, Server, ServerOptions, Tool, proof};
 
@@ -188,4 +189,46 @@ fn people_read_the_same(scratch: &Scratch, server: &Server) -> Result<()> {
     let copy = proof::restore_and_boot(&tool, &backup, &scratch.join("bare"), &options)?;
     copy.run("DROP TABLE d.rocks")?;
     copy.run("CREATE TABLE d.rocks (a INT PRIMARY KEY) ENGINE=RocksDB")
+}
+
+/// The rows stay in the bucket; a copy that reaches it has them.
+#[test]
+fn a_table_in_a_bucket() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let bucket = S3Server::start()?;
+        let mut options = ServerOptions::default().arg("--plugin-load-add=ha_s3");
+        for setting in [
+            "s3=ON".to_owned(),
+            "s3-host-name=127.0.0.1".to_owned(),
+            format!("s3-port={}", bucket.address().port()),
+            "s3-use-http=ON".to_owned(),
+            "s3-protocol-version=Original".to_owned(),
+            format!("s3-bucket={}", s3::BUCKET),
+            format!("s3-access-key={}", s3::ACCESS_KEY),
+            format!("s3-secret-key={}", s3::SECRET_KEY),
+        ] {
+            options = options.arg(format!("--{setting}"));
+        }
+        let server = options.start()?;
+        for sql in [
+            "CREATE DATABASE d",
+            "CREATE TABLE d.cold (a INT PRIMARY KEY, b VARCHAR(100)) ENGINE=Aria",
+            "INSERT INTO d.cold SELECT seq, REPEAT('x', 90) FROM d.seq_1_to_2000",
+            "ALTER TABLE d.cold ENGINE=S3",
+        ] {
+            server.run(sql)?;
+        }
+        let (tool, backup) = (common::haulout(), scratch.join("backup"));
+        let finished = tool.run_backup(&server, &backup)?;
+        let found = needs(&serde_json::from_slice(&finished.stdout)?);
+        let said = found.get("cold").map_or("nothing", String::as_str);
+        assert!(said.contains(s3::BUCKET), "{said}");
+        tool.run_prepare(&backup)?;
+        drop(server);
+        let copy = proof::restore_and_boot(&tool, &backup, &scratch.join("copy"), &options)?;
+        let rows = copy.client()?.scalar("SELECT COUNT(*) FROM d.cold WHERE b LIKE 'x%'")?;
+        assert_eq!(rows.as_deref(), Some("2000"));
+        Ok(())
+    })());
 }

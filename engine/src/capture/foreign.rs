@@ -35,6 +35,10 @@ const AT_HOME: [&str; 10] = [
 /// How long the server may take to list its tables. Nobody waits for it but us.
 const LIST_LIMIT: Duration = Duration::from_secs(120);
 
+/// A table that is being changed has no engine for a moment: the list is asked for again, this often.
+const LIST_TRIES: u32 = 3;
+const LIST_PAUSE: Duration = Duration::from_millis(200);
+
 /// So many tables are named. A server whose tables are mostly elsewhere has them by the ten
 /// thousand, and the files of a backup that describe it are small.
 const NAMED_MAX: usize = 1000;
@@ -70,24 +74,33 @@ impl Foreign<'_> {
         if engines.is_empty() {
             return Ok((Vec::new(), 0));
         }
-        let reason = "listing the tables of other engines";
-        let rows = session.query(
-            &format!(
-                "SELECT table_schema, table_name, engine, create_options, table_comment \
-                 FROM information_schema.tables \
-                 WHERE engine NOT IN ({known}) AND table_type <> 'SYSTEM VIEW' \
-                 ORDER BY table_schema, table_name"
-            ),
-            Wait { deadline: LIST_LIMIT, reason },
-        )?;
+        let statement = format!(
+            "SELECT table_schema, table_name, engine, create_options, table_comment \
+             FROM information_schema.tables \
+             WHERE (engine NOT IN ({known}) AND table_type <> 'SYSTEM VIEW') \
+             OR (engine IS NULL AND table_type = 'BASE TABLE') \
+             ORDER BY table_schema, table_name"
+        );
+        let wait = Wait { deadline: LIST_LIMIT, reason: "listing the tables of other engines" };
+        let mut rows = session.query(&statement, wait)?;
+        for _ in 1..LIST_TRIES {
+            if rows.iter().all(|row| row.bytes("engine").is_some()) {
+                break;
+            }
+            std::thread::sleep(LIST_PAUSE);
+            rows = session.query(&statement, wait)?;
+        }
         let named = rows.iter().take(NAMED_MAX).filter_map(|row| self.table(row)).collect();
         Ok((named, rows.len().saturating_sub(NAMED_MAX)))
     }
 
     fn table(&self, row: &Row) -> Option<TableNeed> {
         let text = |column: &str| Some(row.text(column)?.into_owned());
-        let (database, table, engine) =
-            (text("table_schema")?, text("table_name")?, text("engine")?);
+        let (database, table) = (text("table_schema")?, text("table_name")?);
+        let Some(engine) = text("engine") else {
+            let needs = "the server itself cannot open it: see SHOW TABLE STATUS".to_owned();
+            return Some(TableNeed { database, table, engine: "unknown".to_owned(), needs });
+        };
         let options = Options(text("create_options").unwrap_or_default());
         let comment = text("table_comment").unwrap_or_default();
         let needs = match engine.to_ascii_uppercase().as_str() {
