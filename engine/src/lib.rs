@@ -12,12 +12,14 @@
 //! | [`extract`] | unpacking an xbstream into a folder |
 //! | [`prepare`] | applying the captured redo to the copied pages |
 //! | [`keys`] | where encryption keys come from |
+//! | [`aria`] | recovery of Aria tables |
 //! | [`export`] | `.cfg` files for the import of single tables |
 //! | [`repo`] | backups in a store: frames, packs, manifests; keeping and expiring them |
 //! | [`restore`] | placing a prepared backup in a data directory |
 //! | [`store`] | where repositories keep their objects: a bucket or a folder |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
+pub mod aria;
 pub mod cancel;
 pub mod capture;
 pub mod error;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use engine::aria::AriaSummary;
 use engine::prepare::{self, PrepareOptions, PrepareSummary};
 use engine::{Cancel, Reporter, Result};
 
@@ -76,6 +77,7 @@ fn describe(summary: &PrepareSummary, dir: &Path) -> Vec<String> {
         ));
     }
     words.push(format!("It equals the server at LSN {}.", summary.end_lsn));
+    words.extend(describe_aria(&summary.aria));
     if let Some(export) = &summary.export {
         words.push(format!(
             "Exported {}: copy the .ibd and the .cfg of a table to a server that has the table, and \
@@ -88,4 +90,26 @@ fn describe(summary: &PrepareSummary, dir: &Path) -> Vec<String> {
         quoted(dir)
     ));
     words
+}
+
+/// What became of Aria's log, if there is something to say.
+fn describe_aria(summary: &AriaSummary) -> Option<String> {
+    match summary {
+        AriaSummary::Absent | AriaSummary::Recovered { pages: 0, open_transactions: 0, .. } => None,
+        AriaSummary::Recovered { tables, pages, open_transactions, .. } => Some(format!(
+            "Aria: made {} whole ({}){}.",
+            counted(*tables as u64, "table", "tables"),
+            counted(*pages, "page", "pages"),
+            match open_transactions {
+                0 => String::new(),
+                open => format!(
+                    "; left out {}",
+                    counted(*open as u64, "open statement", "open statements")
+                ),
+            },
+        )),
+        AriaSummary::LeftToServer { reason } => Some(format!(
+            "Aria: the server recovers its tables at the first start, because {reason}."
+        )),
+    }
 }

@@ -12,6 +12,7 @@
 //! - A kill can tear a page that is being written; [`journal`] makes it whole again.
 //! - The log and the state change only after all data is durable ([`finish`]).
 //! - No undo, no dictionary: the server rolls back at its first start, as after a crash.
+//! - Tables of Aria are made whole from its own log ([`crate::aria`]), or left to the server.
 //!
 //! | module | what |
 //! |---|---|
@@ -51,6 +52,7 @@ use innodb::Lsn;
 use innodb::redo::record::{Record, Records};
 use innodb::redo::{FileRecord, Malformed};
 
+use crate::aria::{self, AriaSummary};
 use crate::export::{self, ExportSummary};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
@@ -110,6 +112,8 @@ pub struct PrepareSummary {
     pub seconds: f64,
     /// Whether the backup was prepared before and nothing was left to do.
     pub already_prepared: bool,
+    /// What became of Aria's log.
+    pub aria: AriaSummary,
     /// What was exported, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportSummary>,
@@ -154,8 +158,11 @@ pub fn prepare(
         batches: 0,
         seconds: 0.0,
         already_prepared: false,
+        aria: AriaSummary::Absent,
         export: None,
     };
+    // Repeatable by itself, and nothing if it was done before.
+    let recover_aria = || aria::recover(dir, options.memory, cancel, reporter);
     let prepared =
         Prepared { dir, settings: &settings, system_files: &system_files, cancel, reporter };
     if let Some(end) = flush_lsn::instead_of_log(dir, page_size, &system_files, &checkpoints)? {
@@ -166,6 +173,7 @@ pub fn prepare(
             journal.remove()?;
         }
         reporter.info("this backup is prepared already".to_owned());
+        summary.aria = recover_aria()?;
         (summary.start_lsn, summary.end_lsn) = (end.0, end.0);
         summary.already_prepared = true;
         if options.export {
@@ -185,6 +193,7 @@ pub fn prepare(
             journal.remove()?;
         }
         reporter.info("this backup is prepared already".to_owned());
+        summary.aria = recover_aria()?;
         summary.end_lsn = end.0;
         summary.already_prepared = true;
         if options.export {
@@ -232,6 +241,7 @@ pub fn prepare(
     // The kernel takes its time here too; the disk is waited for meanwhile.
     let freed = std::thread::spawn(move || drop(collector));
 
+    summary.aria = recover_aria()?;
     finish::remove_empty_databases(dir)?;
     finish::sync(&files, &spaces.by_id, workers)?;
     let end_of_log = match log.is_blocked() {

@@ -1,0 +1,562 @@
+//! A table: its header, its state, and its pages as they will be.
+//!
+//! The index file `.MAI` begins with a header of big-endian numbers: what the table is, and its
+//! state, which says how many rows it has, where its trees begin, and up to which place in the log
+//! all this is true ([`State::horizon`]). Then come pages of keys. The data file `.MAD` is pages
+//! only; every so many pages one is a bitmap of the room in the others.
+//!
+//! Nothing is written here: changed pages are kept until all of the log has been applied.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use innodb::bytes::{put, u8_at, u16_at, u32_at, u64_at};
+
+use super::bytes::le_at;
+use super::leave::{Leave, Result};
+use super::lsn::AriaLsn;
+use crate::Error;
+
+/// What a page number or an offset is that means none.
+pub const NO_OFFSET: u64 = u64::MAX;
+/// Bytes at the end of a page for its checksum.
+pub const CHECKSUM: usize = 4;
+/// Bytes before the keys of a key page: LSN, transaction, number of the key, flags, bytes used.
+pub const KEY_PAGE_HEADER: usize = 17;
+
+/// The header of an index file.
+mod header {
+    pub const MAGIC: [u8; 4] = [0xfe, 0xfe, 9, 3];
+    pub const OPTIONS: usize = 4;
+    pub const STATE_SIZE: usize = 8;
+    pub const BASE: usize = 12;
+    pub const KEYS: usize = 18;
+    pub const ROW_FORMAT: usize = 22;
+    pub const OPEN_COUNT: usize = 24;
+    pub const CHANGED: usize = 26;
+    pub const BIRTH: usize = 28;
+    pub const HORIZON: usize = 35;
+    pub const SKIP_REDO: usize = 42;
+    pub const RECORDS: usize = 49;
+    pub const FIRST_BITMAP: usize = 81;
+    pub const KEY_FILE_LENGTH: usize = 89;
+    pub const DATA_FILE_LENGTH: usize = 97;
+    pub const AUTO_INCREMENT: usize = 121;
+    pub const CHECKSUM: usize = 129;
+    pub const KEY_ROOTS: usize = 155;
+    /// The state has no fields that are not known here.
+    pub const KNOWN_STATE_SIZE: u16 = 215;
+    /// Rows in pages.
+    pub const BLOCK_ROWS: u8 = 3;
+}
+
+/// What never changes, from [`header::BASE`] on.
+mod base {
+    pub const UUID: usize = 0;
+    pub const MIN_ROW: usize = 76;
+    pub const EXTRA_OPTIONS: usize = 90;
+    pub const BLOCK_SIZE: usize = 100;
+    pub const AUTO_KEY: usize = 105;
+    pub const TRANSACTIONAL: usize = 106;
+    pub const BLOBS: usize = 110;
+    /// Where the definitions of keys begin.
+    pub const KEY_DEFINITIONS: usize = 135;
+    pub const ENCRYPTED: u16 = 1;
+}
+
+/// A definition of a key, followed by those of its parts.
+mod key {
+    pub const SIZE: usize = 12;
+    pub const PART_SIZE: usize = 18;
+    pub const PART_FLAGS: usize = 6;
+    pub const PART_LENGTH: usize = 8;
+    /// The value is stored with the highest byte first.
+    pub const SWAPPED: u16 = 64;
+}
+
+/// Options of a table.
+mod option {
+    pub const LIVE_CHECKSUM: u16 = 0x20;
+    pub const PAGE_CHECKSUM: u16 = 0x800;
+}
+
+/// Bits of [`State::changed`].
+pub mod changed {
+    /// Changed at all.
+    pub const DATA: u16 = 1;
+    /// Cannot be used until it is repaired.
+    pub const CRASHED: u16 = 2 | 4;
+    /// Statistics are old.
+    pub const NOT_ANALYZED: u16 = 8;
+    /// Keys are not packed as well as they could be.
+    pub const NOT_OPTIMIZED_KEYS: u16 = 0x10;
+    /// Pages of keys are not in order.
+    pub const NOT_SORTED_PAGES: u16 = 0x20;
+    /// Rows are not packed as well as they could be.
+    pub const NOT_OPTIMIZED_ROWS: u16 = 0x40;
+    /// Pages have LSNs.
+    pub const NOT_ZEROFILLED: u16 = 0x80;
+    /// The table belongs to this installation.
+    pub const NOT_MOVABLE: u16 = 0x100;
+}
+
+/// What a table is.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Size of its pages.
+    pub block: usize,
+    /// A row takes at least so much of its page.
+    pub min_row: usize,
+    /// Number of columns with a part of the row of their own.
+    pub blobs: usize,
+    /// Whether its state has a checksum of all rows.
+    pub live_checksum: bool,
+    /// Whether its pages have checksums.
+    pub page_checksum: bool,
+    /// The key with the counter, from 0, and how its value is stored.
+    pub auto_key: Option<AutoKey>,
+}
+
+/// How the counter of a table is stored in its key.
+#[derive(Clone, Copy, Debug)]
+pub struct AutoKey {
+    /// Number of the key, from 0.
+    pub number: u8,
+    /// Type of the value.
+    pub kind: u8,
+    /// Length of the value.
+    pub length: usize,
+    /// Whether the highest byte comes first.
+    pub swapped: bool,
+}
+
+/// What changes.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub open_count: u16,
+    pub changed: u16,
+    /// Nothing in the log before this is about the table.
+    pub birth: AriaLsn,
+    /// Everything in the log before this is in the state.
+    pub horizon: AriaLsn,
+    /// Everything in the log up to this is in the pages.
+    pub skip_redo: AriaLsn,
+    pub records: u64,
+    pub first_bitmap: u64,
+    pub key_file_length: u64,
+    pub data_file_length: u64,
+    pub auto_increment: u64,
+    pub checksum: u32,
+    /// Offsets of the roots of the keys, and behind them that of the first free page.
+    pub roots: Vec<u64>,
+}
+
+/// One of the two files of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// `.MAD`
+    Data,
+    /// `.MAI`
+    Index,
+}
+
+/// Which checksum a page has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Over all of the page.
+    Data,
+    /// The same; a page of zeroes is whole, too.
+    Bitmap,
+    /// Over the part in use.
+    Index,
+}
+
+/// A file, and its pages that have changed.
+#[derive(Debug)]
+pub struct Pages {
+    /// The file.
+    pub path: PathBuf,
+    file: File,
+    physical: u64,
+    changed: HashMap<u64, (Check, Box<[u8]>)>,
+}
+
+/// What a page was found to be.
+pub enum Found {
+    /// Whole.
+    Page(Box<[u8]>),
+    /// Beyond the end of the file, or with a wrong checksum.
+    Unusable,
+}
+
+impl Pages {
+    fn open(path: PathBuf) -> Result<Option<Self>> {
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|e| Error::io("open", &path, e))?,
+        };
+        let physical = file.metadata().map_err(|e| Error::io("inspect", &path, e))?.len();
+        Ok(Some(Self { path, file, physical, changed: HashMap::new() }))
+    }
+
+    /// Length of the file as it will be.
+    pub fn length(&self, block: usize) -> u64 {
+        let last = self.changed.keys().max().map_or(0, |page| (page + 1) * block as u64);
+        self.physical.max(last)
+    }
+
+    /// The pages that have changed, in order, with their checksums.
+    pub fn into_changed(self, shape: &Shape) -> Vec<(u64, Box<[u8]>)> {
+        let mut pages: Vec<_> = self.changed.into_iter().collect();
+        pages.sort_by_key(|page| page.0);
+        let stamped = pages.into_iter().map(|(number, (check, mut page))| {
+            let sum = match (shape.page_checksum, check) {
+                (true, _) => checksum(&page, number, covered(&page, check)),
+                (false, Check::Bitmap) => NO_CHECKSUM_BITMAP,
+                (false, _) => NO_CHECKSUM,
+            };
+            let end = page.len().saturating_sub(CHECKSUM);
+            let _ = put(&mut page, end, &sum.to_le_bytes());
+            (number, page)
+        });
+        stamped.collect()
+    }
+}
+
+const NO_CHECKSUM: u32 = 0xffff_ffff;
+const NO_CHECKSUM_BITMAP: u32 = 0xffff_fffe;
+
+fn checksum(page: &[u8], number: u64, length: usize) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(number as u32);
+    hasher.update(page.get(..length).unwrap_or_default());
+    hasher.finalize().min(NO_CHECKSUM_BITMAP - 1)
+}
+
+/// How much of a page its checksum covers.
+fn covered(page: &[u8], check: Check) -> usize {
+    match check {
+        Check::Index => u16_at(page, KEY_PAGE_HEADER - 2).map_or(0, usize::from),
+        Check::Data | Check::Bitmap => page.len().saturating_sub(CHECKSUM),
+    }
+}
+
+fn is_whole(page: &[u8], number: u64, check: Check) -> bool {
+    let body = page.len().saturating_sub(CHECKSUM);
+    let length = covered(page, check);
+    let Some(stored) = le_at(page, body, 4).filter(|_| length <= body) else { return false };
+    let none = if check == Check::Bitmap { NO_CHECKSUM_BITMAP } else { NO_CHECKSUM };
+    match stored as u32 {
+        stored if stored >= NO_CHECKSUM_BITMAP => stored == none,
+        stored if stored == checksum(page, number, length) => true,
+        stored => check == Check::Bitmap && stored == 0 && page.iter().all(|byte| *byte == 0),
+    }
+}
+
+/// A table that the log is about.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name in the log: `./database/table`.
+    pub name: String,
+    /// What it is.
+    pub shape: Shape,
+    /// Its state as it will be.
+    pub state: State,
+    /// Where its short id was given, for records of that id.
+    pub id_lsn: AriaLsn,
+    /// Pages of rows.
+    pub data: Pages,
+    /// Pages of keys.
+    pub index: Pages,
+    header: Vec<u8>,
+    /// A server would have written the state when it had applied the log.
+    pub state_changed: bool,
+    /// Whether it was changed since it was opened.
+    pub touched: bool,
+    /// The pages that the group which is being applied has changed.
+    pub pinned: Vec<(Which, u64)>,
+}
+
+/// What a name in the log stands for.
+pub enum Opened {
+    /// A table.
+    Table(Box<Table>),
+    /// A table without a log.
+    NotTransactional,
+    /// Nothing: it was dropped or renamed later.
+    Absent,
+}
+
+impl Table {
+    /// Opens the table that the log calls `name`.
+    pub fn open(dir: &Path, name: &str, block: usize, uuid: &[u8; 16]) -> Result<Opened> {
+        let parts: Vec<&str> = name.split('/').collect();
+        let [".", database, table] = parts.as_slice() else {
+            return Err(Leave::Unsupported(format!("the log has the table {name:?}")).into());
+        };
+        if [database, table].iter().any(|part| part.is_empty() || part.starts_with('.')) {
+            return Err(Leave::Unsupported(format!("the log has the table {name:?}")).into());
+        }
+        let path = dir.join(database);
+        let index = Pages::open(path.join(format!("{table}.MAI")))?;
+        let data = Pages::open(path.join(format!("{table}.MAD")))?;
+        let (Some(index), Some(data)) = (index, data) else { return Ok(Opened::Absent) };
+        let damaged =
+            |what: &str| Leave::Damaged { file: format!("{name}.MAI"), what: what.into() };
+        // The header may be longer than a page, but what matters here is at its beginning.
+        let mut header = vec![0; 65536.min(index.physical as usize)];
+        index.file.read_exact_at(&mut header, 0).map_err(|e| Error::io("read", &index.path, e))?;
+        if header.get(..4) != Some(&header::MAGIC) {
+            return Err(damaged("its header is none of a known version").into());
+        }
+        let read = |at| u8_at(&header, usize::from(u16_at(&header, header::BASE)?) + at);
+        if read(base::TRANSACTIONAL) == Some(0) {
+            return Ok(Opened::NotTransactional);
+        }
+        let shape = Shape::parse(&header, block, uuid)
+            .ok_or_else(|| damaged("its header is cut short"))?
+            .map_err(|what| Leave::Unsupported(format!("{name} {what}")))?;
+        let state = State::parse(&header).ok_or_else(|| damaged("its header is cut short"))?;
+        header.truncate(header::KEY_ROOTS + 8 * state.roots.len());
+        let mut table = Self {
+            name: name.to_owned(),
+            shape,
+            state,
+            id_lsn: AriaLsn::NONE,
+            data,
+            index,
+            header,
+            state_changed: false,
+            touched: false,
+            pinned: Vec::new(),
+        };
+        if table.state.first_bitmap > table.state.data_file_length / block as u64 {
+            table.state.first_bitmap = 0;
+        }
+        Ok(Opened::Table(Box::new(table)))
+    }
+
+    fn pages(&self, which: Which) -> &Pages {
+        match which {
+            Which::Data => &self.data,
+            Which::Index => &self.index,
+        }
+    }
+
+    /// A page as it is by now.
+    pub fn page(&self, which: Which, number: u64, check: Check) -> Result<Found> {
+        let pages = self.pages(which);
+        if let Some((_, page)) = pages.changed.get(&number) {
+            return Ok(Found::Page(page.clone()));
+        }
+        let block = self.shape.block;
+        let at = number * block as u64;
+        if at + block as u64 > pages.physical {
+            return Ok(Found::Unusable);
+        }
+        let mut page = vec![0; block].into_boxed_slice();
+        pages.file.read_exact_at(&mut page, at).map_err(|e| Error::io("read", &pages.path, e))?;
+        Ok(if is_whole(&page, number, check) { Found::Page(page) } else { Found::Unusable })
+    }
+
+    /// A page that must be whole.
+    pub fn whole_page(&self, which: Which, number: u64, check: Check) -> Result<Box<[u8]>> {
+        match self.page(which, number, check)? {
+            Found::Page(page) => Ok(page),
+            Found::Unusable => {
+                let end = if which == Which::Data { "MAD" } else { "MAI" };
+                let what = format!("page {number} is not whole");
+                Err(Leave::Damaged { file: format!("{}.{end}", self.name), what }.into())
+            }
+        }
+    }
+
+    /// Keeps a changed page.
+    pub fn keep(&mut self, which: Which, number: u64, check: Check, page: Box<[u8]>) {
+        let pages = match which {
+            Which::Data => &mut self.data,
+            Which::Index => &mut self.index,
+        };
+        pages.changed.insert(number, (check, page));
+    }
+
+    /// A page of a file that has changed before, to change it further.
+    pub fn kept_page(&mut self, which: Which, number: u64) -> Option<&mut [u8]> {
+        let pages = match which {
+            Which::Data => &mut self.data,
+            Which::Index => &mut self.index,
+        };
+        pages.changed.get_mut(&number).map(|(_, page)| &mut **page)
+    }
+
+    /// Keeps a page that gets its LSN when the group ends.
+    pub fn pin(&mut self, which: Which, number: u64, check: Check, page: Box<[u8]>) {
+        self.keep(which, number, check, page);
+        self.pinned.push((which, number));
+    }
+
+    /// Ends a group: its pages get its LSN.
+    pub fn unpin(&mut self, lsn: AriaLsn) {
+        for (which, number) in std::mem::take(&mut self.pinned) {
+            let pages = match which {
+                Which::Data => &mut self.data,
+                Which::Index => &mut self.index,
+            };
+            if let Some((_, page)) = pages.changed.get_mut(&number)
+                && AriaLsn::read(page).is_some_and(|old| old < lsn)
+            {
+                let _ = put(page, 0, &lsn.to_bytes());
+            }
+        }
+    }
+
+    /// Number of pages kept.
+    pub fn kept(&self) -> usize {
+        self.data.changed.len() + self.index.changed.len()
+    }
+
+    /// Whether a page of keys has changed.
+    pub fn has_changed_keys(&self) -> bool {
+        !self.index.changed.is_empty()
+    }
+
+    /// The start of the index file with the state as it is now.
+    pub fn header(&self) -> Vec<u8> {
+        let state = &self.state;
+        let mut out = self.header.clone();
+        let mut fields: Vec<(usize, Vec<u8>)> = vec![
+            (header::OPEN_COUNT, state.open_count.to_be_bytes().into()),
+            (header::CHANGED, state.changed.to_be_bytes().into()),
+            (header::BIRTH, state.birth.to_bytes().into()),
+            (header::HORIZON, state.horizon.to_bytes().into()),
+            (header::SKIP_REDO, state.skip_redo.to_bytes().into()),
+            (header::RECORDS, state.records.to_be_bytes().into()),
+            (header::FIRST_BITMAP, state.first_bitmap.to_be_bytes().into()),
+            (header::KEY_FILE_LENGTH, state.key_file_length.to_be_bytes().into()),
+            (header::DATA_FILE_LENGTH, state.data_file_length.to_be_bytes().into()),
+            (header::AUTO_INCREMENT, state.auto_increment.to_be_bytes().into()),
+            (header::CHECKSUM, u64::from(state.checksum).to_be_bytes().into()),
+        ];
+        for (number, root) in state.roots.iter().enumerate() {
+            fields.push((header::KEY_ROOTS + 8 * number, root.to_be_bytes().into()));
+        }
+        for (at, field) in fields {
+            // The header was this long when it was read.
+            let _ = put(&mut out, at, &field);
+        }
+        out
+    }
+}
+
+impl Shape {
+    /// `None` when the header is cut short; the inner error says why the table is not supported.
+    fn parse(
+        header: &[u8],
+        block: usize,
+        uuid: &[u8; 16],
+    ) -> Option<std::result::Result<Self, &'static str>> {
+        let base = header.get(usize::from(u16_at(header, header::BASE)?)..)?;
+        if u16_at(header, header::STATE_SIZE)? != header::KNOWN_STATE_SIZE {
+            return Some(Err("has a state of an unknown size"));
+        }
+        if u8_at(header, header::ROW_FORMAT)? != header::BLOCK_ROWS {
+            return Some(Err("has an unknown row format"));
+        }
+        if usize::from(u16_at(base, base::BLOCK_SIZE)?) != block {
+            return Some(Err("has pages of another size"));
+        }
+        if u16_at(base, base::EXTRA_OPTIONS)? & base::ENCRYPTED != 0 {
+            return Some(Err("is encrypted"));
+        }
+        if base.get(base::UUID..base::UUID + 16)? != uuid {
+            return Some(Err("comes from another installation"));
+        }
+        let options = u16_at(header, header::OPTIONS)?;
+        Some(Ok(Self {
+            block,
+            min_row: u32_at(base, base::MIN_ROW)? as usize,
+            blobs: u16_at(base, base::BLOBS)?.into(),
+            live_checksum: options & option::LIVE_CHECKSUM != 0,
+            page_checksum: options & option::PAGE_CHECKSUM != 0,
+            auto_key: match u8_at(base, base::AUTO_KEY)? {
+                0 => None,
+                number => Some(AutoKey::find(base.get(base::KEY_DEFINITIONS..)?, number - 1)?),
+            },
+        }))
+    }
+}
+
+impl AutoKey {
+    fn find(mut definitions: &[u8], number: u8) -> Option<Self> {
+        for _ in 0..number {
+            let parts = usize::from(u8_at(definitions, 0)?);
+            definitions = definitions.get(key::SIZE + parts * key::PART_SIZE..)?;
+        }
+        let part = definitions.get(key::SIZE..)?;
+        Some(Self {
+            number,
+            kind: u8_at(part, 0)?,
+            length: u16_at(part, key::PART_LENGTH)?.into(),
+            swapped: u16_at(part, key::PART_FLAGS)? & key::SWAPPED != 0,
+        })
+    }
+
+    /// The counter's value in a key; 0 for what counts nothing.
+    pub fn value(&self, key: &[u8]) -> Option<u64> {
+        let mut bytes = key.get(..self.length)?.to_vec();
+        if self.swapped {
+            bytes.reverse();
+        }
+        let number = |size| le_at(&bytes, 0, size);
+        let signed = |size: u32| {
+            let value = number(size as usize)?;
+            // A negative value counts nothing.
+            Some(if value >> (8 * size - 1) & 1 == 1 { 0 } else { value })
+        };
+        match self.kind {
+            2 => number(1),
+            3 => signed(2),
+            4 => signed(4),
+            8 => number(2),
+            9 => number(4),
+            10 => signed(8),
+            11 => number(8),
+            12 => signed(3),
+            13 => number(3),
+            14 => signed(1),
+            5 => {
+                let value = f32::from_le_bytes(*bytes.first_chunk()?);
+                Some(if value < 0.0 { 0 } else { value as u64 })
+            }
+            6 => {
+                let value = f64::from_le_bytes(*bytes.first_chunk()?);
+                Some(if value < 0.0 { 0 } else { value as u64 })
+            }
+            _ => Some(0),
+        }
+    }
+}
+
+impl State {
+    fn parse(header: &[u8]) -> Option<Self> {
+        let keys = usize::from(u8_at(header, header::KEYS)?);
+        let lsn = |at| header.get(at..).and_then(AriaLsn::read);
+        Some(Self {
+            open_count: u16_at(header, header::OPEN_COUNT)?,
+            changed: u16_at(header, header::CHANGED)?,
+            birth: lsn(header::BIRTH)?,
+            horizon: lsn(header::HORIZON)?,
+            skip_redo: lsn(header::SKIP_REDO)?,
+            records: u64_at(header, header::RECORDS)?,
+            first_bitmap: u64_at(header, header::FIRST_BITMAP)?,
+            key_file_length: u64_at(header, header::KEY_FILE_LENGTH)?,
+            data_file_length: u64_at(header, header::DATA_FILE_LENGTH)?,
+            auto_increment: u64_at(header, header::AUTO_INCREMENT)?,
+            checksum: u64_at(header, header::CHECKSUM)? as u32,
+            roots: (0..=keys)
+                .map(|key| u64_at(header, header::KEY_ROOTS + 8 * key))
+                .collect::<Option<_>>()?,
+        })
+    }
+}

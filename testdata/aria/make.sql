@@ -1,0 +1,15 @@
+create database g; use g;
+create table a (id int auto_increment primary key, k int, v varchar(300), b blob, key (k), unique (v)) engine=Aria transactional=1 checksum=1;
+create table s (id int primary key, p point not null, t text, spatial index (p), fulltext (t)) engine=Aria page_checksum=0;
+create table n (id int auto_increment primary key, v varchar(100)) engine=Aria transactional=0;
+insert into a (k, v, b) values (1, 'first', repeat('b', 300)), (2, 'second', null), (3, repeat('v', 290), 'x');
+insert into a (k, v, b) select seq % 7, concat('row ', seq, repeat('x', seq % 150)), repeat('b', seq * 7 % 500) from seq_1_to_60;
+update a set v = concat('changed ', id, repeat('y', 200)) where id % 5 = 0;
+update a set b = repeat('c', 20000) where id = 7;
+delete from a where id % 4 = 1;
+update a set b = null where id = 7;
+insert into a (k, v, b) values (9, 'long', repeat('d', 9000));
+insert into s values (1, point(1, 2), 'some words'), (2, point(3, 4), 'other words'), (3, point(0, 9), 'more of them');
+delete from s where id = 2;
+insert into n (v) values ('not logged');
+replace into a (id, k, v) values (30, 1, 'thirty'), (31, 2, 'thirty-one');
