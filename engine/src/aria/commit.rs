@@ -9,9 +9,9 @@
 //!
 //! | length | field |
 //! |---|---|
-//! | 1 | 1: write; 2: remove a file; 0: the end |
+//! | 1 | 1: write; 2: remove a file; 3: cut a file; 0: the end |
 //! | 2, name | the file, relative to the backup |
-//! | 8 | offset to write at |
+//! | 8 | offset to write at, or length to cut to |
 //! | 4, bytes | what to write |
 
 use std::collections::BTreeSet;
@@ -39,6 +39,7 @@ mod entry {
     pub const END: u8 = 0;
     pub const WRITE: u8 = 1;
     pub const REMOVE: u8 = 2;
+    pub const CUT: u8 = 3;
 }
 
 /// Writes what recovery came to.
@@ -60,6 +61,10 @@ pub fn commit(
             let mut changed = false;
             for (end, pages) in [("MAD", table.data), ("MAI", table.index)] {
                 let name = format!("{base}.{end}");
+                if let Some(length) = pages.is_cut() {
+                    journal.cut(&name, length)?;
+                    changed = true;
+                }
                 for (number, page) in pages.into_changed(&shape) {
                     journal.write(&name, number * shape.block as u64, &page)?;
                     summary.pages += 1;
@@ -168,6 +173,11 @@ impl Writer {
         self.name(entry::REMOVE, name)
     }
 
+    fn cut(&mut self, name: &str, length: u64) -> crate::Result<()> {
+        self.name(entry::CUT, name)?;
+        self.put(&length.to_le_bytes())
+    }
+
     fn finish(mut self) -> crate::Result<()> {
         self.put(&[entry::END])?;
         let crc = self.crc.clone().finalize();
@@ -193,10 +203,10 @@ pub fn complete(dir: &Path) -> crate::Result<()> {
         let mut open: Option<(String, File)> = None;
         while let Some(entry) = reader.next().map_err(|e| Error::io("read", &path, e))? {
             let Some(target) = inside(dir, &entry.name) else { continue };
-            let Some((offset, bytes)) = entry.write else {
+            if let Change::Remove = entry.change {
                 durable::remove_file(&target)?;
                 continue;
-            };
+            }
             let file = match open.take_if(|open| open.0 == entry.name) {
                 Some((_, file)) => file,
                 None => OpenOptions::new()
@@ -204,7 +214,12 @@ pub fn complete(dir: &Path) -> crate::Result<()> {
                     .open(&target)
                     .map_err(|e| Error::io("open", &target, e))?,
             };
-            file.write_all_at(&bytes, offset).map_err(|e| Error::io("write", &target, e))?;
+            match entry.change {
+                Change::Write(offset, bytes) => file.write_all_at(&bytes, offset),
+                Change::Cut(length) => file.set_len(length),
+                Change::Remove => Ok(()),
+            }
+            .map_err(|e| Error::io("write", &target, e))?;
             changed.insert(target);
             open = Some((entry.name, file));
         }
@@ -248,7 +263,13 @@ struct Reader<'a> {
 
 struct Entry {
     name: String,
-    write: Option<(u64, Vec<u8>)>,
+    change: Change,
+}
+
+enum Change {
+    Write(u64, Vec<u8>),
+    Cut(u64),
+    Remove,
 }
 
 impl<'a> Reader<'a> {
@@ -278,7 +299,7 @@ impl<'a> Reader<'a> {
         let length = u16::from_le_bytes(self.array()?);
         let name = String::from_utf8(self.bytes(length.into())?)
             .map_err(|_| std::io::ErrorKind::InvalidData)?;
-        let write = match kind {
+        let change = match kind {
             entry::WRITE => {
                 let offset = u64::from_le_bytes(self.array()?);
                 let length = u32::from_le_bytes(self.array()?);
@@ -286,11 +307,12 @@ impl<'a> Reader<'a> {
                 if length > 1 << 20 {
                     return Err(std::io::ErrorKind::InvalidData.into());
                 }
-                Some((offset, self.bytes(length as usize)?))
+                Change::Write(offset, self.bytes(length as usize)?)
             }
-            _ => None,
+            entry::CUT => Change::Cut(u64::from_le_bytes(self.array()?)),
+            _ => Change::Remove,
         };
-        Ok(Some(Entry { name, write }))
+        Ok(Some(Entry { name, change }))
     }
 }
 
@@ -306,6 +328,7 @@ mod tests {
         fs::write(dir.path().join("aria_log.00000001"), [2; 20]).unwrap();
         let mut journal = Writer::create(dir.path()).unwrap();
         journal.write("d/t.MAD", 10, &[7; 20]).unwrap();
+        journal.cut("d/t.MAD", 25).unwrap();
         journal.write("../outside", 0, &[7]).unwrap();
         journal.remove("aria_log.00000001").unwrap();
         journal.finish().unwrap();
@@ -316,7 +339,7 @@ mod tests {
     fn a_complete_journal_is_carried_out_once() {
         let dir = setting();
         complete(dir.path()).unwrap();
-        let expected = [[1; 10].as_slice(), &[7; 20]].concat();
+        let expected = [[1; 10].as_slice(), &[7; 15]].concat();
         assert_eq!(fs::read(dir.path().join("d/t.MAD")).unwrap(), expected);
         assert!(!dir.path().join("aria_log.00000001").exists());
         assert!(!dir.path().join(JOURNAL).exists());

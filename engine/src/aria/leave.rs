@@ -29,6 +29,12 @@ pub enum Leave {
     /// What is to be changed does not fit in memory.
     #[error("its pages do not fit in the memory limit")]
     Memory,
+    /// The backup lacks rows that are not in the log.
+    #[error(
+        "rows of {0} are missing from the backup: the empty table was filled without a log while \
+         it was copied"
+    )]
+    Lost(String),
     /// A transaction was open, and cannot be left out.
     #[error("a transaction was open when commits were blocked, and {0}")]
     Open(String),

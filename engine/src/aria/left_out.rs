@@ -1,6 +1,6 @@
 //! What open transactions changed, and what must be true so that they can be left out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::apply::each_blob_page;
 use super::bitmap::{EMPTY, FULL};
@@ -30,6 +30,8 @@ pub struct LeftOut {
     /// From where on each table belongs to them.
     tables: HashMap<usize, AriaLsn>,
     pages: HashMap<PageOf, First>,
+    /// Tables that they fill without a log, which were empty before.
+    filled: BTreeSet<usize>,
 }
 
 impl LeftOut {
@@ -64,6 +66,21 @@ impl LeftOut {
         }
     }
 
+    /// Takes note of a table that is filled without a log, from `first` on.
+    pub fn note_filled(&mut self, table: usize, first: AriaLsn) -> Result<()> {
+        if self.tables.insert(table, first).is_some() {
+            let message = "it had changed a table before it filled the table without a log";
+            return Err(Leave::Open(message.to_owned()).into());
+        }
+        self.filled.insert(table);
+        Ok(())
+    }
+
+    /// Tables that were filled without a log.
+    pub fn filled(&self) -> Vec<usize> {
+        self.filled.iter().copied().collect()
+    }
+
     /// Takes note of a group that is left out, which begins at `first`.
     pub fn note(
         &mut self,
@@ -72,6 +89,10 @@ impl LeftOut {
         first: AriaLsn,
         group: &[Record],
     ) -> Result<()> {
+        if self.filled.contains(&table) {
+            // Emptied in the end, whatever else was put into it.
+            return Ok(());
+        }
         let from = self.tables.entry(table).or_insert(first);
         *from = first.min(*from);
         for record in group {

@@ -259,9 +259,10 @@ impl Replay<'_> {
                     self.check_memory()?;
                 }
                 if let Some((table, _)) = self.table(&record, AriaLsn::SIZE)? {
-                    if record.kind != Kind::UndoBulkInsert {
-                        apply::end_group(table, &record)?;
+                    if record.kind == Kind::UndoBulkInsert {
+                        return Err(Leave::Lost(table.name.clone()).into());
                     }
+                    apply::end_group(table, &record)?;
                 } else if let Some(part) = group.first()
                     && let Some(table) = self.table(part, 0)?
                 {
@@ -297,10 +298,8 @@ impl Replay<'_> {
             }
             Kind::DeleteAll => match self.table(record, 0)? {
                 None => Ok(()),
-                Some((table, _)) => {
-                    let message = format!("all rows of {} were deleted at once", table.name);
-                    Err(Leave::Unsupported(message).into())
-                }
+                // It cannot be undone, and is done whether its transaction has ended or not.
+                Some((table, _)) => table.empty(),
             },
             Kind::BitmapNewPage if record.lsn >= self.checkpoint.start => {
                 let Some((table, _)) = self.table(record, 0)? else { return Ok(()) };
@@ -332,17 +331,18 @@ impl Replay<'_> {
 
     /// Takes note of a group of an open transaction.
     fn leave_out(&mut self, group: &[Record], last: &Record) -> Result<()> {
-        if last.kind == Kind::UndoBulkInsert {
-            return Err(Leave::Open("it fills a table without a log".to_owned()).into());
-        }
         let short = super::bytes::le16_at(&last.body, AriaLsn::SIZE);
         let short = short.ok_or(Leave::Record { lsn: last.lsn, what: "it is cut short" })?;
         let Some(index) = self.by_id.get(&short) else { return Ok(()) };
         let Some(table) = self.tables.get(*index) else { return Ok(()) };
         let first = group.first().map_or(last.lsn, |part| part.lsn);
-        if first <= table.id_lsn || table.state.horizon > first {
+        let filled = last.kind == Kind::UndoBulkInsert;
+        if first <= table.id_lsn || (table.state.horizon > first && !filled) {
             let message = format!("the state of {} has its changes", table.name);
             return Err(Leave::Open(message).into());
+        }
+        if filled {
+            return self.left_out.note_filled(*index, first);
         }
         self.left_out.note(*index, table.shape.block, first, group)
     }
@@ -445,6 +445,14 @@ impl Replay<'_> {
     /// Makes sure that the files have nothing of the open transactions. Bitmaps may have: their
     /// bits are set to what the pages need.
     fn check_left_out(&mut self, left_out: LeftOut) -> Result<()> {
+        for index in left_out.filled() {
+            // Such a table was empty before, and its rows are not in the log.
+            if let Some(table) = self.tables.get_mut(index) {
+                table.empty()?;
+                table.use_all_keys();
+                table.state_changed = true;
+            }
+        }
         for ((index, which, page), first) in left_out.into_pages() {
             let Some(table) = self.tables.get_mut(index) else { continue };
             let check = if which == Which::Data { Check::Data } else { Check::Index };

@@ -40,12 +40,20 @@ mod header {
     pub const HORIZON: usize = 35;
     pub const SKIP_REDO: usize = 42;
     pub const RECORDS: usize = 49;
+    pub const DELETED: usize = 57;
+    pub const PARTS: usize = 65;
+    pub const FIRST_DELETED: usize = 73;
     pub const FIRST_BITMAP: usize = 81;
     pub const KEY_FILE_LENGTH: usize = 89;
     pub const DATA_FILE_LENGTH: usize = 97;
+    pub const DATA_FREE: usize = 105;
+    pub const KEY_FREE: usize = 113;
     pub const AUTO_INCREMENT: usize = 121;
     pub const CHECKSUM: usize = 129;
+    pub const SORT_KEY: usize = 153;
     pub const KEY_ROOTS: usize = 155;
+    /// Behind the roots: which keys are in use.
+    pub const KEY_MAP: usize = 12;
     /// The state has no fields that are not known here.
     pub const KNOWN_STATE_SIZE: u16 = 215;
     /// Rows in pages.
@@ -55,6 +63,7 @@ mod header {
 /// What never changes, from [`header::BASE`] on.
 mod base {
     pub const UUID: usize = 0;
+    pub const KEYS_BEGIN: usize = 16;
     pub const MIN_ROW: usize = 76;
     pub const EXTRA_OPTIONS: usize = 90;
     pub const BLOCK_SIZE: usize = 100;
@@ -107,6 +116,8 @@ pub mod changed {
 pub struct Shape {
     /// Size of its pages.
     pub block: usize,
+    /// Where the pages of keys begin.
+    pub keys_begin: u64,
     /// A row takes at least so much of its page.
     pub min_row: usize,
     /// Number of columns with a part of the row of their own.
@@ -180,6 +191,8 @@ pub struct Pages {
     pub path: PathBuf,
     file: File,
     physical: u64,
+    /// What is left of the file before pages are written.
+    cut: Option<u64>,
     changed: HashMap<u64, (Check, Box<[u8]>)>,
 }
 
@@ -198,13 +211,25 @@ impl Pages {
             opened => opened.map_err(|e| Error::io("open", &path, e))?,
         };
         let physical = file.metadata().map_err(|e| Error::io("inspect", &path, e))?.len();
-        Ok(Some(Self { path, file, physical, changed: HashMap::new() }))
+        Ok(Some(Self { path, file, physical, cut: None, changed: HashMap::new() }))
     }
 
     /// Length of the file as it will be.
     pub fn length(&self, block: usize) -> u64 {
         let last = self.changed.keys().max().map_or(0, |page| (page + 1) * block as u64);
         self.physical.max(last)
+    }
+
+    /// Forgets all that is behind `length`, and all that has changed.
+    fn cut(&mut self, length: u64) {
+        self.changed.clear();
+        self.physical = self.physical.min(length);
+        self.cut = Some(length);
+    }
+
+    /// The length to which the file is to be cut first.
+    pub fn is_cut(&self) -> Option<u64> {
+        self.cut
     }
 
     /// The pages that have changed, in order, with their checksums.
@@ -318,7 +343,7 @@ impl Table {
             .ok_or_else(|| damaged("its header is cut short"))?
             .map_err(|what| Leave::Unsupported(format!("{name} {what}")))?;
         let state = State::parse(&header).ok_or_else(|| damaged("its header is cut short"))?;
-        header.truncate(header::KEY_ROOTS + 8 * state.roots.len());
+        header.truncate(header::KEY_ROOTS + 8 * state.roots.len() + header::KEY_MAP + 8);
         let mut table = Self {
             name: name.to_owned(),
             shape,
@@ -411,6 +436,44 @@ impl Table {
         }
     }
 
+    /// Removes all rows.
+    pub fn empty(&mut self) -> Result<()> {
+        let (block, keys_begin) = (self.shape.block as u64, self.shape.keys_begin);
+        if keys_begin > self.index.physical || keys_begin < self.header.len() as u64 {
+            let what = "its keys begin nowhere".to_owned();
+            return Err(Leave::Damaged { file: format!("{}.MAI", self.name), what }.into());
+        }
+        self.data.cut(0);
+        self.index.cut(keys_begin);
+        let bitmap = vec![0; self.shape.block].into_boxed_slice();
+        self.keep(Which::Data, 0, Check::Bitmap, bitmap);
+        let state = &mut self.state;
+        (state.records, state.checksum, state.changed, state.open_count) = (0, 0, 0, 0);
+        (state.data_file_length, state.key_file_length) = (block, keys_begin);
+        state.roots.fill(NO_OFFSET);
+        for (at, field) in [
+            (header::DELETED, 0_u64),
+            (header::PARTS, 0),
+            (header::FIRST_DELETED, NO_OFFSET),
+            (header::DATA_FREE, 0),
+            (header::KEY_FREE, 0),
+        ] {
+            // The header was this long when it was read.
+            let _ = put(&mut self.header, at, &field.to_be_bytes());
+        }
+        let _ = put(&mut self.header, header::SORT_KEY, &[0xff]);
+        self.touched = true;
+        Ok(())
+    }
+
+    /// Uses all keys; some may not be in use while a table is filled.
+    pub fn use_all_keys(&mut self) {
+        let keys = self.state.roots.len() as u32 - 1;
+        let map = 1_u64.checked_shl(keys).map_or(u64::MAX, |bit| bit - 1);
+        let at = header::KEY_ROOTS + 8 * self.state.roots.len() + header::KEY_MAP;
+        let _ = put(&mut self.header, at, &map.to_be_bytes());
+    }
+
     /// Number of pages kept.
     pub fn kept(&self) -> usize {
         self.data.changed.len() + self.index.changed.len()
@@ -475,6 +538,7 @@ impl Shape {
         let options = u16_at(header, header::OPTIONS)?;
         Some(Ok(Self {
             block,
+            keys_begin: u64_at(base, base::KEYS_BEGIN)?,
             min_row: u32_at(base, base::MIN_ROW)? as usize,
             blobs: u16_at(base, base::BLOBS)?.into(),
             live_checksum: options & option::LIVE_CHECKSUM != 0,

@@ -62,7 +62,11 @@ impl Differential {
         copy_tree(&raw, &left)?;
         copy_tree(&raw, &right)?;
         Tool::stock().run_prepare(&left)?;
-        self.tool.run_prepare(&right)?;
+        let aria = self.tool.run_prepare_with_aria(&right)?;
+        if aria.is_as_by_stock(self.server.generation) {
+            let comparison = pages::compare_aria(&left, &right)?;
+            ensure!(comparison.differences.is_empty(), "Aria: {}", comparison.report());
+        }
         let page_size = self.server.page_size as usize;
         let comparison = pages::compare(&left, &right, page_size)?;
         ensure!(comparison.differences.is_empty(), "{}", comparison.report());

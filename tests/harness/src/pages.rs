@@ -44,15 +44,22 @@ const PERMITTED: &[Permitted] = &[
                  by the tests of the redo writer",
     },
     Permitted {
-        applies: |path| {
-            [".MAD", ".MAI", ".TMD"].iter().any(|end| path.ends_with(end))
-                || path.starts_with("aria_log")
-        },
-        reason: "the stock tool runs Aria's recovery at the end of prepare, which can leave the \
-                 temporary file of a repair behind; we leave it to the server's first start, as \
-                 after a crash; the replica proof covers the rows",
+        applies: |path| is_aria(path) || path.ends_with(".TMD"),
+        reason: "compared by `compare_aria` where both tools have recovered all of Aria's log: \
+                 the stock tool of 10.5 never does, and open statements are undone by the one and \
+                 left out by the other. The stock tool can leave the temporary file of a repair \
+                 behind",
     },
 ];
+
+/// Everything but what [`compare_aria`] compares.
+const NOT_ARIA: &[Permitted] =
+    &[Permitted { applies: |path| !is_aria(path), reason: "compared by `compare`" }];
+
+/// Whether a file is one of Aria's: a table or a log.
+fn is_aria(path: &str) -> bool {
+    path.ends_with(".MAD") || path.ends_with(".MAI") || path.starts_with("aria_log")
+}
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +158,12 @@ pub fn compare_encrypted(
         Generation::V10_11 | Generation::V11_8 => Excuse::Image,
     };
     Comparer { left, right, page_size, permitted: PERMITTED, excuse, keys }.run()
+}
+
+/// Compares Aria's tables and log, in which nothing may differ.
+pub fn compare_aria(left: &Path, right: &Path) -> Result<Comparison> {
+    let (excuse, keys, page_size) = (Excuse::None, None, 8 << 10);
+    Comparer { left, right, page_size, permitted: NOT_ARIA, excuse, keys }.run()
 }
 
 /// Compares two directories in which nothing may differ.

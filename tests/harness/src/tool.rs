@@ -204,6 +204,14 @@ impl Tool {
         backup()
     }
 
+    /// Prepares a backup with 256 MiB of memory, and tells what became of Aria's log. Only for
+    /// our own tool.
+    pub fn run_prepare_with_aria(&self, dir: &Path) -> Result<AriaOutcome> {
+        let mut command = self.prepare(dir, 256 << 20);
+        command.arg("--json");
+        AriaOutcome::of(&self.checked(command)?)
+    }
+
     /// Prepares a backup with 256 MiB of memory.
     pub fn run_prepare(&self, dir: &Path) -> Result<Finished> {
         self.checked(self.prepare(dir, 256 << 20))
@@ -224,6 +232,43 @@ impl Tool {
             bail!("no \"completed OK!\": {}", finished.report());
         }
         Ok(finished)
+    }
+}
+
+/// What our prepare says of Aria's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AriaOutcome {
+    /// Tables are whole.
+    Recovered {
+        /// Pages changed.
+        pages: u64,
+        /// Statements that were open.
+        open: u64,
+    },
+    /// The server has to do it, for this reason.
+    LeftToServer(String),
+}
+
+impl AriaOutcome {
+    /// From the JSON document of a prepare.
+    pub fn of(prepare: &Finished) -> Result<Self> {
+        let document: serde_json::Value = serde_json::from_slice(&prepare.stdout)?;
+        let aria = &document["aria"];
+        let number = |name: &str| aria[name].as_u64().context("no number");
+        match aria["state"].as_str() {
+            Some("recovered") => {
+                Ok(Self::Recovered { pages: number("pages")?, open: number("open_transactions")? })
+            }
+            Some("left_to_server") => {
+                Ok(Self::LeftToServer(aria["reason"].as_str().unwrap_or_default().to_owned()))
+            }
+            _ => bail!("nothing about Aria: {document}"),
+        }
+    }
+
+    /// Whether the stock tool of `generation` comes to the same bytes.
+    pub fn is_as_by_stock(&self, generation: Generation) -> bool {
+        generation >= Generation::V10_11 && matches!(self, Self::Recovered { open: 0, .. })
     }
 }
 

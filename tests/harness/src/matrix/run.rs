@@ -13,7 +13,7 @@ use crate::process::{self, Finished};
 use crate::proof::{attach, create_replication_user, ensure_equal, replica_options};
 use crate::scratch::copy_tree;
 use crate::stored::{self, Examined};
-use crate::tool::{BackupOptions, BinlogPosition};
+use crate::tool::{AriaOutcome, BackupOptions, BinlogPosition};
 use crate::{Result, Scratch, Server, Tool, compare, pages};
 
 /// How long the load runs before and after the backup.
@@ -84,7 +84,8 @@ impl std::fmt::Display for Done {
 pub fn run(cell: &Cell, tool: &Tool) -> Result<Outcome> {
     let scratch = Scratch::new()?;
     cell.write_keys(scratch.path())?;
-    let mut run = Run { cell, tool, dir: scratch.path(), done: Done::default(), findings: vec![] };
+    let (done, findings, aria) = (Done::default(), Vec::new(), None);
+    let mut run = Run { cell, tool, dir: scratch.path(), done, findings, aria };
     let refused = run.all()?;
     let Run { done, mut findings, .. } = run;
 
@@ -115,6 +116,8 @@ struct Run<'a> {
     dir: &'a Path,
     done: Done,
     findings: Vec<String>,
+    /// What the last prepare of ours says of Aria.
+    aria: Option<AriaOutcome>,
 }
 
 impl Run<'_> {
@@ -186,6 +189,9 @@ impl Run<'_> {
         again.args(command.get_args()).arg("--json");
         let finished = process::run(again)?;
         if finished.status.success() {
+            if what == "prepare" {
+                self.aria = Some(AriaOutcome::of(&finished)?);
+            }
             return Ok(None);
         }
         if let Some(reason) = refusal(&finished) {
@@ -217,6 +223,12 @@ impl Run<'_> {
         self.done.left_plain = result.left_plain;
         if !result.differences.is_empty() {
             self.findings.push(format!("differential prepare: {}", result.report()));
+        }
+        if self.aria.as_ref().is_some_and(|aria| aria.is_as_by_stock(generation)) {
+            let aria = pages::compare_aria(left, right)?;
+            if !aria.differences.is_empty() {
+                self.findings.push(format!("Aria: {}", aria.report()));
+            }
         }
         self.done.changed = pages::compare(raw, left, page_size)?.differences.len();
         if result.pages < 500 || self.done.changed < 10 {
