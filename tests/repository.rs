@@ -11,8 +11,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{assert_failed, exit};
+use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Rule};
 use harness::load::{Load, LoadOptions};
 use harness::process::{self, Finished};
+use harness::s3::{self, S3Server};
 use harness::tool::BinlogPosition;
 use harness::{Result, Scratch, Server, ServerOptions, Tool, compare, proof};
 use serde_json::Value;
@@ -23,15 +25,21 @@ fn haulout() -> Command {
     command
 }
 
-/// A repository in a folder, and the key of it if it is sealed.
+/// A repository in a folder or a bucket, and the key of it if it is sealed.
 struct Repo {
     scratch: Scratch,
     sealed: bool,
+    /// Address of the server that has the bucket.
+    endpoint: Option<String>,
 }
 
 impl Repo {
     fn init(sealed: bool) -> Result<Self> {
-        let repo = Self { scratch: Scratch::new()?, sealed };
+        Self::init_on(sealed, None)
+    }
+
+    fn init_on(sealed: bool, endpoint: Option<String>) -> Result<Self> {
+        let repo = Self { scratch: Scratch::new()?, sealed, endpoint };
         let mut init = repo.command("init");
         if sealed {
             let mut key = haulout();
@@ -55,7 +63,15 @@ impl Repo {
     /// A command on the repository, with its key.
     fn command(&self, verb: &str) -> Command {
         let mut command = haulout();
-        command.args(verb.split(' ')).arg("--repo").arg(self.place());
+        command.args(verb.split(' '));
+        match &self.endpoint {
+            None => command.arg("--repo").arg(self.place()),
+            Some(endpoint) => command
+                .arg(format!("--repo=s3://{}/db1", s3::BUCKET))
+                .args(["--s3-endpoint", endpoint])
+                .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
+                .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY),
+        };
         if self.sealed {
             command.arg("--key-file").arg(self.key());
         }
@@ -123,8 +139,7 @@ fn becomes_a_replica(repo: &Repo, source: &Server) -> Result<()> {
     Ok(())
 }
 
-fn proof(seed: u64, sealed: bool, arguments: &[&str]) -> Result<()> {
-    let repo = Repo::init(sealed)?;
+fn proof(seed: u64, repo: &Repo, arguments: &[&str]) -> Result<()> {
     let source = ServerOptions::default().start()?;
     proof::create_replication_user(&source)?;
     let load = Load::start(&source, &LoadOptions::new(seed))?;
@@ -135,18 +150,61 @@ fn proof(seed: u64, sealed: bool, arguments: &[&str]) -> Result<()> {
     assert_eq!(repo.json("list", &[])?["backups"][0]["name"], name);
     let verified = repo.json("verify --deep", &[])?;
     assert!(verified["backups"][0]["pages"].as_u64().unwrap() > 1000, "{verified}");
-    becomes_a_replica(&repo, &source)
+    becomes_a_replica(repo, &source)
 }
 
 #[test]
 fn a_restored_backup_becomes_a_replica() {
-    common::ok(proof(501, false, &["--compress=zstd"]));
+    common::ok(proof(501, &Repo::init(false).unwrap(), &["--compress=zstd"]));
 }
 
 #[test]
 fn a_sealed_backup_becomes_a_replica() {
     // Little memory makes many small packs.
-    common::ok(proof(502, true, &["--compress=lz4", "--store-memory=100MiB"]));
+    let arguments = ["--compress=lz4", "--store-memory=100MiB"];
+    common::ok(proof(502, &Repo::init(true).unwrap(), &arguments));
+}
+
+/// A store that is busy, resets connections and loses answers all the time.
+#[test]
+fn a_bucket_behind_a_bad_network_is_as_good() {
+    let server = S3Server::start().unwrap();
+    let proxy = FaultyProxy::start(server.address()).unwrap();
+    for (skip, fault) in [
+        (3, Fault::Refuse(Refusal::new(503, "SlowDown"))),
+        (5, Fault::LoseAnswer),
+        (7, Fault::ResetRequest(1000)),
+        (9, Fault::CutAnswer(300)),
+        (11, Fault::FlipRequest(500)),
+    ] {
+        proxy.add(Rule::all(fault).skip(skip).times(2));
+    }
+    let repo = Repo::init_on(true, Some(proxy.endpoint())).unwrap();
+    common::ok(proof(504, &repo, &["--store-memory=100MiB"]));
+}
+
+/// A store that is gone for good ends the backup, soon and by name; what was there stays good.
+#[test]
+fn a_store_that_is_gone_ends_the_backup() {
+    common::ok((|| -> Result<()> {
+        let store = S3Server::start()?;
+        let proxy = FaultyProxy::start(store.address())?;
+        let repo = Repo::init_on(false, Some(proxy.endpoint()))?;
+        let server = small_server()?;
+        repo.backup(&server, &[])?;
+        // Packs cannot be put any more.
+        let refusal = Refusal::new(503, "SlowDown");
+        proxy.add(Rule::all(Fault::Refuse(refusal)).method("PUT").path("pack-"));
+        let mut command = repo.backup_command(&server);
+        command.arg("--patience=2s");
+        let run = process::run(command)?;
+        assert_failed(&run, 5, &["pack-000000", "SlowDown"]);
+        // Nobody holds a lock.
+        server.run("CREATE TABLE d.after (a INT)")?;
+        assert_eq!(repo.json("list", &[])?["backups"].as_array().unwrap().len(), 1);
+        repo.json("verify --deep", &[])?;
+        Ok(())
+    })());
 }
 
 /// Without us: what the packs hold is what other programs read.

@@ -5,15 +5,20 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use engine::repo::Repository;
 use engine::repo::reader::ReadOptions;
 use engine::repo::seal::Secret;
-use engine::store::{self, Location, Store, StoreOptions};
+use engine::store::{
+    self, Checksum, CustomerKey, Encryption, Location, LockMode, ObjectLock, S3Options, Store,
+    StoreOptions,
+};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::parse_threads;
+use crate::duration;
 use crate::machine;
 use crate::size::Size;
 
@@ -48,6 +53,101 @@ pub struct Access {
     /// Move at most this many bytes per second in each direction
     #[arg(long, value_name = "SIZE", env = "HAULOUT_BANDWIDTH")]
     bandwidth: Option<Size>,
+    /// How long to try again when the store fails or cannot be reached
+    #[arg(long, value_name = "TIME", env = "HAULOUT_PATIENCE", value_parser = duration::parse)]
+    patience: Option<Duration>,
+    #[command(flatten)]
+    s3: S3,
+}
+
+/// What only buckets have. Credentials are found as the `aws` command finds them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Buckets (all else as AWS_* variables and profiles say)")]
+struct S3 {
+    /// Address of the service, if it is not that of AWS: https://HOST[:PORT]
+    #[arg(long, value_name = "URL", env = "HAULOUT_S3_ENDPOINT")]
+    s3_endpoint: Option<String>,
+    /// Region of the bucket
+    #[arg(long, value_name = "NAME", env = "HAULOUT_S3_REGION")]
+    s3_region: Option<String>,
+    /// Whether the bucket is a part of the path [default: yes with --s3-endpoint]
+    #[arg(long, value_name = "YES", env = "HAULOUT_S3_PATH_STYLE")]
+    s3_path_style: Option<bool>,
+    /// Certificates of authorities to trust, instead of those of the machine
+    #[arg(long, value_name = "FILE", env = "HAULOUT_S3_CA")]
+    s3_ca: Option<PathBuf>,
+    /// Profile of the files that are shared with the aws command
+    #[arg(long, value_name = "NAME", env = "HAULOUT_S3_PROFILE")]
+    s3_profile: Option<String>,
+    /// Storage class of new objects, such as STANDARD_IA
+    #[arg(long, value_name = "NAME", env = "HAULOUT_S3_STORAGE_CLASS")]
+    s3_storage_class: Option<String>,
+    /// How the store encrypts: bucket (as it is set up), store, kms or kms:KEY
+    #[arg(long, value_name = "HOW", env = "HAULOUT_S3_ENCRYPTION", default_value = "bucket",
+          value_parser = parse_encryption)]
+    s3_encryption: Encryption,
+    /// File with a key of 32 bytes, in hex or base64, with which the store encrypts and which it
+    /// forgets (SSE-C)
+    #[arg(long, value_name = "FILE", env = "HAULOUT_S3_CUSTOMER_KEY_FILE")]
+    s3_customer_key_file: Option<PathBuf>,
+    /// Lock new objects: governance:DAYS or compliance:DAYS
+    #[arg(long, value_name = "LOCK", env = "HAULOUT_S3_LOCK", value_parser = parse_lock)]
+    s3_lock: Option<ObjectLock>,
+    /// What proves to the store that content arrived: crc32, sha256, md5 or none
+    #[arg(long, value_name = "KIND", env = "HAULOUT_S3_CHECKSUM", default_value = "crc32",
+          value_parser = parse_checksum)]
+    s3_checksum: Checksum,
+}
+
+impl S3 {
+    fn options(&self) -> Result<S3Options> {
+        let encryption = match &self.s3_customer_key_file {
+            Some(file) => Encryption::Customer(CustomerKey::new(read_key(file)?.bytes())),
+            None => self.s3_encryption.clone(),
+        };
+        Ok(S3Options {
+            endpoint: self.s3_endpoint.clone(),
+            region: self.s3_region.clone(),
+            path_style: self.s3_path_style,
+            ca: self.s3_ca.clone(),
+            profile: self.s3_profile.clone(),
+            credentials: None,
+            encryption,
+            storage_class: self.s3_storage_class.clone(),
+            lock: self.s3_lock,
+            checksum: self.s3_checksum,
+        })
+    }
+}
+
+fn parse_encryption(text: &str) -> std::result::Result<Encryption, String> {
+    match text.split_once(':').map_or((text, None), |(how, key)| (how, Some(key))) {
+        ("bucket", None) => Ok(Encryption::Bucket),
+        ("store", None) => Ok(Encryption::Store),
+        ("kms", key) if key != Some("") => Ok(Encryption::Kms(key.map(str::to_owned))),
+        _ => Err("one of bucket, store, kms, kms:KEY".to_owned()),
+    }
+}
+
+fn parse_lock(text: &str) -> std::result::Result<ObjectLock, String> {
+    let (mode, days) = text.split_once(':').unwrap_or((text, ""));
+    let mode = match mode {
+        "governance" => LockMode::Governance,
+        "compliance" => LockMode::Compliance,
+        _ => return Err("governance:DAYS or compliance:DAYS".to_owned()),
+    };
+    let days = days.trim_end_matches('d').parse().map_err(|_| "a number of days".to_owned())?;
+    Ok(ObjectLock { mode, days })
+}
+
+fn parse_checksum(text: &str) -> std::result::Result<Checksum, String> {
+    match text {
+        "crc32" => Ok(Checksum::Crc32),
+        "sha256" => Ok(Checksum::Sha256),
+        "md5" => Ok(Checksum::Md5),
+        "none" => Ok(Checksum::None),
+        _ => Err("one of crc32, sha256, md5, none".to_owned()),
+    }
 }
 
 impl Repo {
@@ -87,6 +187,8 @@ impl Access {
         let location: Location = place.parse()?;
         let mut options = StoreOptions { create_folder: create, ..StoreOptions::default() };
         options.bandwidth = self.bandwidth.map(|size| size.0);
+        options.retry.patience = self.patience.unwrap_or(options.retry.patience);
+        options.s3 = self.s3.options()?;
         options.concurrency = self.concurrency.unwrap_or(options.concurrency);
         store::open(&location, &options, Arc::clone(reporter))
     }

@@ -73,6 +73,11 @@ impl Secret {
         Some(Self(*bytes))
     }
 
+    /// Its bytes, for a store that is to use it.
+    pub fn bytes(&self) -> [u8; KEY_LEN] {
+        self.0
+    }
+
     /// As text, for the file that a new key is written to.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(hex(&self.0))
