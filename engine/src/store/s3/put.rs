@@ -93,7 +93,7 @@ impl S3Store {
         }
         if !honours && self.guards.get().is_none() {
             self.reporter.warn(format!(
-                "{} does not know If-None-Match: writers at the same time are told apart by looking \
+                "{} does not honour If-None-Match: writers at the same time are told apart by looking \
                  before and after",
                 self.place_of_objects()
             ));
@@ -168,7 +168,14 @@ impl S3Store {
             Err(refused) if how.new && refused.status() == 412 => Ok(Put::AlreadyThere),
             Err(refused) => {
                 let is_unknown_request = how.new && is_unknown(&refused);
-                Err(Refusal { is_unknown_request, ..self.judge(PERMISSION, refused) })
+                let about_lock = self.s3.lock.is_some() && !how.is_probe && refused.status() == 400;
+                let mut refusal = self.judge(PERMISSION, refused);
+                if about_lock && refusal.error.advice().is_none() {
+                    refusal.error = refusal.error.advise(
+                        "it may be about the lock: check that the bucket was made with object lock",
+                    );
+                }
+                Err(Refusal { is_unknown_request, ..refusal })
             }
         }
     }
@@ -192,8 +199,7 @@ impl S3Store {
         if done {
             return Ok(());
         }
-        let what =
-            format!("{} stored {name} without {asked}, which it was asked for", self.place());
+        let what = format!("the store keeps {name} without {asked}, which it was asked for");
         Err(Refusal::permanent(
             Error::new(ErrorKind::Store, what)
                 .advise("the store does not know this encryption: seal the repository instead"),
