@@ -449,3 +449,29 @@ fn a_killed_backup_is_none() {
         Ok(())
     })());
 }
+
+/// From a folder to a bucket with another key, and restored from there.
+#[test]
+fn a_copy_in_another_repository_is_as_good() {
+    common::ok((|| -> Result<()> {
+        let store = S3Server::start()?;
+        let (here, there) = (Repo::init(true)?, Repo::init_on(true, Some(store.endpoint()))?);
+        let server = small_server()?;
+        here.backup(&server, &["--store-memory=100MiB"])?;
+        let mut copy = here.command("copy");
+        copy.arg("LATEST").arg(format!("--to=s3://{}/db1", s3::BUCKET));
+        copy.args(["--s3-endpoint", &store.endpoint(), "--json"]);
+        copy.env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY);
+        copy.arg("--to-key-file").arg(there.key());
+        let summary: Value = serde_json::from_slice(&process::run(copy)?.success()?.stdout)?;
+        assert_eq!(summary["copied"].as_array().unwrap().len(), 1);
+        there.json("verify --deep", &[])?;
+        let scratch = Scratch::new()?;
+        let datadir = scratch.join("data");
+        there.json("restore", &["LATEST", "--to", &datadir.display().to_string()])?;
+        let copy = proof::replica_options(server.options()).start_on(&datadir)?;
+        let rows = copy.client()?.scalar("SELECT COUNT(*) FROM d.t")?;
+        assert_eq!(rows.as_deref(), Some("20000"));
+        Ok(())
+    })());
+}

@@ -6,6 +6,7 @@
 
 mod backup;
 mod connection;
+mod copy;
 mod expire;
 mod extract;
 mod get_stream;
@@ -70,6 +71,7 @@ enum Command {
     Keep(keep::Keep),
     Unkeep(keep::Unkeep),
     Expire(expire::Expire),
+    Copy(copy::Copy),
     Key(key::Key),
 }
 
@@ -88,6 +90,7 @@ impl Command {
             Self::Keep(_) => "keep",
             Self::Unkeep(_) => "unkeep",
             Self::Expire(_) => "expire",
+            Self::Copy(_) => "copy",
             Self::Key(_) => "key",
         }
     }
@@ -115,6 +118,7 @@ impl Command {
             Self::Keep(keep) => keep.run(cancel, reporter),
             Self::Unkeep(unkeep) => unkeep.run(cancel, reporter),
             Self::Expire(expire) => expire.run(cancel, reporter),
+            Self::Copy(copy) => copy.run(cancel, reporter),
             Self::Key(key) => key.run(cancel, reporter),
         }
     }

@@ -156,6 +156,22 @@ impl Repo {
         self.access.open(&self.place, cancel, reporter)
     }
 
+    /// Opens another one in the same way, with its own key or the same.
+    pub fn open_other(
+        &self,
+        place: &str,
+        key: Option<&Path>,
+        cancel: &Cancel,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Result<Repository> {
+        let key = match key {
+            Some(file) => Some(read_key(file)?),
+            None => self.access.key(reporter)?,
+        };
+        let store = self.access.store(place, false, reporter)?;
+        Repository::open(store, key.as_ref(), cancel)
+    }
+
     /// Its store, whether or not there is a repository.
     pub fn store(&self, reporter: &Arc<dyn Reporter>) -> Result<Arc<dyn Store>> {
         self.access.store(&self.place, true, reporter)

@@ -16,7 +16,7 @@
 //! | [`catalog`] | which backups there are, and which one is meant |
 //! | [`reader`] | a backup as the stream that it was |
 //! | [`restore`] | from the stream to a data directory |
-//! | [`retention`] | keeping and expiring |
+//! | [`retention`], [`copy`] | keeping, expiring, copying |
 //! | [`verify`] | proving that a backup is good |
 //!
 //! Promises:
@@ -29,6 +29,7 @@ pub mod backup;
 pub mod catalog;
 pub mod compression;
 pub mod config;
+pub mod copy;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
@@ -47,7 +48,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 use config::Config;
 use keyring::Keyring;
 use layout::{BackupName, MANIFEST, damaged};
-use manifest::{MANIFEST_MAX, Manifest};
+use manifest::{MANIFEST_MAX, Manifest, Seal};
 use seal::{Sealer, Secret};
 
 /// A repository that is open.
@@ -136,18 +137,16 @@ impl Repository {
         Ok(manifest)
     }
 
-    fn sealer(
-        &self,
-        manifest: &Manifest,
-        seal: &manifest::Seal,
-        master: &Secret,
-    ) -> Result<Sealer> {
+    fn data_key(&self, manifest: &Manifest, seal: &Seal, master: &Secret) -> Result<Secret> {
         let name = &manifest.name;
         let context = Manifest::wrap_context(&self.config.id, name);
-        let data_key = master.unwrap_key(&seal.data_key, &context)?.ok_or_else(|| {
+        master.unwrap_key(&seal.data_key, &context)?.ok_or_else(|| {
             Error::new(ErrorKind::Damage, format!("the data key of {name} was changed"))
-        })?;
-        Sealer::new(&data_key, name.as_str())
+        })
+    }
+
+    fn sealer(&self, manifest: &Manifest, seal: &Seal, master: &Secret) -> Result<Sealer> {
+        Sealer::new(&self.data_key(manifest, seal, master)?, manifest.name.as_str())
     }
 
     /// What opens the frames of a backup: nothing where they are not sealed.
