@@ -41,7 +41,9 @@ pub struct RetryOptions {
     /// How long a request may go without success: pauses count, and of each try no more than
     /// `stall`, so that large objects on slow lines have as many tries as small ones.
     pub patience: Duration,
-    /// A request that moves no byte for so long is given up and tried again.
+    /// A request that moves no byte for so long is given up and tried again. What the kernel has
+    /// taken counts as moved: a slow line may need a while for that, and a busy store for its
+    /// answer.
     pub stall: Duration,
     /// For making a connection.
     pub connect: Duration,
@@ -56,7 +58,7 @@ impl Default for RetryOptions {
     fn default() -> Self {
         Self {
             patience: Duration::from_secs(300),
-            stall: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
             connect: Duration::from_secs(10),
             pause: Duration::from_millis(200),
             pause_max: Duration::from_secs(15),
