@@ -95,6 +95,29 @@ pub struct BackupOptions {
     pub tool_command: String,
 }
 
+impl BackupOptions {
+    /// A backup with what is right for most servers: two copying threads, no throttle, a minute
+    /// for each lock, and a failure at the first corrupt page.
+    pub fn new(connect: ConnectOptions, target: Target) -> Self {
+        Self {
+            connect,
+            target,
+            datadir: None,
+            parallel: 2,
+            throttle: None,
+            lock_timeout: Duration::from_secs(60),
+            continue_on_corrupt_pages: false,
+            spool_dir: None,
+            io_mode: IoMode::Auto,
+            keys: KeySettings::default(),
+            deep_check: false,
+            rocksdb: true,
+            tool_name: "haulout".to_owned(),
+            tool_command: String::new(),
+        }
+    }
+}
+
 /// What a finished backup was. Serialises to the JSON document of `haulout backup --json`.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct BackupSummary {

@@ -78,6 +78,27 @@ pub struct RestoreOptions {
     pub innodb_data_file_path: Option<String>,
 }
 
+impl RestoreOptions {
+    /// Copies into an empty data directory, by two threads.
+    pub fn new(source: impl Into<PathBuf>, datadir: impl Into<PathBuf>) -> Self {
+        Self {
+            source: source.into(),
+            datadir: datadir.into(),
+            mode: Mode::Copy,
+            parallel: 2,
+            owner: None,
+            force_non_empty: false,
+            innodb_data_home_dir: None,
+            innodb_undo_directory: None,
+            innodb_log_group_home_dir: None,
+            aria_log_dir_path: None,
+            rocksdb_datadir: None,
+            rocksdb_wal_dir: None,
+            innodb_data_file_path: None,
+        }
+    }
+}
+
 /// What was placed.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RestoreSummary {
