@@ -92,6 +92,8 @@ fn prepare_is_killed(seed: u64, backup_by: &Tool) -> Result<()> {
         common::haulout().run_prepare(&killed)?;
         let result = pages::compare(&whole, &killed, 16 << 10)?;
         assert!(result.differences.is_empty(), "attempt {attempt}: {}", result.report());
+        let aria = pages::compare_aria(&whole, &killed)?;
+        assert!(aria.differences.is_empty(), "attempt {attempt}: {}", aria.report());
         std::fs::remove_dir_all(&killed)?;
     }
     assert!(interrupted > 5, "only {interrupted} of 18 runs were killed before their end");

@@ -228,3 +228,74 @@ impl Keys<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A page with these bytes as keys.
+    fn page(keys: &[u8]) -> Vec<u8> {
+        let mut page = vec![0; 1024];
+        page[USED..USED + 2].copy_from_slice(&(17 + keys.len() as u16).to_be_bytes());
+        page[KEY_PAGE_HEADER..KEY_PAGE_HEADER + keys.len()].copy_from_slice(keys);
+        page
+    }
+
+    #[test]
+    fn every_operation_has_its_effect() {
+        let cases: [(&[u8], &[u8]); 9] = [
+            (&[1, 20, 0, 2, 2, 0], b"abcdedef"),
+            (&[1, 20, 0, 2, 0xfe, 0xff], b"abcf"),
+            (&[1, 18, 0, 3, 2, 0, b'X', b'Y', 3, 1, 0, b'Z'], b"aXYZef"),
+            (&[4, 2, 0, 3, 0, b'1', b'2', b'3'], b"123bcdef"),
+            (&[5, 2, 0], b"cdef"),
+            (&[6, 2, 0, b'g', b'h'], b"abcdefgh"),
+            (&[7, 4, 0], b"ab"),
+            (&[9, 2, 0, 4, 0, 17, 0, 21, 0], b"efcdef"),
+            (&[10, 7, 13, 1, 14, 1, 0, 2, 0, 8, 9, 9, 9], b"abcdef"),
+        ];
+        for (operations, expected) in cases {
+            let mut changed = page(b"abcdef");
+            apply(&mut changed, operations).unwrap();
+            let mut expected = page(expected);
+            expected[FLAGS] = changed[FLAGS];
+            // What is cut off is cleared, what is moved away from is not.
+            assert_eq!(changed, expected, "{operations:?}");
+        }
+        let mut flags = page(b"");
+        apply(&mut flags, &[10, 7]).unwrap();
+        assert_eq!(flags[FLAGS], 7);
+        assert_eq!(apply(&mut flags, &[11, 0, 0, 0, 0, 0, 0]), Err(Refusal::Transactions));
+        for wrong in [&[99][..], &[1], &[1, 0, 0], &[7, 1, 0], &[6, 1, 0], &[2, 1, 0]] {
+            assert!(
+                matches!(apply(&mut page(b""), wrong), Err(Refusal::Malformed(_))),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn made_and_freed() {
+        let mut page = vec![7; 1024];
+        make(&mut page, &[1; 20]).unwrap();
+        assert_eq!(page[..28], [&[0; 7][..], &[1; 20], &[0]].concat());
+        free(&mut page, 0x2000).unwrap();
+        assert_eq!(page[NUMBER], 255);
+        assert_eq!(page[15..25], [0, 25, 0, 0, 0, 0, 0, 0, 0x20, 0]);
+        assert!(make(&mut page, &[1; 1014]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_leaves_the_page(
+            keys in prop::collection::vec(any::<u8>(), 0..900),
+            operations in prop::collection::vec(0_u8..20, 0..80),
+        ) {
+            let mut page = page(&keys);
+            let _ = apply(&mut page, &operations);
+            prop_assert_eq!(page.len(), 1024);
+        }
+    }
+}

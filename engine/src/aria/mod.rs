@@ -15,12 +15,13 @@
 //! |---|---|
 //! | [`lsn`], [`bytes`], [`leave`] | places in the log; numbers; why it is left to the server |
 //! | [`control`], [`log`], [`record`], [`checkpoint`] | the control file, the log, its records |
-//! | [`table`] | headers, states and pages of tables |
+//! | [`table`], [`auto_key`] | headers, states and pages of tables |
 //! | [`row_page`], [`bitmap`], [`key_page`] | the content of pages |
 //! | [`apply`], [`redo`], [`left_out`] | from records to pages |
 //! | [`commit`] | from what is known to what is on disk |
 
 mod apply;
+mod auto_key;
 mod bitmap;
 mod bytes;
 mod checkpoint;

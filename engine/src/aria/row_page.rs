@@ -460,3 +460,130 @@ impl<'a> RowPage<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const BLOCK: usize = 1024;
+
+    fn shape() -> Shape {
+        Shape {
+            block: BLOCK,
+            keys_begin: 8192,
+            min_row: 10,
+            blobs: 1,
+            live_checksum: false,
+            page_checksum: true,
+            auto_key: None,
+        }
+    }
+
+    /// Makes sure that rows are in order and do not overlap, and that free bytes are counted right.
+    fn check(page: &mut [u8], shape: &Shape, rows: &[Option<Vec<u8>>]) {
+        let page = RowPage::new(page, shape);
+        let (mut end, mut free) = (HEADER, 0);
+        for row in 0..page.count() {
+            let Some(entry) = page.used(row).unwrap() else { continue };
+            assert!(entry.offset >= end, "row {row} overlaps");
+            free += entry.offset - end;
+            end = entry.end();
+        }
+        let directory = page.entry_at(page.count() - 1).unwrap();
+        assert!(end <= directory);
+        assert_eq!(page.free_bytes().unwrap(), free + directory - end);
+        for (number, row) in rows.iter().enumerate() {
+            let found = (number < page.count()).then(|| page.used(number).unwrap()).flatten();
+            let found = found.map(|entry| page.page[entry.offset..entry.end()].to_vec());
+            assert_eq!(&found, row, "row {number}");
+        }
+    }
+
+    proptest! {
+        /// A page of rows behaves as a list of rows.
+        #[test]
+        fn rows_are_kept(
+            steps in prop::collection::vec((0_usize..12, prop::option::of(10_usize..120)), 1..60),
+        ) {
+            let shape = shape();
+            let mut page = vec![0; BLOCK];
+            let mut rows: Vec<Option<Vec<u8>>> = vec![None; 12];
+            RowPage::new(&mut page, &shape).insert_first(kind::HEAD, &[0; 30]).unwrap();
+            rows[0] = Some(vec![0; 30]);
+            for (step, (row, length)) in steps.into_iter().enumerate() {
+                let before = page.clone();
+                match length {
+                    Some(length) => {
+                        // An even first byte: no id of a transaction follows.
+                        let data = vec![2 * step as u8; length];
+                        let mut rows_page = RowPage::new(&mut page, &shape);
+                        if rows_page.insert(kind::HEAD, row, &data).is_err() {
+                            page = before;
+                        } else {
+                            rows[row] = Some(data);
+                        }
+                    }
+                    None if rows[row].is_some() && rows.iter().flatten().count() > 1 => {
+                        RowPage::new(&mut page, &shape).remove(row).unwrap();
+                        rows[row] = None;
+                    }
+                    None => {}
+                }
+                check(&mut page, &shape, &rows);
+            }
+        }
+
+        /// On a page that nobody wrote, every change ends.
+        #[test]
+        fn noise_is_survived(
+            noise in prop::collection::vec(any::<u8>(), BLOCK),
+            head in any::<bool>(),
+            row in 0_usize..256,
+            length in 0_usize..1100,
+        ) {
+            let shape = shape();
+            let kind = if head { kind::HEAD } else { kind::TAIL };
+            for step in 0..3 {
+                let mut page = noise.clone();
+                page[TYPE] = kind;
+                let mut rows = RowPage::new(&mut page, &shape);
+                let _ = match step {
+                    0 => rows.insert(kind, row, &vec![1; length]),
+                    1 => rows.remove(row),
+                    _ => rows.compact(row.min(rows.count().max(1) - 1), true, head),
+                };
+                let _ = rows.usable_bytes();
+                prop_assert_eq!(page.len(), BLOCK);
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_that_has_lost_its_last_row_is_free() {
+        let shape = shape();
+        let mut page = vec![0; BLOCK];
+        let mut rows = RowPage::new(&mut page, &shape);
+        rows.insert_first(kind::TAIL, &[1; 50]).unwrap();
+        rows.remove(0).unwrap();
+        assert!(rows.remove(7).is_err());
+        assert_eq!(page_type(&page), kind::UNALLOCATED);
+    }
+
+    #[test]
+    fn moved_rows_lose_the_ids_of_transactions() {
+        let shape = shape();
+        let mut page = vec![0; BLOCK];
+        let mut rows = RowPage::new(&mut page, &shape);
+        let with_id = [&[ROW_HAS_TRANSACTION, 1, 2, 3, 4, 5, 6][..], &[9; 20]].concat();
+        rows.insert_first(kind::HEAD, &[0; 30]).unwrap();
+        rows.insert(kind::HEAD, 1, &with_id).unwrap();
+        rows.remove(0).unwrap();
+        // More than there is behind the row, less than there is with what is before it.
+        rows.insert(kind::HEAD, 2, &[8; 945]).unwrap();
+        let entry = rows.entry(1).unwrap();
+        assert_eq!((entry.offset, entry.length), (HEADER, 21));
+        assert_eq!(rows.page[HEADER..HEADER + 21], [&[0][..], &[9; 20]].concat());
+    }
+}

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use innodb::bytes::{put, u8_at, u16_at, u32_at, u64_at};
 
+use super::auto_key::AutoKey;
 use super::bytes::le_at;
 use super::leave::{Leave, Result};
 use super::lsn::AriaLsn;
@@ -75,16 +76,6 @@ mod base {
     pub const ENCRYPTED: u16 = 1;
 }
 
-/// A definition of a key, followed by those of its parts.
-mod key {
-    pub const SIZE: usize = 12;
-    pub const PART_SIZE: usize = 18;
-    pub const PART_FLAGS: usize = 6;
-    pub const PART_LENGTH: usize = 8;
-    /// The value is stored with the highest byte first.
-    pub const SWAPPED: u16 = 64;
-}
-
 /// Options of a table.
 mod option {
     pub const LIVE_CHECKSUM: u16 = 0x20;
@@ -128,19 +119,6 @@ pub struct Shape {
     pub page_checksum: bool,
     /// The key with the counter, from 0, and how its value is stored.
     pub auto_key: Option<AutoKey>,
-}
-
-/// How the counter of a table is stored in its key.
-#[derive(Clone, Copy, Debug)]
-pub struct AutoKey {
-    /// Number of the key, from 0.
-    pub number: u8,
-    /// Type of the value.
-    pub kind: u8,
-    /// Length of the value.
-    pub length: usize,
-    /// Whether the highest byte comes first.
-    pub swapped: bool,
 }
 
 /// What changes.
@@ -548,57 +526,6 @@ impl Shape {
                 number => Some(AutoKey::find(base.get(base::KEY_DEFINITIONS..)?, number - 1)?),
             },
         }))
-    }
-}
-
-impl AutoKey {
-    fn find(mut definitions: &[u8], number: u8) -> Option<Self> {
-        for _ in 0..number {
-            let parts = usize::from(u8_at(definitions, 0)?);
-            definitions = definitions.get(key::SIZE + parts * key::PART_SIZE..)?;
-        }
-        let part = definitions.get(key::SIZE..)?;
-        Some(Self {
-            number,
-            kind: u8_at(part, 0)?,
-            length: u16_at(part, key::PART_LENGTH)?.into(),
-            swapped: u16_at(part, key::PART_FLAGS)? & key::SWAPPED != 0,
-        })
-    }
-
-    /// The counter's value in a key; 0 for what counts nothing.
-    pub fn value(&self, key: &[u8]) -> Option<u64> {
-        let mut bytes = key.get(..self.length)?.to_vec();
-        if self.swapped {
-            bytes.reverse();
-        }
-        let number = |size| le_at(&bytes, 0, size);
-        let signed = |size: u32| {
-            let value = number(size as usize)?;
-            // A negative value counts nothing.
-            Some(if value >> (8 * size - 1) & 1 == 1 { 0 } else { value })
-        };
-        match self.kind {
-            2 => number(1),
-            3 => signed(2),
-            4 => signed(4),
-            8 => number(2),
-            9 => number(4),
-            10 => signed(8),
-            11 => number(8),
-            12 => signed(3),
-            13 => number(3),
-            14 => signed(1),
-            5 => {
-                let value = f32::from_le_bytes(*bytes.first_chunk()?);
-                Some(if value < 0.0 { 0 } else { value as u64 })
-            }
-            6 => {
-                let value = f64::from_le_bytes(*bytes.first_chunk()?);
-                Some(if value < 0.0 { 0 } else { value as u64 })
-            }
-            _ => Some(0),
-        }
     }
 }
 

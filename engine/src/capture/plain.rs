@@ -6,7 +6,8 @@
 //! the last pass there equals the server. What is written until commits are blocked (Aria's log,
 //! log tables, statistics) is brought up to date once more under BLOCK_COMMIT. Transactional Aria
 //! tables are written until then, too: for them the copy is a fuzzy one, which Aria's log from
-//! the control file's checkpoint on makes whole when the server starts.
+//! the control file's checkpoint on makes whole. The log does not have all: an empty table is filled
+//! without it. Such a table says so in its header, and is copied once more when commits are blocked.
 //!
 //! The proof of sameness is inode, size, and both times. A time may stand still for a clock tick
 //! in which the file changes twice, so a copy that began within [`RACY`] of the last change
@@ -35,6 +36,11 @@ const RACY: Duration = Duration::from_millis(50);
 const ARIA_LOG_TAIL: u64 = 64 << 10;
 /// The part of an Aria log's header that changes when the next log is begun.
 const ARIA_LOG_HEADER: usize = 8192;
+
+/// The header of an index file of Aria has the places in the log before which the log does not count
+/// for the table: since it was made, and since it was filled or emptied at once.
+const ARIA_BIRTH: std::ops::Range<usize> = 28..35;
+const ARIA_SKIP_REDO: std::ops::Range<usize> = 42..49;
 
 /// What must be equal for a file to be unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +89,8 @@ pub struct PlainCopier<'a> {
     /// The signature at the copy; `None` when the copy proves nothing and must be made again.
     copied: BTreeMap<StreamPath, Option<Signature>>,
     growing: HashMap<StreamPath, Growing>,
+    /// What the index files of Aria said, before they were copied, of where the log counts.
+    unlogged: BTreeMap<StreamPath, Option<Vec<u8>>>,
 }
 
 /// A file that is copied as far as it is final, and finished under BLOCK_COMMIT.
@@ -99,7 +107,8 @@ impl<'a> PlainCopier<'a> {
     /// Copies with up to `threads` threads. `mapped_myisam` is the server's `myisam_use_mmap`.
     pub fn new(run: &'a Run<'a>, threads: usize, mapped_myisam: bool) -> Self {
         let threads = threads.max(1);
-        Self { run, threads, mapped_myisam, copied: BTreeMap::new(), growing: HashMap::new() }
+        let (copied, growing, unlogged) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        Self { run, threads, mapped_myisam, copied, growing, unlogged }
     }
 
     /// Makes the copy of everything but growing files equal to `files`: copies what is new or
@@ -122,6 +131,24 @@ impl<'a> PlainCopier<'a> {
     pub fn refresh<'f>(&mut self, files: impl Iterator<Item = &'f OtherFile>) -> Result<()> {
         let stale = self.stale(files.map(|other| &other.file).collect())?;
         self.copy_all(stale)
+    }
+
+    /// Copies those tables of Aria again that were filled or emptied without the log since they
+    /// were copied. Commits are blocked.
+    pub fn refresh_unlogged(&mut self, files: &[OtherFile]) -> Result<()> {
+        let mut tables = BTreeSet::new();
+        for OtherFile { file, .. } in files {
+            if let Some(copied) = self.unlogged.get(&file.path)
+                && *copied != unlogged_until(file)?
+            {
+                tables.insert(without_extension(file).to_vec());
+            }
+        }
+        let is_aria =
+            |file: &ServerFile| has_extension(file, b".MAI") || has_extension(file, b".MAD");
+        let again = files.iter().map(|other| &other.file);
+        let again = again.filter(|file| is_aria(file) && tables.contains(without_extension(file)));
+        self.copy_all(again.cloned().collect())
     }
 
     fn remove_all_but(&mut self, wanted: &[&OtherFile]) -> Result<()> {
@@ -150,6 +177,9 @@ impl<'a> PlainCopier<'a> {
     fn copy_all(&mut self, files: Vec<ServerFile>) -> Result<()> {
         for file in &files {
             self.run.expect(Signature::of(file)?.map_or(0, |signature| signature.size));
+            if has_extension(file, b".MAI") {
+                self.unlogged.insert(file.path.clone(), unlogged_until(file)?);
+            }
         }
         let done = Mutex::new(Vec::new());
         let queue = Mutex::new(files.into_iter());
@@ -328,6 +358,22 @@ impl Growing {
     }
 }
 
+/// What an index file of Aria says of where the log counts; `None` when it says nothing.
+fn unlogged_until(file: &ServerFile) -> Result<Option<Vec<u8>>> {
+    let source = match File::open(&file.source) {
+        Ok(source) => source,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", &file.source, error)),
+    };
+    let mut header = vec![0; ARIA_SKIP_REDO.end];
+    let read = read_at(&source, &mut header, 0).map_err(|e| Error::io("read", &file.source, e))?;
+    let places = (header.get(ARIA_BIRTH), header.get(ARIA_SKIP_REDO));
+    let (Some(birth), Some(skip), true) = (places.0, places.1, read == header.len()) else {
+        return Ok(None);
+    };
+    Ok(Some([birth, skip].concat()))
+}
+
 /// Reads `bytes` again until two reads agree. Aria writes transactional tables even while DDL is
 /// blocked; its log makes up for pages that are old or new, but not for one that is half of each.
 fn settle(source: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
@@ -341,6 +387,12 @@ fn settle(source: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         bytes.copy_from_slice(&again);
     }
     Ok(())
+}
+
+/// The path of a table's file without what tells its files apart.
+fn without_extension(file: &ServerFile) -> &[u8] {
+    let path = file.path.as_bytes();
+    path.get(..path.len().saturating_sub(4)).unwrap_or_default()
 }
 
 fn has_extension(file: &ServerFile, extension: &[u8]) -> bool {
@@ -428,6 +480,35 @@ mod tests {
         copier.synchronise(&files).unwrap();
         copier.synchronise(&files).unwrap();
         assert_eq!(run.copied().1, 1);
+    }
+
+    #[test]
+    fn a_table_that_was_filled_without_a_log_is_copied_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let sink = FolderSink::create(&to).unwrap();
+        let cancel = Cancel::new();
+        let run = Run::new(&cancel, &Silent, &sink, None);
+        let mut copier = PlainCopier::new(&run, 1, false);
+        let header =
+            |horizon: u8, skip: u8| [vec![0; 35], vec![horizon; 7], vec![skip; 7]].concat();
+        let names = ["filled.MAI", "filled.MAD", "logged.MAI", "logged.MAD"];
+        let files = names.map(|name| other(&from, name, Class::Table));
+        for name in names {
+            let old = if name.ends_with("I") { header(1, 1) } else { b"old".to_vec() };
+            fs::write(from.join(name), old).unwrap();
+        }
+        copier.synchronise(&files).unwrap();
+        for (name, skip) in [("filled", 9), ("logged", 1)] {
+            fs::write(from.join(name).with_extension("MAI"), header(9, skip)).unwrap();
+            fs::write(from.join(name).with_extension("MAD"), "new").unwrap();
+        }
+        copier.refresh_unlogged(&files).unwrap();
+        assert_eq!(fs::read(to.join("filled.MAI")).unwrap(), header(9, 9));
+        assert_eq!(fs::read(to.join("filled.MAD")).unwrap(), b"new");
+        assert_eq!(fs::read(to.join("logged.MAI")).unwrap(), header(1, 1));
+        assert_eq!(fs::read(to.join("logged.MAD")).unwrap(), b"old");
     }
 
     #[test]

@@ -218,6 +218,9 @@ impl<'env> Capture<'env> {
             // Aria began another log since: its control file must name it, and the tables with it.
             others.synchronise(&last.others)?;
         }
+        if !once {
+            others.refresh_unlogged(&last.others)?;
+        }
         last.others.extend(after_commits);
         others.refresh(last.others.iter().filter(|other| other.class == Class::UntilCommit))?;
         let growing = last.others.iter().chain(&aria_logs).cloned().collect::<Vec<_>>();
