@@ -136,8 +136,14 @@ fn recovered(generation: Generation, seed: u64) -> Result<()> {
     for sql in TABLES {
         server.run(sql)?;
     }
+    // Statements can be open in any backup; the lighter the load, the more rarely.
+    let loads = [(2, 4), (4, 0), (1, 30), (1, 100), (1, 200), (1, 400), (1, 400), (1, 400)];
+    let by_stock_too = generation >= Generation::V10_11;
     let mut equal = 0;
-    for (round, (writers, pause)) in [(2, 4), (4, 0), (1, 30)].into_iter().enumerate() {
+    for (round, (writers, pause)) in loads.into_iter().enumerate() {
+        if round >= 3 && (equal > 0 || !by_stock_too) {
+            break;
+        }
         let pause = Duration::from_millis(pause);
         let writers = Writers::start(&server, seed + round as u64, writers, pause)?;
         std::thread::sleep(Duration::from_millis(1200));
@@ -166,8 +172,7 @@ fn recovered(generation: Generation, seed: u64) -> Result<()> {
         }
         println!("round {round}: {outcome:?}");
     }
-    // The last load is so light that nothing is open, as a rule.
-    ensure!(equal > 0 || generation == Generation::V10_5, "nothing was compared");
+    ensure!(equal > 0 || !by_stock_too, "nothing was compared");
     Ok(())
 }
 
