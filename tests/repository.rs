@@ -181,6 +181,9 @@ fn a_bucket_behind_a_bad_network_is_as_good() {
     }
     let repo = Repo::init_on(true, Some(proxy.endpoint())).unwrap();
     common::ok(proof(504, &repo, &["--store-memory=100MiB"]));
+    // Each of the five faults happened twice, and so was tried again.
+    let faults = proxy.requests().iter().filter(|request| request.hit).count();
+    assert_eq!(faults, 10);
 }
 
 /// A store that is gone for good ends the backup, soon and by name; what was there stays good.
@@ -469,6 +472,88 @@ fn a_copy_in_another_repository_is_as_good() {
         let scratch = Scratch::new()?;
         let datadir = scratch.join("data");
         there.json("restore", &["LATEST", "--to", &datadir.display().to_string()])?;
+        let copy = proof::replica_options(server.options()).start_on(&datadir)?;
+        let rows = copy.client()?.scalar("SELECT COUNT(*) FROM d.t")?;
+        assert_eq!(rows.as_deref(), Some("20000"));
+        Ok(())
+    })());
+}
+
+/// What somebody can write into the store who has no key.
+#[test]
+fn what_was_forged_without_the_key_is_not_restored() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(true)?;
+        let server = small_server()?;
+        repo.backup(&server, &[])?;
+        let manifest = repo.backup_dir().join("manifest.json");
+        let text = fs::read_to_string(&manifest)?;
+        // Another GTID position, and a hash that fits.
+        let forged = text.replace("\"end\":", "\"end\":1");
+        assert_ne!(forged, text);
+        let blank = |text: &str, at: usize| {
+            format!("{}{}{}", &text[..at], "0".repeat(64), &text[at + 64..])
+        };
+        let (hash, code) = (11, 11 + 64 + 10);
+        let sum = engine::repo::seal::sha256(blank(&blank(&forged, hash), code).as_bytes());
+        let forged = format!("{}{sum}{}", &forged[..hash], &forged[hash + 64..]);
+        fs::write(&manifest, &forged)?;
+        // Without a key it looks well; with the key it does not.
+        let mut list = haulout();
+        list.arg("list").arg("--repo").arg(repo.place());
+        process::run(list)?.success()?;
+        restore_fails(&repo, &["manifest.json", "had a key"])?;
+        fs::write(&manifest, &text)?;
+        // A repository that says it is not sealed.
+        let config = repo.place().join("haulout.json");
+        let sealed = fs::read_to_string(&config)?;
+        fs::write(&config, sealed.replace("\"sealed\": true", "\"sealed\": false"))?;
+        let run = repo.run("restore", &["LATEST", "--to", "/nonexistent/x"])?;
+        assert_failed(&run, exit::USAGE, &["not sealed"]);
+        let mut restore = haulout();
+        restore.args(["restore", "LATEST", "--to", "/nonexistent/x", "--repo"]).arg(repo.place());
+        assert_failed(&process::run(restore)?, exit::DAMAGE, &["sealed"]);
+        Ok(())
+    })());
+}
+
+/// A restore that is killed leaves nothing that a server starts on, wherever the log is to be; the
+/// next one begins anew.
+#[test]
+fn a_killed_restore_is_begun_anew() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let server = small_server()?;
+        repo.backup(&server, &[])?;
+        let scratch = Scratch::new()?;
+        let datadir = scratch.join("data");
+        let restore = || {
+            let mut restore = repo.command("restore");
+            restore.arg("LATEST").arg("--to").arg(&datadir);
+            restore.args(["--innodb-log-group-home-dir", "./"]);
+            restore
+        };
+        let mut killed = 0;
+        for millis in (5..=600).step_by(35) {
+            let running = process::start(restore(), None)?;
+            std::thread::sleep(Duration::from_millis(millis));
+            let _ = running.signal(rustix::process::Signal::KILL);
+            if running.wait(process::DEFAULT_LIMIT)?.code().is_some() {
+                break;
+            }
+            killed += 1;
+            if datadir.join("ibdata1").exists() {
+                // It was being placed: only emptying helps, and the error says so.
+                let marker = fs::read_to_string(datadir.join("ib_logfile0"))?;
+                assert!(marker.starts_with("Haulout has not finished"));
+                assert!(proof::replica_options(server.options()).start_on(&datadir).is_err());
+                assert_failed(&process::run(restore())?, exit::USAGE, &["not empty"]);
+                fs::remove_dir_all(&datadir)?;
+            }
+        }
+        assert!(killed > 2, "only {killed} were killed");
+        let _ = fs::remove_dir_all(&datadir);
+        process::run(restore())?.success()?;
         let copy = proof::replica_options(server.options()).start_on(&datadir)?;
         let rows = copy.client()?.scalar("SELECT COUNT(*) FROM d.t")?;
         assert_eq!(rows.as_deref(), Some("20000"));

@@ -41,8 +41,8 @@ pub struct Copy {
 impl Copy {
     /// Copies it.
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
-        let from = self.repo.open(cancel, reporter)?;
-        let to = self.repo.open_other(&self.to, self.to_key_file.as_deref(), cancel, reporter)?;
+        let key = self.to_key_file.as_deref();
+        let (from, to) = self.repo.open_with_other(&self.to, key, cancel, reporter)?;
         let threads = self.repo.reading().threads;
         let summary = from.copy(&self.selection, &to, threads, cancel, &**reporter)?;
         Outcome::new(&summary, describe(&summary, &self.to))

@@ -24,31 +24,33 @@ Without --delete nothing is removed: it is only said what would be.";
 /// Remove backups that no rule keeps, and what killed backups left
 ///
 /// A backup stays if any rule says so, if it was kept by hand, or if one that stays is based on it.
+/// The latest one always stays.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Expire {
     #[command(flatten)]
     repo: Repo,
     /// Keep the latest N
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number)]
     keep_last: Option<u32>,
     /// Keep those of the last so many days, weeks or hours
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     keep_within: Option<Duration>,
     /// Keep the latest of each of the last N days that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number)]
     keep_daily: Option<u32>,
     /// Keep the latest of each of the last N weeks that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number)]
     keep_weekly: Option<u32>,
     /// Keep the latest of each of the last N months that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number)]
     keep_monthly: Option<u32>,
     /// Keep the latest of each of the last N years that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_number)]
     keep_yearly: Option<u32>,
     /// Only what killed backups left
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["keep_last", "keep_within", "keep_daily", "keep_weekly",
+          "keep_monthly", "keep_yearly"])]
     garbage: bool,
     /// How old that must be, so that a backup that is being taken is left alone [default: 1w]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -76,6 +78,14 @@ impl Expire {
         let summary = repository.expire(&options, cancel)?;
         let words = describe(&summary);
         Outcome::new(&summary, words)
+    }
+}
+
+/// A variable of a script that is empty, or counts to nothing, is no rule.
+fn parse_number(text: &str) -> std::result::Result<u32, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("at least 1".to_owned()),
     }
 }
 

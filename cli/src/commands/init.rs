@@ -18,8 +18,9 @@ Examples:
 
 /// Create a repository
 ///
-/// With a key, everything that is ever stored in it is encrypted before it leaves this host, and
-/// cannot be restored without a key.
+/// With a key, the content of every file is encrypted before it leaves this host, and cannot be
+/// restored without a key. What the files are called, how large they are and where the server was
+/// stays readable in the manifests.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Init {

@@ -140,7 +140,10 @@ fn table(listed: &[Listed], now: jiff::Timestamp) -> Vec<String> {
                     format!("{stored} ({:.1}x)", about.ratio),
                     about.end_lsn.to_string(),
                     about.gtid.unwrap_or_else(|| "-".to_owned()),
-                    kept.to_owned(),
+                    match about.corrupt_pages {
+                        0 => kept.to_owned(),
+                        pages => format!("{kept} CORRUPT PAGES: {pages}").trim().to_owned(),
+                    },
                 ]
             }
         });

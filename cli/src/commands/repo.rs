@@ -156,20 +156,21 @@ impl Repo {
         self.access.open(&self.place, cancel, reporter)
     }
 
-    /// Opens another one in the same way, with its own key or the same.
-    pub fn open_other(
+    /// Opens it and another one in the same way, with its own key or the same.
+    pub fn open_with_other(
         &self,
-        place: &str,
-        key: Option<&Path>,
+        other: &str,
+        key_of_other: Option<&Path>,
         cancel: &Cancel,
         reporter: &Arc<dyn Reporter>,
-    ) -> Result<Repository> {
-        let key = match key {
-            Some(file) => Some(read_key(file)?),
-            None => self.access.key(reporter)?,
+    ) -> Result<(Repository, Repository)> {
+        // A key from a descriptor can be read only once.
+        let key = self.access.key(reporter)?;
+        let key_of_other = key_of_other.map(read_key).transpose()?.or_else(|| key.clone());
+        let open = |place: &str, key: Option<&Secret>| {
+            Repository::open(self.access.store(place, false, reporter)?, key, cancel)
         };
-        let store = self.access.store(place, false, reporter)?;
-        Repository::open(store, key.as_ref(), cancel)
+        Ok((open(&self.place, key.as_ref())?, open(other, key_of_other.as_ref())?))
     }
 
     /// Its store, whether or not there is a repository.

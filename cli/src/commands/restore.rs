@@ -159,7 +159,12 @@ fn describe(summary: &RestoreSummary, datadir: &Path, owned: bool) -> Vec<String
 /// What a restore from a repository would do.
 fn describe_plan(plan: &RestorePlan) -> Vec<String> {
     let mut words = vec![
-        format!("Backup {}, which ended at {}.", plan.name, plan.ended.strftime("%F %TZ")),
+        format!(
+            "Backup {} of {}, which ended at {}.",
+            plan.name,
+            plan.server,
+            plan.ended.strftime("%F %TZ")
+        ),
         format!(
             "To fetch: {} from {}. To write: {} in {}.",
             Size(plan.stored_bytes),
@@ -170,6 +175,9 @@ fn describe_plan(plan: &RestorePlan) -> Vec<String> {
         format!("Redo to apply: {}, up to LSN {}.", Size(plan.redo_bytes), plan.end_lsn),
     ];
     words.extend(plan.gtid.as_ref().map(|gtid| format!("GTID position: {gtid}.")));
+    if plan.corrupt_pages > 0 {
+        words.push(format!("CORRUPT PAGES at the server: {}.", plan.corrupt_pages));
+    }
     words
 }
 
@@ -177,8 +185,9 @@ fn describe_plan(plan: &RestorePlan) -> Vec<String> {
 fn describe_stored(summary: &StoredRestoreSummary, datadir: &Path, owned: bool) -> Vec<String> {
     let mut words = vec![
         format!(
-            "Restored {} in {}: {} fetched, {} in {}.",
+            "Restored {} of {} in {}: {} fetched, {} in {}.",
             summary.name,
+            summary.server,
             show_seconds(summary.seconds),
             Size(summary.stored_bytes),
             Size(summary.bytes),
@@ -194,6 +203,9 @@ fn describe_stored(summary: &StoredRestoreSummary, datadir: &Path, owned: bool) 
     ];
     words.extend(summary.gtid.as_ref().map(|gtid| format!("GTID position: {gtid}.")));
     words.extend(needs_words(&summary.tables));
+    if summary.corrupt_pages > 0 {
+        words.push(format!("CORRUPT PAGES at the server: {}.", summary.corrupt_pages));
+    }
     words.push(next_step(datadir, owned));
     words
 }

@@ -106,6 +106,7 @@ impl Repository {
             files,
             name,
         };
+        self.check_packs(&manifest, cancel)?;
         let text = manifest.to_text(for_manifest.as_ref())?;
         let options = PutOptions { only_if_absent: true };
         let key = manifest.name.object(MANIFEST)?;
@@ -126,6 +127,25 @@ impl Repository {
             total_seconds: clock.elapsed().as_secs_f64(),
             backup: summary,
         })
+    }
+}
+
+impl Repository {
+    /// That every pack is in the store, as long as it should be: right before the manifest says so.
+    pub(super) fn check_packs(&self, manifest: &Manifest, cancel: &Cancel) -> Result<()> {
+        let objects = self.store.list(&manifest.name.prefix(), cancel)?;
+        for (number, size) in (0..).zip(&manifest.packs) {
+            let key = manifest.pack(number)?;
+            let found = objects.iter().find(|object| object.key == key);
+            if found.map(|object| object.len) != Some(*size) {
+                return Err(Error::new(
+                    ErrorKind::Store,
+                    format!("{key} is not in the store any more, or has another size"),
+                )
+                .advise("look for an expire that ran at the same time with a wrong clock"));
+            }
+        }
+        Ok(())
     }
 }
 

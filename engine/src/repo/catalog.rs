@@ -1,5 +1,7 @@
 //! Which backups a repository has, and which one is meant.
 
+use std::time::Duration;
+
 use super::Repository;
 use super::layout::{BACKUPS, BackupName, Kind, MANIFEST};
 use super::manifest::Manifest;
@@ -8,7 +10,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// A backup of the repository.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// What it is; or why it cannot be used.
+    /// What it is, without its frames; or why it cannot be used.
     pub manifest: Result<Manifest, String>,
     /// Its name.
     pub name: BackupName,
@@ -64,7 +66,7 @@ impl Repository {
                 // A backup that is not finished, or is just being removed.
                 Err(error) if error.kind() == ErrorKind::NothingMatches => continue,
                 Err(error) if error.kind() == ErrorKind::Damage => Err(error.to_string()),
-                manifest => Ok(manifest?),
+                manifest => Ok(Manifest { frames: Vec::new(), ..manifest? }),
             };
             let objects = self.store.list(&name.prefix(), cancel)?;
             let stored = objects.iter().map(|object| object.len).sum();
@@ -103,11 +105,16 @@ impl Repository {
                 }
             };
         }
-        // Names sort by when backups began. One that began later can have ended earlier, but only
-        // two that ran at the same time.
+        // Names sort by when backups began. One that began earlier can have ended later, but no
+        // backup runs for longer than this.
+        const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
         let mut best: Option<Manifest> = None;
         for name in names.iter().rev() {
-            if best.as_ref().is_some_and(|best| name.began().is_some_and(|at| at < best.began)) {
+            let too_early = |best: &Manifest| {
+                let earliest = best.ended.checked_sub(LONGEST).unwrap_or(jiff::Timestamp::MIN);
+                name.began().is_some_and(|began| began < earliest)
+            };
+            if best.as_ref().is_some_and(too_early) {
                 break;
             }
             if let Selection::At(time) = selection

@@ -60,12 +60,19 @@ impl Repository {
             bytes: 0,
             seconds: 0.0,
         };
+        // Asked for before anything is copied.
+        self.master()?;
+        target.master()?;
         let manifest = self.select(selection, cancel)?;
         for manifest in self.chain(manifest, cancel)? {
             let name = manifest.name.to_string();
-            if target.store.head(&manifest.name.object(MANIFEST)?, cancel)?.is_some() {
-                summary.there.push(name);
-                continue;
+            match target.manifest(&manifest.name, cancel) {
+                Ok(_) => {
+                    summary.there.push(name);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::NothingMatches => {}
+                Err(error) => return Err(error.context("the other repository")),
             }
             reporter.info(format!("copying {name}"));
             summary.bytes += manifest.stored();
@@ -98,7 +105,10 @@ impl Repository {
         };
         let ends: Vec<Result<()>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
+                .collect()
         });
         let errors = ends.into_iter().filter_map(Result::err);
         // Those who were told to stop say less than who told them.
@@ -147,6 +157,7 @@ impl Repository {
         }
         let repository = target.config.id.clone();
         let manifest = Manifest { repository, seal, ..manifest };
+        target.check_packs(&manifest, cancel)?;
         let key = manifest.name.object(MANIFEST)?;
         let text = manifest.to_text(sealer.as_ref())?;
         let options = PutOptions { only_if_absent: true };
@@ -158,4 +169,9 @@ impl Repository {
             )),
         }
     }
+}
+
+/// A thread that did not do its work; it said why on standard error.
+pub(super) fn panicked() -> Error {
+    Error::new(ErrorKind::Failed, "a thread panicked")
 }

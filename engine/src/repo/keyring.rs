@@ -13,6 +13,8 @@ use super::seal::Secret;
 use crate::store::{Key, Put, PutOptions, Store};
 use crate::{Cancel, Error, ErrorKind, Result};
 
+/// Keys are not changed so often.
+const NUMBER_MAX: u64 = 1_000_000;
 /// No list of keys is longer.
 const KEYS_MAX: u64 = 1 << 20;
 
@@ -58,13 +60,18 @@ impl Keyring {
     /// Reads the latest one.
     pub fn read(store: &dyn Store, cancel: &Cancel) -> Result<Self> {
         let number = |object: &crate::store::Object| -> Option<u64> {
-            object.key.name().strip_suffix(".json")?.parse().ok()
+            let number = object.key.name().strip_suffix(".json")?.parse().ok()?;
+            // No other spelling of a number, and none that has no next one.
+            (number < NUMBER_MAX && self::object(number).ok()? == object.key).then_some(number)
         };
         let latest = store.list(KEYS, cancel)?.iter().filter_map(number).max();
         let Some(number) = latest else {
             return Err(Error::new(
                 ErrorKind::Damage,
                 format!("the keys of the repository are missing: nothing in {KEYS}"),
+            )
+            .advise(
+                "if it was never used, init did not end: remove haulout.json and run init again",
             ));
         };
         let object = object(number)?;

@@ -64,7 +64,7 @@ impl Repository {
     /// Makes a new one, sealed if there is a key.
     pub fn create(store: Arc<dyn Store>, key: Option<&Secret>, cancel: &Cancel) -> Result<Self> {
         let config = Config::new(key.is_some())?;
-        // Who loses the race for the configuration has put a list of keys for nobody.
+        // Who loses the race for the configuration puts no keys.
         config.create(&*store, cancel)?;
         let master = key.map(|key| Keyring::create(&*store, &config, key, cancel)).transpose()?;
         Ok(Self { store, config, master })

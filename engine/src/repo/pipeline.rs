@@ -9,12 +9,15 @@
 //! error of any stage ends all of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::compression::{Compression, Compressor};
+use super::copy::panicked;
 use super::layout::{BackupName, pack_name};
 use super::manifest::{Frame, frame_hash};
 use super::seal::Sealer;
@@ -43,6 +46,9 @@ pub struct Packed {
     pub frames: Vec<Frame>,
 }
 
+/// How often somebody who is too far ahead looks again.
+const PAUSE: Duration = Duration::from_millis(1);
+
 struct Job {
     number: u32,
     bytes: Vec<u8>,
@@ -61,6 +67,8 @@ struct Pack {
 
 /// What all threads share.
 struct Shared {
+    /// Frames that are in packs, or on their way to the store.
+    packed: AtomicU32,
     stop: Cancel,
     failure: Mutex<Option<Error>>,
     /// Buffers to be used again.
@@ -72,6 +80,8 @@ pub struct Pipeline {
     /// The next number, and where jobs go. Both under one lock, so that the order of numbers is that
     /// of submissions.
     entry: Mutex<(u32, Option<Sender<Job>>)>,
+    /// How many frames may be on their way while an earlier one is being compressed.
+    ahead: u32,
     shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     packer: Mutex<Option<JoinHandle<Packed>>>,
@@ -79,6 +89,17 @@ pub struct Pipeline {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends everything when its thread panics: others would wait for it.
+struct Fuse(Arc<Shared>);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(panicked());
+        }
+    }
 }
 
 impl Shared {
@@ -102,6 +123,7 @@ impl Pipeline {
     ) -> Result<Self> {
         let threads = options.threads.max(1);
         let shared = Arc::new(Shared {
+            packed: AtomicU32::new(0),
             stop: cancel.child(),
             failure: Mutex::default(),
             spare: Mutex::default(),
@@ -113,13 +135,17 @@ impl Pipeline {
         for _ in 0..threads {
             let (from, to) = (to_compress.clone(), compressed.clone());
             let (shared, compressor) = (Arc::clone(&shared), Compressor::new(options.compression)?);
-            workers.push(std::thread::spawn(move || compress(&shared, compressor, &from, &to)));
+            workers.push(std::thread::spawn(move || {
+                let _fuse = Fuse(Arc::clone(&shared));
+                compress(&shared, compressor, &from, &to);
+            }));
         }
         for _ in 0..options.uploads.max(1) {
             let (from, shared, store) = (to_put.clone(), Arc::clone(&shared), Arc::clone(&store));
             let (backup, compression) = (backup.clone(), options.compression);
             let sealed = sealer.is_some();
             workers.push(std::thread::spawn(move || {
+                let _fuse = Fuse(Arc::clone(&shared));
                 for pack in &from {
                     let put = || {
                         let name = pack_name(pack.number, compression, sealed);
@@ -142,6 +168,7 @@ impl Pipeline {
         let packer = {
             let (shared, pack_size) = (Arc::clone(&shared), options.pack_size);
             std::thread::spawn(move || {
+                let _fuse = Fuse(Arc::clone(&shared));
                 let mut packer = Packer {
                     pack_size,
                     sealer,
@@ -149,7 +176,7 @@ impl Pipeline {
                     pack: Vec::new(),
                     packed: Packed::default(),
                 };
-                if let Err(error) = packer.run(&to_pack) {
+                if let Err(error) = packer.run(&to_pack, &shared.packed) {
                     shared.fail(error);
                 }
                 packer.packed
@@ -157,6 +184,7 @@ impl Pipeline {
         };
         Ok(Self {
             entry: Mutex::new((0, Some(jobs))),
+            ahead: 2 * threads as u32 + 2,
             shared,
             workers: Mutex::new(workers),
             packer: Mutex::new(Some(packer)),
@@ -177,6 +205,13 @@ impl Pipeline {
     pub fn submit(&self, bytes: Vec<u8>) -> Result<u32> {
         let mut entry = lock(&self.entry);
         let number = entry.0;
+        while number > self.shared.packed.load(Ordering::Acquire) + self.ahead {
+            if self.shared.stop.is_cancelled() {
+                drop(entry);
+                return Err(self.failure());
+            }
+            std::thread::sleep(PAUSE);
+        }
         entry.0 = number.checked_add(1).ok_or_else(|| {
             Error::new(ErrorKind::Failed, "a backup cannot have more than 4 billion frames")
         })?;
@@ -214,7 +249,7 @@ impl Pipeline {
     }
 
     /// Why it ended. The first who asks learns the reason.
-    fn failure(&self) -> Error {
+    pub fn failure(&self) -> Error {
         lock(&self.shared.failure)
             .take()
             .unwrap_or_else(|| Error::new(ErrorKind::Interrupted, "the backup was given up"))
@@ -245,6 +280,8 @@ fn compress(
         let len = bytes.len() as u32;
         bytes.clear();
         lock(&shared.spare).push(bytes);
+        let mut compressed = compressed;
+        compressed.shrink_to_fit();
         if to.send(Compressed { number, len, bytes: compressed }).is_err() {
             return;
         }
@@ -261,7 +298,7 @@ struct Packer {
 }
 
 impl Packer {
-    fn run(&mut self, from: &Receiver<Compressed>) -> Result<()> {
+    fn run(&mut self, from: &Receiver<Compressed>, packed: &AtomicU32) -> Result<()> {
         let mut early = BTreeMap::new();
         let mut next = 0;
         for frame in from {
@@ -269,6 +306,7 @@ impl Packer {
             while let Some(frame) = early.remove(&next) {
                 self.add(frame)?;
                 next += 1;
+                packed.store(next, Ordering::Release);
             }
         }
         self.ship()

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use super::Repository;
 use super::compression::decompress;
+use super::copy::panicked;
 use super::layout::damaged;
 use super::manifest::{Frame, Manifest, frame_hash};
 use super::seal::Sealer;
@@ -18,6 +19,8 @@ use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Bytes that one request asks for, unless a single frame is longer.
 const FETCH: u64 = 8 << 20;
+/// Bytes that its frames unpack to, likewise: zeros take next to nothing in the store.
+const UNPACKED: u64 = 32 << 20;
 
 /// How a backup is read.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,7 @@ pub struct BackupReader {
     next: usize,
     current: std::vec::IntoIter<Vec<u8>>,
     frame: io::Cursor<Vec<u8>>,
+    failed: bool,
     failure: Failure,
 }
 
@@ -118,6 +122,7 @@ impl BackupReader {
             next: 0,
             current: Vec::new().into_iter(),
             frame: io::Cursor::default(),
+            failed: false,
             failure: Failure::default(),
         })
     }
@@ -136,14 +141,23 @@ impl BackupReader {
             if self.next >= self.shared.fetches.len() {
                 return Ok(None);
             }
+            if self.failed {
+                return Err(Error::new(ErrorKind::Failed, "reading the backup failed before"));
+            }
             let mut state = lock(&self.shared.state);
-            let frames = loop {
+            let done = loop {
                 if let Some(done) = state.done.remove(&self.next) {
-                    break done?;
+                    break done;
                 }
                 self.shared.stop.check()?;
+                if self.threads.iter().all(JoinHandle::is_finished) {
+                    // All of them ended without this one.
+                    break state.done.remove(&self.next).unwrap_or_else(|| Err(panicked()));
+                }
                 state = self.shared.wait(state);
             };
+            self.failed = done.is_err();
+            let frames = done?;
             state.bytes -= frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
             state.read += 1;
             drop(state);
@@ -166,7 +180,7 @@ impl Read for BackupReader {
                 Ok(None) => return Ok(0),
                 Err(error) => {
                     let words = error.to_string();
-                    *lock(&self.failure.0) = Some(error);
+                    lock(&self.failure.0).get_or_insert(error);
                     return Err(io::Error::other(words));
                 }
             }
@@ -187,22 +201,24 @@ impl Drop for BackupReader {
 /// Joins neighbouring frames to requests.
 fn fetches(manifest: &Manifest, frames: impl Iterator<Item = u32>) -> Vec<Fetch> {
     let mut fetches: Vec<Fetch> = Vec::new();
-    let mut size = 0;
+    let (mut size, mut len) = (0, 0);
     let mut pack = None;
     for number in frames {
         let Some(frame) = manifest.frames.get(number as usize) else { continue };
         size += u64::from(frame.stored);
+        len += u64::from(frame.len);
         match fetches.last_mut() {
             Some(last)
                 if last.first + last.count == number
                     && pack == Some(frame.pack)
-                    && size <= FETCH =>
+                    && size <= FETCH
+                    && len <= UNPACKED =>
             {
                 last.count += 1;
             }
             _ => {
                 fetches.push(Fetch { first: number, count: 1 });
-                size = u64::from(frame.stored);
+                (size, len) = (u64::from(frame.stored), u64::from(frame.len));
             }
         }
         pack = Some(frame.pack);

@@ -17,6 +17,7 @@ use super::reader::{BackupReader, ReadOptions};
 use crate::capture::TableNeed;
 use crate::extract::{self, ExtractOptions};
 use crate::keys::KeySettings;
+use crate::metadata::names;
 use crate::prepare::{self, PrepareOptions};
 use crate::restore::{RestoreOptions, Stage, restore_staged};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
@@ -40,6 +41,10 @@ pub struct StoredRestoreSummary {
     pub format: u32,
     /// The backup.
     pub name: String,
+    /// The server it was taken from: host and data directory.
+    pub server: String,
+    /// Pages that were corrupt at the server.
+    pub corrupt_pages: u64,
     /// When it ended.
     pub ended: jiff::Timestamp,
     /// Bytes fetched from the store.
@@ -84,6 +89,10 @@ pub struct RestorePlan {
     pub bytes: u64,
     /// Bytes of redo to apply.
     pub redo_bytes: u64,
+    /// Pages that were corrupt at the server.
+    pub corrupt_pages: u64,
+    /// The server it was taken from: host and data directory.
+    pub server: String,
     /// LSN that the data directory would equal.
     pub end_lsn: u64,
     /// GTID position that it would equal.
@@ -101,6 +110,8 @@ impl RestorePlan {
             files: manifest.files.len(),
             bytes: manifest.bytes,
             redo_bytes: manifest.files.get("ib_logfile0").map_or(0, |file| file.size),
+            corrupt_pages: manifest.corrupt_pages,
+            server: format!("{}:{}", manifest.server.hostname, manifest.server.datadir),
             end_lsn: manifest.lsn.end,
             gtid: gtid(manifest),
         }
@@ -134,9 +145,18 @@ impl Repository {
         let manifest = self.select(&options.selection, cancel)?;
         self.opener(&manifest)?;
         let plan = RestorePlan::new(&manifest);
+        if plan.corrupt_pages > 0 {
+            reporter.warn(format!(
+                "{} pages of this backup were corrupt at the server already: see the file {} of \
+                 the backup",
+                plan.corrupt_pages,
+                names::CORRUPTED_PAGES
+            ));
+        }
         check_space(&options.restore.datadir, manifest.bytes)?;
         let log_dir = options.restore.innodb_log_group_home_dir.as_deref();
-        let stage = Stage::create(&options.restore.datadir, log_dir)?;
+        let owner = options.restore.owner;
+        let stage = Stage::create(&options.restore.datadir, log_dir, owner)?;
         let threads = options.restore.parallel.max(1);
         let read = ReadOptions { threads: threads.max(2), memory: options.memory };
         let files = manifest.files.clone();
@@ -163,6 +183,8 @@ impl Repository {
         Ok(StoredRestoreSummary {
             format: 1,
             name: plan.name,
+            server: plan.server,
+            corrupt_pages: plan.corrupt_pages,
             ended: plan.ended,
             stored_bytes: plan.stored_bytes,
             files: placed.files,

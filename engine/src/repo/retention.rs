@@ -52,6 +52,10 @@ impl Rules {
     ) -> BTreeMap<BackupName, Vec<&'static str>> {
         let mut stay: BTreeMap<BackupName, Vec<&'static str>> = BTreeMap::new();
         let mut keep = |name: &BackupName, rule| stay.entry(name.clone()).or_default().push(rule);
+        // Whatever the rules and the clock say, the last good one stays.
+        if let Some((name, _)) = backups.last() {
+            keep(name, "latest");
+        }
         for (name, _) in backups.iter().rev().take(self.last.unwrap_or(0) as usize) {
             keep(name, "last");
         }
@@ -190,11 +194,17 @@ impl Repository {
             + garbage.values().flatten().map(|object| object.len).sum::<u64>();
         if options.delete {
             for name in &doomed {
-                self.remove(name, cancel)?;
+                // Somebody may have kept it meanwhile.
+                if self.store.head(&name.kept()?, cancel)?.is_none() {
+                    self.remove(name, cancel)?;
+                }
             }
-            for objects in garbage.values() {
-                let keys: Vec<Key> = objects.iter().map(|object| object.key.clone()).collect();
-                self.store.delete(&keys, cancel)?;
+            for name in garbage.keys() {
+                // It may have become a backup meanwhile: a copy that was resumed.
+                if let Some(objects) = self.garbage_in(name, options.grace, cancel)? {
+                    let keys: Vec<Key> = objects.into_iter().map(|object| object.key).collect();
+                    self.store.delete(&keys, cancel)?;
+                }
             }
         }
         let leftovers = self.store.leftovers(options.grace, options.delete, cancel)?.len();
@@ -229,16 +239,26 @@ impl Repository {
     ) -> Result<BTreeMap<BackupName, Vec<Object>>> {
         let mut garbage = BTreeMap::new();
         for name in self.folders(cancel)? {
-            let objects = self.store.list(&name.prefix(), cancel)?;
-            let manifest = name.object(MANIFEST)?;
-            let youngest = objects.iter().map(|object| object.modified).max();
-            let old = |at: SystemTime| at.elapsed().is_ok_and(|age| age >= grace);
-            let finished = objects.iter().any(|object| object.key == manifest);
-            if !finished && youngest.is_some_and(old) {
+            if let Some(objects) = self.garbage_in(&name, grace, cancel)? {
                 garbage.insert(name, objects);
             }
         }
         Ok(garbage)
+    }
+
+    /// The packs of this folder, if they are garbage.
+    fn garbage_in(
+        &self,
+        name: &BackupName,
+        grace: Duration,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<Object>>> {
+        let objects = self.store.list(&name.prefix(), cancel)?;
+        let manifest = name.object(MANIFEST)?;
+        let youngest = objects.iter().map(|object| object.modified).max();
+        let old = |at: SystemTime| at.elapsed().is_ok_and(|age| age >= grace);
+        let finished = objects.iter().any(|object| object.key == manifest);
+        Ok((!finished && youngest.is_some_and(old)).then_some(objects))
     }
 }
 
@@ -310,7 +330,14 @@ mod tests {
             change(&mut rules);
             staying(&rules, &times).join(" ")
         };
-        assert_eq!(rules(|_| ()), "");
+        assert_eq!(rules(|_| ()), "20260309T1200");
+        let later = |rules: &Rules| {
+            let backups: Vec<_> = times.iter().map(|time| backup(time, "full")).collect();
+            rules.apply(&backups, "2030-01-01T00:00:00Z".parse().unwrap()).len()
+        };
+        // Nothing was backed up for years.
+        let week = Duration::from_secs(7 * 86400);
+        assert_eq!(later(&Rules { within: Some(week), ..Rules::default() }), 1);
         assert_eq!(rules(|r| r.last = Some(2)), "20260308T1200 20260309T1200");
         assert_eq!(
             rules(|r| r.within = Some(Duration::from_secs(86400))),

@@ -207,7 +207,7 @@ impl RepoFile {
         let mut state = lock(&self.state);
         while state.next != offset {
             if state.given_up || self.shared.pipeline.is_aborted() {
-                return Err(Error::new(ErrorKind::Interrupted, "the backup was given up"));
+                return Err(self.shared.pipeline.failure());
             }
             state =
                 self.advanced.wait_timeout(state, WAIT).unwrap_or_else(PoisonError::into_inner).0;

@@ -16,6 +16,7 @@ use xbstream::{Chunk, StreamReader, StreamState};
 
 use super::Repository;
 use super::catalog::Selection;
+use super::copy::panicked;
 use super::layout::{MANIFEST, pack_name};
 use super::manifest::{FileEntry, Manifest, frame_hash, path_to_text};
 use super::reader::{BackupReader, ReadOptions};
@@ -82,16 +83,17 @@ impl Repository {
     ) -> Result<VerifySummary> {
         let clock = Instant::now();
         let mut backups = Vec::new();
-        let mut manifests = Vec::new();
+        let mut names = Vec::new();
         match selection {
             Some(selection) => {
                 let manifest = self.select(selection, cancel)?;
-                manifests.extend(self.chain(manifest, cancel)?);
+                let chain = self.chain(manifest, cancel)?;
+                names.extend(chain.into_iter().map(|manifest| manifest.name));
             }
             None => {
                 for listed in self.backups(cancel)? {
                     match listed.manifest {
-                        Ok(manifest) => manifests.push(manifest),
+                        Ok(_) => names.push(listed.name),
                         Err(why) => backups.push(Verified {
                             name: listed.name.to_string(),
                             faults: vec![why],
@@ -103,9 +105,11 @@ impl Repository {
                 }
             }
         }
-        for manifest in manifests {
+        for name in names {
             cancel.check()?;
-            reporter.info(format!("verifying {}", manifest.name));
+            reporter.info(format!("verifying {name}"));
+            // One at a time: those of large backups are large.
+            let manifest = self.manifest(&name, cancel)?;
             let mut verified = Verified {
                 name: manifest.name.to_string(),
                 faults: Vec::new(),
@@ -113,9 +117,14 @@ impl Repository {
                 stored_bytes: 0,
                 pages: 0,
             };
+            if manifest.corrupt_pages > 0 {
+                let pages = manifest.corrupt_pages;
+                verified.fault(format!("{pages} pages were corrupt at the server"));
+            }
+            let known = verified.faults.len();
             self.packs_are_there(&manifest, &mut verified, cancel)?;
             // What is not there is not read, too.
-            if verified.faults.is_empty() {
+            if verified.faults.len() == known {
                 match options.deep {
                     true => self.look_inside(manifest, options, &mut verified, cancel)?,
                     false => self.look_at_hashes(&manifest, options, &mut verified, cancel)?,
@@ -161,6 +170,7 @@ impl Repository {
         cancel: &Cancel,
     ) -> Result<()> {
         let share = (options.sample / 100.0).clamp(0.0, 1.0);
+        let lucky = fastrand::u32(0..manifest.frames.len().max(1) as u32);
         let next = std::sync::atomic::AtomicU32::new(0);
         let found = std::sync::Mutex::new((Vec::new(), verified));
         let look = || -> Result<()> {
@@ -168,7 +178,8 @@ impl Repository {
                 let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let Some(frame) = manifest.frames.get(number as usize) else { return Ok(()) };
                 cancel.check()?;
-                if share < 1.0 && fastrand::f64() >= share {
+                // At least one is looked at.
+                if share < 1.0 && number != lucky && fastrand::f64() >= share {
                     continue;
                 }
                 let range = frame.offset..frame.offset + u64::from(frame.stored);
@@ -192,7 +203,10 @@ impl Repository {
         let ends: Vec<Result<()>> = std::thread::scope(|scope| {
             let threads: Vec<_> =
                 (0..options.read.threads.max(1)).map(|_| scope.spawn(look)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
+                .collect()
         });
         ends.into_iter().collect::<Result<()>>()?;
         let (mut faults, verified) =
@@ -212,9 +226,6 @@ impl Repository {
     ) -> Result<()> {
         verified.frames = manifest.frames.len();
         verified.stored_bytes = manifest.stored();
-        if manifest.corrupt_pages > 0 {
-            verified.fault(format!("{} pages were corrupt at the server", manifest.corrupt_pages));
-        }
         let files = manifest.files.clone();
         let reader = BackupReader::new(self, manifest, None, options.read, cancel)?;
         let failed = reader.failure();

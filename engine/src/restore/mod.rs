@@ -167,6 +167,9 @@ fn place_backup(
         let unusable = format!("{} is not usable", options.datadir.display());
         match (options.mode, error.advice()) {
             (Mode::Copy, None) => error.advise(format!("{unusable}: empty it and restore again")),
+            (Mode::Move, None) if marked => {
+                error.advise(format!("{unusable}: empty it and restore again"))
+            }
             (Mode::Move, None) => error.advise(format!(
                 "{unusable}: some files were moved there already, move them back or finish by hand"
             )),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan::REDO_LOG;
 use super::{DIRECTORY_MODE, guard};
+use crate::io::durable;
 use crate::{Error, Result};
 
 /// The folder in the data directory. A server takes no folder with a `.` for a database.
@@ -20,24 +21,36 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes it, in a data directory that is created if missing and must be empty but for what a
-    /// failed restore left. `log_dir` is where the redo log goes, if not there.
-    pub(crate) fn create(datadir: &Path, log_dir: Option<&Path>) -> Result<Self> {
-        for dir in [Some(datadir), log_dir].into_iter().flatten() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(DIRECTORY_MODE)
-                .create(dir)
-                .map_err(|e| Error::io("create", dir, e))?;
+    /// Makes it, in a data directory that is created if missing, for `owner`, and must be empty but
+    /// for what a failed restore left. `log_dir` is where the redo log goes, if not there; as for
+    /// the server, a relative one is within the data directory.
+    pub(crate) fn create(
+        datadir: &Path,
+        log_dir: Option<&Path>,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self> {
+        let absolute = std::path::absolute(datadir);
+        let datadir = &absolute.map_err(|e| Error::io("resolve", datadir, e))?;
+        let log_dir = datadir.join(log_dir.unwrap_or(Path::new("")));
+        for dir in [datadir, &log_dir] {
+            create_for(dir, owner)?;
         }
         guard::check_not_running(datadir)?;
-        let log = log_dir.unwrap_or(datadir).join(REDO_LOG);
+        let log = log_dir.join(REDO_LOG);
         let is_marked = guard::is_marked(&log);
-        let left: &[&str] = if is_marked { &[NAME, REDO_LOG] } else { &[] };
+        // A log directory within the data directory, which was just created, holds at most the marker.
+        let within = log_dir.strip_prefix(datadir).ok().and_then(|dir| dir.iter().next());
+        let within = within.and_then(|name| name.to_str()).unwrap_or(REDO_LOG);
+        let left: &[&str] = if is_marked { &[NAME, REDO_LOG, within] } else { &[within] };
+        if fs::symlink_metadata(&log).is_ok() && !is_marked {
+            return Err(guard::exists(&log));
+        }
         guard::check_empty(datadir, left)?;
         if !is_marked {
             guard::mark(&log)?;
         }
+        // A marker that a power failure takes away keeps nobody off.
+        durable::sync_dir(&log_dir)?;
         let stage = Self { dir: datadir.join(NAME) };
         stage.remove()?;
         DirBuilder::new()
@@ -63,6 +76,22 @@ impl Stage {
     }
 }
 
+/// Creates a directory where it is missing, and those above it, each for `owner`.
+fn create_for(dir: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    for path in missing.into_iter().rev() {
+        DirBuilder::new()
+            .mode(DIRECTORY_MODE)
+            .create(path)
+            .map_err(|e| Error::io("create", path, e))?;
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(path, Some(user), Some(group))
+                .map_err(|e| Error::io("change the owner of", path, e))?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -72,16 +101,40 @@ mod tests {
     fn only_what_a_failed_restore_left_may_be_there() {
         let dir = tempfile::tempdir().unwrap();
         let datadir = dir.path().join("data");
-        let stage = Stage::create(&datadir, None).unwrap();
+        let create = |log_dir: Option<&str>| Stage::create(&datadir, log_dir.map(Path::new), None);
+        let stage = create(None).unwrap();
         fs::write(stage.dir().join("half"), "x").unwrap();
         assert!(guard::is_marked(&datadir.join(REDO_LOG)));
-        let stage = Stage::create(&datadir, None).unwrap();
+        let stage = create(None).unwrap();
         assert_eq!(fs::read_dir(stage.dir()).unwrap().count(), 0);
 
         fs::write(datadir.join("ibdata1"), "x").unwrap();
-        assert!(Stage::create(&datadir, None).is_err());
+        assert!(create(None).is_err());
         fs::remove_file(datadir.join("ibdata1")).unwrap();
         fs::write(datadir.join(REDO_LOG), "a real one").unwrap();
-        assert!(Stage::create(&datadir, None).is_err());
+        assert!(create(None).is_err());
+    }
+
+    #[test]
+    fn the_marker_stands_where_the_log_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        for (datadir, log_dir, log) in [
+            ("a", Some("./"), "a/ib_logfile0"),
+            ("b", Some("redo"), "b/redo/ib_logfile0"),
+            ("c", None, "c/ib_logfile0"),
+        ] {
+            let datadir = dir.path().join(datadir);
+            for _ in 0..2 {
+                Stage::create(&datadir, log_dir.map(Path::new), None).unwrap();
+                assert!(guard::is_marked(&dir.path().join(log)), "{log}");
+            }
+        }
+        let elsewhere = dir.path().join("elsewhere");
+        Stage::create(&dir.path().join("d"), Some(&elsewhere), None).unwrap();
+        assert!(guard::is_marked(&elsewhere.join(REDO_LOG)));
+        assert!(!dir.path().join("d").join(REDO_LOG).exists());
+        // Another restore is under way, or failed: its marker is not ours to go by.
+        fs::write(dir.path().join("d/x"), "x").unwrap();
+        assert!(Stage::create(&dir.path().join("d"), Some(&elsewhere), None).is_err());
     }
 }
