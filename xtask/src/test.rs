@@ -5,8 +5,10 @@ use harness::{Generation, Result, generation};
 use crate::build::{cargo, cargo_with, root};
 use crate::{fuzz, setup};
 
-/// Test files that need no server, or name the generations that they are about: once is enough.
-const RUN_ONCE: [&str; 5] = ["cli", "encryption", "export", "generations", "matrix"];
+/// Test files that need no server or any server, or name the generations that they are about: once
+/// is enough.
+const RUN_ONCE: [&str; 7] =
+    ["aria", "cli", "encryption", "export", "generations", "matrix", "repository"];
 
 /// What to leave out.
 #[derive(clap::Args)]
