@@ -13,7 +13,7 @@ use common::exit;
 use harness::load::{Load, LoadOptions};
 use harness::process::{self, Finished, run, run_into};
 use harness::tool::BackupOptions;
-use harness::{Result, Scratch, Server, ServerOptions};
+use harness::{Generation, Result, Scratch, Server, ServerOptions};
 use rustix::process::Signal;
 
 /// A server with a table of some megabytes.
@@ -214,6 +214,10 @@ fn a_torn_page_heals() {
 #[test]
 fn a_truncated_tablespace_is_named() {
     common::ok((|| -> Result<()> {
+        if Generation::under_test() < Generation::V10_11 {
+            eprintln!("servers of 10.5 abort at times when they look at such a file themselves");
+            return Ok(());
+        }
         let scratch = Scratch::new()?;
         let target = scratch.join("backup");
         let mut server = server()?;
