@@ -272,13 +272,14 @@ impl Tail {
                 .log
                 .read(self.log.unit_start(self.at), piece)
                 .map_err(|error| Error::io("read", &self.path, error))?;
-            let Some(fence) = self.fence_of_this_file(fence)? else { continue };
+            let Some(until) = self.end_of_this_file(fence)? else { continue };
             let checkpoint = self.log.checkpoint()?;
             let oldest = self.log.unit_start(self.at);
             if checkpoint.end_lsn > oldest.advanced(self.log.capacity()) {
                 return Err(self.overrun(fence));
             }
-            let taken = self.take(piece.get_mut(..read).unwrap_or_default(), fence)?;
+            let bytes = piece.get_mut(..read).unwrap_or_default();
+            let taken = self.take(bytes, fence, until)?;
             self.publish(taken.at, checkpoint);
             if taken.bytes > 0 {
                 unreadable = 0;
@@ -314,18 +315,25 @@ impl Tail {
         Ok(())
     }
 
-    /// Checks, tracks and spools the mini-transactions at the start of `bytes` that end by the fence.
-    fn take(&mut self, bytes: &mut [u8], fence: Lsn) -> Result<Taken> {
+    /// Checks, tracks and spools the mini-transactions at the start of `bytes` that begin before
+    /// `until` and end by the fence.
+    fn take(&mut self, bytes: &mut [u8], fence: Lsn, until: Lsn) -> Result<Taken> {
         match self.log.format() {
-            Format::Plain { trailer, .. } => self.take_plain(bytes, trailer, fence),
-            Format::Blocks { framing, .. } => self.take_blocks(bytes, framing, fence),
+            Format::Plain { trailer, .. } => self.take_plain(bytes, trailer, fence, until),
+            Format::Blocks { framing, .. } => self.take_blocks(bytes, framing, fence, until),
         }
     }
 
-    fn take_plain(&mut self, bytes: &mut [u8], trailer: Trailer, fence: Lsn) -> Result<Taken> {
+    fn take_plain(
+        &mut self,
+        bytes: &mut [u8],
+        trailer: Trailer,
+        fence: Lsn,
+        until: Lsn,
+    ) -> Result<Taken> {
         let laps = self.log.laps();
         let mut taken = Taken { bytes: 0, at: self.at, stop: Stop::NeedMore };
-        while taken.at < fence {
+        while taken.at < until {
             let rest = bytes.get(taken.bytes..).unwrap_or_default();
             let mtr = match mtr::next_with(rest, taken.at, laps, trailer) {
                 Ok(mtr) => mtr,
@@ -352,7 +360,13 @@ impl Tail {
     }
 
     /// Here `bytes` start with the block that `at` is in. Only full blocks are spooled.
-    fn take_blocks(&mut self, bytes: &[u8], framing: blocks::Framing, fence: Lsn) -> Result<Taken> {
+    fn take_blocks(
+        &mut self,
+        bytes: &[u8],
+        framing: blocks::Framing,
+        fence: Lsn,
+        until: Lsn,
+    ) -> Result<Taken> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
         let stop = match &self.block_cipher {
@@ -365,7 +379,7 @@ impl Tail {
         };
         let mut taken = Taken { bytes: 0, at: self.at, stop };
         let mut rest = payload.as_slice();
-        while taken.at < fence {
+        while taken.at < until {
             let mtr = match framing.next(rest, taken.at) {
                 Ok(mtr) => mtr,
                 // The payload ends where the blocks do.
@@ -499,9 +513,11 @@ impl Tail {
         }
     }
 
-    /// How far the open file may be read, asked after it was read. `None` when the log was resized
-    /// and reading goes on in the new file; the old one is complete up to where that starts.
-    fn fence_of_this_file(&mut self, fence: Lsn) -> Result<Option<Lsn>> {
+    /// Where mini-transactions of the open file may begin, asked after it was read. `None` when the
+    /// log was resized and reading goes on in the new file. That begins at a border of a block,
+    /// most often within a mini-transaction; the old file is complete beyond that, since both were
+    /// written until the new one took the name.
+    fn end_of_this_file(&mut self, fence: Lsn) -> Result<Option<Lsn>> {
         if !self.log.is_replaced()? {
             return Ok(Some(fence));
         }

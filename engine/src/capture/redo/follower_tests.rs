@@ -214,6 +214,41 @@ fn a_resized_log_is_followed_into_the_new_file() {
     assert!(copied.unwrap() == writer.linear);
 }
 
+/// The server aligns where a new log begins; here it is within the next mini-transaction to read.
+#[test]
+fn a_new_log_that_begins_within_a_mini_transaction_is_followed_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ib_logfile0");
+    let writer = Writer::create(&path, Lsn(12288), 200_000);
+    let (copied, writer) = follow(&path, writer, |writer| {
+        for _ in 0..50 {
+            writer.append();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        // Nothing is said of what comes now before the new file has the name.
+        let flushed = std::mem::take(&mut writer.flushed);
+        let new_path = path.with_extension("101");
+        let mut new = Writer::create(&new_path, writer.at.advanced(5), 500_000);
+        let behind = writer.linear.len() + 5;
+        for _ in 0..50 {
+            writer.append();
+        }
+        new.write_at(new.first, &writer.linear[behind..]);
+        std::fs::rename(&new_path, &path).unwrap();
+        new.at = writer.at;
+        new.linear = std::mem::take(&mut writer.linear);
+        new.seed = writer.seed;
+        flushed.store(writer.at.0, Ordering::SeqCst);
+        new.flushed = flushed;
+        for _ in 0..50 {
+            new.append();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        *writer = new;
+    });
+    assert!(copied.unwrap() == writer.linear);
+}
+
 #[test]
 fn a_server_that_begins_to_archive_its_log_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
