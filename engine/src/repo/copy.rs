@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::Repository;
 use super::catalog::Selection;
 use super::layout::{MANIFEST, damaged};
 use super::manifest::{Manifest, Seal, frame_hash};
 use super::seal::Sealer;
+use super::{Repository, panicked};
 use crate::store::{Body, Put, PutOptions};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
@@ -169,9 +169,4 @@ impl Repository {
             )),
         }
     }
-}
-
-/// A thread that did not do its work; it said why on standard error.
-pub(super) fn panicked() -> Error {
-    Error::new(ErrorKind::Failed, "a thread panicked")
 }

@@ -157,3 +157,8 @@ impl Repository {
         }
     }
 }
+
+/// A thread that did not do its work; it said why on standard error.
+fn panicked() -> Error {
+    Error::new(ErrorKind::Failed, "a thread panicked")
+}

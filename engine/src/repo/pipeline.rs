@@ -17,9 +17,9 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::compression::{Compression, Compressor};
-use super::copy::panicked;
 use super::layout::{BackupName, pack_name};
 use super::manifest::{Frame, frame_hash};
+use super::panicked;
 use super::seal::Sealer;
 use crate::store::{PutOptions, Store};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -273,14 +273,13 @@ fn compress(
         if shared.stop.is_cancelled() {
             return;
         }
-        let compressed = match compressor.compress(&bytes) {
+        let mut compressed = match compressor.compress(&bytes) {
             Ok(compressed) => compressed,
             Err(error) => return shared.fail(error),
         };
         let len = bytes.len() as u32;
         bytes.clear();
         lock(&shared.spare).push(bytes);
-        let mut compressed = compressed;
         compressed.shrink_to_fit();
         if to.send(Compressed { number, len, bytes: compressed }).is_err() {
             return;

@@ -8,12 +8,11 @@ use std::io::{self, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::Repository;
 use super::compression::decompress;
-use super::copy::panicked;
 use super::layout::damaged;
 use super::manifest::{Frame, Manifest, frame_hash};
 use super::seal::Sealer;
+use super::{Repository, panicked};
 use crate::store::Store;
 use crate::{Cancel, Error, ErrorKind, Result};
 

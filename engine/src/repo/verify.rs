@@ -14,12 +14,11 @@ use innodb::space::SpaceFlags;
 use innodb::{PageNo, SpaceId};
 use xbstream::{Chunk, StreamReader, StreamState};
 
-use super::Repository;
 use super::catalog::Selection;
-use super::copy::panicked;
 use super::layout::{MANIFEST, pack_name};
 use super::manifest::{FileEntry, Manifest, frame_hash, path_to_text};
 use super::reader::{BackupReader, ReadOptions};
+use super::{Repository, panicked};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// How thoroughly to look.

@@ -52,21 +52,7 @@ impl Setting {
     }
 
     fn options(&self) -> RestoreOptions {
-        RestoreOptions {
-            source: self.path("backup"),
-            datadir: self.path("data"),
-            mode: Mode::Copy,
-            parallel: 2,
-            owner: None,
-            force_non_empty: false,
-            innodb_data_home_dir: None,
-            innodb_undo_directory: None,
-            innodb_log_group_home_dir: None,
-            aria_log_dir_path: None,
-            rocksdb_datadir: None,
-            rocksdb_wal_dir: None,
-            innodb_data_file_path: None,
-        }
+        RestoreOptions::new(self.path("backup"), self.path("data"))
     }
 
     fn restore(&self, options: RestoreOptions) -> Result<RestoreSummary> {
