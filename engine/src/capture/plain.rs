@@ -421,114 +421,104 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_copy_follows_the_directory() {
+    /// A copier of the first directory, which is empty, into the second one.
+    fn copying(test: impl FnOnce(&Path, &Path, &mut PlainCopier<'_>)) {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::create_dir(&from).unwrap();
         let sink = FolderSink::create(&to).unwrap();
         let cancel = Cancel::new();
         let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 2, false);
-        let files = ["stays", "changes", "goes"].map(|name| other(&from, name, Class::Table));
-        for name in ["stays", "changes", "goes"] {
-            fs::write(from.join(name), name).unwrap();
-        }
-        copier.synchronise(&files).unwrap();
-        fs::write(from.join("changes"), "CHANGED").unwrap();
-        fs::remove_file(from.join("goes")).unwrap();
-        copier.synchronise(&files[..2]).unwrap();
-        assert_eq!(fs::read(to.join("stays")).unwrap(), b"stays");
-        assert_eq!(fs::read(to.join("changes")).unwrap(), b"CHANGED");
-        assert!(!to.join("goes").exists());
+        test(&from, &to, &mut PlainCopier::new(&run, 2, false));
+    }
+
+    #[test]
+    fn the_copy_follows_the_directory() {
+        copying(|from, to, copier| {
+            let files = ["stays", "changes", "goes"].map(|name| other(from, name, Class::Table));
+            for name in ["stays", "changes", "goes"] {
+                fs::write(from.join(name), name).unwrap();
+            }
+            copier.synchronise(&files).unwrap();
+            fs::write(from.join("changes"), "CHANGED").unwrap();
+            fs::remove_file(from.join("goes")).unwrap();
+            copier.synchronise(&files[..2]).unwrap();
+            assert_eq!(fs::read(to.join("stays")).unwrap(), b"stays");
+            assert_eq!(fs::read(to.join("changes")).unwrap(), b"CHANGED");
+            assert!(!to.join("goes").exists());
+        });
     }
 
     #[test]
     fn a_change_within_the_same_clock_tick_is_not_missed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir(&from).unwrap();
-        let sink = FolderSink::create(&to).unwrap();
-        let cancel = Cancel::new();
-        let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1, false);
-        let file = other(&from, "t.MYD", Class::Table);
-        for round in 0..100 {
-            // Same size, same inode, times that may not have moved.
-            let content = format!("{round:04}");
-            let mut options = fs::OpenOptions::new();
-            let handle =
-                options.write(true).create(true).truncate(false).open(from.join("t.MYD")).unwrap();
-            std::os::unix::fs::FileExt::write_all_at(&handle, content.as_bytes(), 0).unwrap();
-            copier.synchronise(std::slice::from_ref(&file)).unwrap();
-            assert_eq!(fs::read_to_string(to.join("t.MYD")).unwrap(), content);
-        }
+        copying(|from, to, copier| {
+            let file = other(from, "t.MYD", Class::Table);
+            for round in 0..100 {
+                // Same size, same inode, times that may not have moved.
+                let content = format!("{round:04}");
+                let mut options = fs::OpenOptions::new();
+                let handle = options
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(from.join("t.MYD"))
+                    .unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&handle, content.as_bytes(), 0).unwrap();
+                copier.synchronise(std::slice::from_ref(&file)).unwrap();
+                assert_eq!(fs::read_to_string(to.join("t.MYD")).unwrap(), content);
+            }
+        });
     }
 
     #[test]
     fn an_unchanged_file_is_copied_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir(&from).unwrap();
-        let sink = FolderSink::create(&to).unwrap();
-        let cancel = Cancel::new();
-        let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1, false);
-        fs::write(from.join("t.frm"), "x").unwrap();
-        std::thread::sleep(RACY + Duration::from_millis(10));
-        let files = [other(&from, "t.frm", Class::Table)];
-        copier.synchronise(&files).unwrap();
-        copier.synchronise(&files).unwrap();
-        assert_eq!(run.copied().1, 1);
+        copying(|from, _, copier| {
+            fs::write(from.join("t.frm"), "x").unwrap();
+            std::thread::sleep(RACY + Duration::from_millis(10));
+            let files = [other(from, "t.frm", Class::Table)];
+            copier.synchronise(&files).unwrap();
+            copier.synchronise(&files).unwrap();
+            assert_eq!(copier.run.copied().1, 1);
+        });
     }
 
     #[test]
     fn a_table_that_was_filled_without_a_log_is_copied_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir(&from).unwrap();
-        let sink = FolderSink::create(&to).unwrap();
-        let cancel = Cancel::new();
-        let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1, false);
-        let header =
-            |horizon: u8, skip: u8| [vec![0; 35], vec![horizon; 7], vec![skip; 7]].concat();
-        let names = ["filled.MAI", "filled.MAD", "logged.MAI", "logged.MAD"];
-        let files = names.map(|name| other(&from, name, Class::Table));
-        for name in names {
-            let old = if name.ends_with("I") { header(1, 1) } else { b"old".to_vec() };
-            fs::write(from.join(name), old).unwrap();
-        }
-        copier.synchronise(&files).unwrap();
-        for (name, skip) in [("filled", 9), ("logged", 1)] {
-            fs::write(from.join(name).with_extension("MAI"), header(9, skip)).unwrap();
-            fs::write(from.join(name).with_extension("MAD"), "new").unwrap();
-        }
-        copier.refresh_unlogged(&files).unwrap();
-        assert_eq!(fs::read(to.join("filled.MAI")).unwrap(), header(9, 9));
-        assert_eq!(fs::read(to.join("filled.MAD")).unwrap(), b"new");
-        assert_eq!(fs::read(to.join("logged.MAI")).unwrap(), header(1, 1));
-        assert_eq!(fs::read(to.join("logged.MAD")).unwrap(), b"old");
+        copying(|from, to, copier| {
+            let header =
+                |horizon: u8, skip: u8| [vec![0; 35], vec![horizon; 7], vec![skip; 7]].concat();
+            let names = ["filled.MAI", "filled.MAD", "logged.MAI", "logged.MAD"];
+            let files = names.map(|name| other(from, name, Class::Table));
+            for name in names {
+                let old = if name.ends_with("I") { header(1, 1) } else { b"old".to_vec() };
+                fs::write(from.join(name), old).unwrap();
+            }
+            copier.synchronise(&files).unwrap();
+            for (name, skip) in [("filled", 9), ("logged", 1)] {
+                fs::write(from.join(name).with_extension("MAI"), header(9, skip)).unwrap();
+                fs::write(from.join(name).with_extension("MAD"), "new").unwrap();
+            }
+            copier.refresh_unlogged(&files).unwrap();
+            assert_eq!(fs::read(to.join("filled.MAI")).unwrap(), header(9, 9));
+            assert_eq!(fs::read(to.join("filled.MAD")).unwrap(), b"new");
+            assert_eq!(fs::read(to.join("logged.MAI")).unwrap(), header(1, 1));
+            assert_eq!(fs::read(to.join("logged.MAD")).unwrap(), b"old");
+        });
     }
 
     #[test]
     fn a_growing_log_is_copied_to_its_end_with_its_last_header() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir(&from).unwrap();
-        let sink = FolderSink::create(&to).unwrap();
-        let cancel = Cancel::new();
-        let run = Run::new(&cancel, &Silent, &sink, None);
-        let mut copier = PlainCopier::new(&run, 1, false);
-        let files = [other(&from, "aria_log.00000001", Class::AriaLog)];
-        let mut log = vec![1; 300_000];
-        fs::write(from.join("aria_log.00000001"), &log).unwrap();
-        copier.follow_growing(&files, Class::AriaLog).unwrap();
-        log[37] = 9;
-        log.extend(vec![2; 100_000]);
-        log[280_000] = 7;
-        fs::write(from.join("aria_log.00000001"), &log).unwrap();
-        copier.finish_growing(&files).unwrap();
-        assert!(fs::read(to.join("aria_log.00000001")).unwrap() == log);
+        copying(|from, to, copier| {
+            let files = [other(from, "aria_log.00000001", Class::AriaLog)];
+            let mut log = vec![1; 300_000];
+            fs::write(from.join("aria_log.00000001"), &log).unwrap();
+            copier.follow_growing(&files, Class::AriaLog).unwrap();
+            log[37] = 9;
+            log.extend(vec![2; 100_000]);
+            log[280_000] = 7;
+            fs::write(from.join("aria_log.00000001"), &log).unwrap();
+            copier.finish_growing(&files).unwrap();
+            assert!(fs::read(to.join("aria_log.00000001")).unwrap() == log);
+        });
     }
 }
