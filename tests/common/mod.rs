@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod repo;
+
 use std::path::Path;
 
 use harness::process::Finished;

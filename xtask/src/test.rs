@@ -7,8 +7,8 @@ use crate::{fuzz, setup};
 
 /// Test files that need no server or any server, or name the generations that they are about: once
 /// is enough.
-const RUN_ONCE: [&str; 7] =
-    ["aria", "cli", "encryption", "export", "generations", "matrix", "repository"];
+const RUN_ONCE: [&str; 8] =
+    ["aria", "cli", "encryption", "export", "generations", "matrix", "repo_tables", "repository"];
 
 /// What to leave out.
 #[derive(clap::Args)]

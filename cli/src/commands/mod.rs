@@ -19,6 +19,7 @@ mod needs;
 mod prepare;
 mod repo;
 mod restore;
+mod tables;
 mod verify;
 
 use std::ffi::OsString;

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use engine::repo::catalog::Selection;
+use engine::repo::choice::Choice;
 use engine::repo::restore::{RestorePlan, StoredRestoreOptions, StoredRestoreSummary};
+use engine::repo::tables::TablesOptions;
 use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::keys::Keys;
 use super::repo::Access;
+use super::tables::{describe_tables, describe_tables_plan};
 use super::{counted, needs_words, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
@@ -25,9 +28,13 @@ Examples:
   haulout restore /backups/monday --to /var/lib/mysql --move
   haulout restore LATEST --repo s3://bucket/db1 --to /var/lib/mysql --owner mysql:mysql
   haulout restore @2026-01-31T12:00:00Z --repo s3://bucket/db1 --to /var/lib/mysql --plan
+  haulout restore LATEST --repo s3://bucket/db1 --to /tmp/tables --table 'shop.order*' --database crm
 
 A backup in a repository is named by its name, a part of it at either end, LATEST, or @TIME for the
-last one that ended by then. It is prepared on the way.";
+last one that ended by then. It is prepared on the way.
+
+With --table or --database only what these need is fetched. DATADIR gets their files, exported for
+IMPORT TABLESPACE, and import.sql, the statements for that, which are printed too.";
 
 /// Put a prepared backup, or one of a repository, into a data directory
 ///
@@ -44,11 +51,18 @@ pub struct Restore {
     /// Only say what would be fetched and written
     #[arg(long, requires = "repo")]
     plan: bool,
+    /// Only these tables, with all their partitions, or one as db.table#P#p0; *, ? and [] match as in
+    /// a shell
+    #[arg(long = "table", value_name = "DB.TABLE", requires = "repo")]
+    tables: Vec<String>,
+    /// Only the tables of these databases; *, ? and [] match as in a shell
+    #[arg(long = "database", value_name = "DB", requires = "repo")]
+    databases: Vec<String>,
     /// Most memory for redo and what is read ahead, with --repo [default: a quarter of what is
     /// available, at least 128MiB]
     #[arg(long, value_name = "SIZE", env = "HAULOUT_MEMORY")]
     memory: Option<Size>,
-    /// Data directory; created if missing, must be empty
+    /// Data directory, or with --table a folder for the files; created if missing, must be empty
     #[arg(long, value_name = "DATADIR")]
     to: PathBuf,
     /// Move the files instead of copying them; the backup is used up
@@ -123,6 +137,26 @@ impl Restore {
             let selection = self.from.to_string_lossy().parse::<Selection>();
             let selection =
                 selection.map_err(|why| Error::new(ErrorKind::Usage, format!("BACKUP: {why}")))?;
+            let choice = Choice::new(&self.tables, &self.databases)?;
+            if !choice.is_empty() {
+                if self.plan {
+                    let plan = repository.plan_tables(&selection, &choice, cancel)?;
+                    return Outcome::new(&plan, describe_tables_plan(&plan));
+                }
+                let options = TablesOptions {
+                    selection,
+                    choice,
+                    dir: options.datadir,
+                    owner: options.owner,
+                    parallel: options.parallel,
+                    memory: self.memory.unwrap_or_else(machine::default_memory).0,
+                    keys: self.keys.resolve(reporter)?,
+                };
+                let summary = repository.restore_tables(options, cancel, reporter)?;
+                let data = summary.sql.lines().map(str::to_owned).collect();
+                let words = describe_tables(&summary, &datadir);
+                return Ok(Outcome { data, ..Outcome::new(&summary, words)? });
+            }
             if self.plan {
                 let plan = repository.plan(&selection, cancel)?;
                 return Outcome::new(&plan, describe_plan(&plan));

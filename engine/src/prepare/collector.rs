@@ -17,10 +17,12 @@
 //!
 //! Varints are seven bits per byte, lowest first.
 
+use std::collections::HashSet;
+
 use innodb::redo::Malformed;
 use innodb::redo::mtr::{MTR_MAX, Mtr};
 use innodb::redo::record::{Kind, Record, Records, TRIM_PAGES};
-use innodb::{Lsn, PageId, PageSize};
+use innodb::{Lsn, PageId, PageSize, SpaceId};
 
 use super::arena::{Arena, Stream};
 use super::chains;
@@ -60,6 +62,8 @@ pub struct Collector {
     base: Lsn,
     budget: usize,
     workers: usize,
+    /// Tablespaces that nobody asks for.
+    skipped: HashSet<SpaceId>,
     /// Bytes of the arena at which to look at the memory again.
     look_at: usize,
 }
@@ -76,8 +80,14 @@ impl Collector {
             base: Lsn(0),
             budget,
             workers,
+            skipped: HashSet::new(),
             look_at: 0,
         }
+    }
+
+    /// Does not collect what is for these tablespaces.
+    pub fn skip(&mut self, spaces: HashSet<SpaceId>) {
+        self.skipped = spaces;
     }
 
     /// Forgets the last batch and starts one at `base`.
@@ -130,6 +140,9 @@ impl Collector {
         let start = mtr.start.0.wrapping_sub(self.base.0);
         let length = mtr.end.0.wrapping_sub(mtr.start.0);
         cut(mtr, facts, |run, _| {
+            if !self.skipped.is_empty() && self.skipped.contains(&run.page.space) {
+                return;
+            }
             let window = run.page.page.0 >> self.window_shift;
             let partition = partition_of(run.page.space.0, window);
             if let Some(partition) = self.partitions.get_mut(partition) {
@@ -241,7 +254,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::chains::Chains;
     use super::*;
-    use innodb::{PageNo, SpaceId};
+    use innodb::PageNo;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

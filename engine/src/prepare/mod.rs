@@ -42,15 +42,15 @@ mod meter;
 mod positions;
 mod spaces;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use innodb::Lsn;
 use innodb::redo::record::{Record, Records};
 use innodb::redo::{FileRecord, Malformed};
+use innodb::{Lsn, SpaceId};
 
 use crate::aria::{self, AriaSummary};
 use crate::export::{self, ExportSummary};
@@ -119,8 +119,28 @@ pub struct PrepareSummary {
     pub export: Option<ExportSummary>,
 }
 
+/// Tablespaces of a backup that were left out of the folder on purpose: redo for them is skipped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LeftOut {
+    /// By what their first pages say.
+    pub ids: HashSet<SpaceId>,
+    /// By name, `database/table.ibd`.
+    pub names: HashSet<String>,
+}
+
 /// Prepares a backup in place. May be killed at any point and run again.
 pub fn prepare(
+    options: PrepareOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<PrepareSummary> {
+    prepare_without(LeftOut::default(), options, cancel, reporter)
+}
+
+/// Prepares what is there of a backup, when the rest was left out on purpose. Nothing that starts
+/// a server comes out of it, but tablespaces that can be exported.
+pub(crate) fn prepare_without(
+    left_out: LeftOut,
     options: PrepareOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
@@ -208,12 +228,13 @@ pub fn prepare(
     let workers = options.parallel.max(1);
     let budget = redo_budget(options.memory, workers);
     let mut collector = Collector::new(page_size, inventory.pages(page_size), budget, workers);
+    collector.skip(left_out.ids.clone());
     let facts = LogFacts::new(log.checkpoint().lsn, page_size);
     let read = read_all(&log, facts, &mut collector, cancel, reporter)?;
     let end = read.end.lsn;
     check_complete(&log, &read, &checkpoints)?;
 
-    let mut spaces = Spaces::bind(inventory, &read.facts, page_size, reporter)?;
+    let mut spaces = Spaces::bind(inventory, &left_out, &read.facts, page_size, reporter)?;
     spaces.unlock(&read.facts, settings.encrypts_tables(), &keys)?;
     let journal = Journal::open(dir)?;
     spaces.resize(&read.facts, page_size)?;

@@ -2,7 +2,7 @@
 //!
 //! The id on a file's first page counts; names in the log count only for files whose first page
 //! says nothing. What the log says of tablespaces that are not in the backup is moot, but must be
-//! explained: by a deletion, or at least by a name.
+//! explained: by a deletion, or at least by a name, or because it was left out on purpose.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use innodb::space::{FILE_BLOCK, SpaceFlags};
 use innodb::{PageNo, PageSize, SpaceId};
 
+use super::LeftOut;
 use super::codec::PageCodec;
 use super::facts::{LogFacts, SpaceFacts};
 use super::inventory::{DataFile, Inventory, Tablespace, Unidentified, is_undo};
@@ -28,6 +29,7 @@ impl Spaces {
     /// Binds every tablespace that the log changes to its file.
     pub fn bind(
         mut inventory: Inventory,
+        left_out: &LeftOut,
         facts: &LogFacts,
         page_size: PageSize,
         reporter: &dyn Reporter,
@@ -36,8 +38,19 @@ impl Spaces {
             resolve(&mut inventory, file, facts, page_size, reporter)?;
         }
         let spaces = Self { by_id: inventory.spaces };
+        // What was chosen must not be skipped with what was left out.
+        let both = spaces.by_id.values().find(|space| left_out.ids.contains(&space.id));
+        if let Some(Tablespace { id, files, .. }) = both {
+            let name = files.first().map_or("", |file| &file.name);
+            return Err(Error::new(
+                ErrorKind::Damage,
+                format!("{name} and a file that was left out are both tablespace {id}"),
+            ));
+        }
         for (id, known) in facts.spaces() {
-            if !known.deleted && !spaces.by_id.contains_key(&id) {
+            let is_left_out = left_out.ids.contains(&id)
+                || known.name.as_ref().is_some_and(|name| left_out.names.contains(name));
+            if !known.deleted && !is_left_out && !spaces.by_id.contains_key(&id) {
                 explain_missing(id, known, reporter)?;
             }
         }

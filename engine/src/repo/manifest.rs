@@ -232,6 +232,16 @@ impl Manifest {
         self.name.object(&pack_name(number, self.compression, self.seal.is_some()))
     }
 
+    /// The server it was taken from: host and data directory.
+    pub fn origin(&self) -> String {
+        format!("{}:{}", self.server.hostname, self.server.datadir)
+    }
+
+    /// GTID position that it equals.
+    pub fn gtid(&self) -> Option<String> {
+        self.replication.as_ref().map(|at| at.gtid.clone()).filter(|gtid| !gtid.is_empty())
+    }
+
     /// Bytes in the store, without the manifest.
     pub fn stored(&self) -> u64 {
         self.packs.iter().sum()
@@ -294,13 +304,14 @@ pub fn path_from_text(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::seal::Secret;
     use super::*;
     use proptest::prelude::*;
 
-    fn example() -> Manifest {
+    /// One with a file in two frames.
+    pub fn example() -> Manifest {
         let frame =
             |pack, offset, stored| Frame { pack, offset, stored, len: 9, hash: "00".into() };
         let name = BackupName::parse("20260101T120000Z-full-1a2b3c4d").unwrap();

@@ -16,6 +16,7 @@
 //! | [`catalog`] | which backups there are, and which one is meant |
 //! | [`reader`] | a backup as the stream that it was |
 //! | [`restore`] | from the stream to a data directory |
+//! | [`choice`], [`pick`], [`tables`], [`sql`] | single tables, by their frames only |
 //! | [`retention`], [`copy`] | keeping, expiring, copying |
 //! | [`verify`] | proving that a backup is good |
 //!
@@ -27,18 +28,22 @@
 
 pub mod backup;
 pub mod catalog;
+pub mod choice;
 pub mod compression;
 pub mod config;
 pub mod copy;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
+mod pick;
 pub mod pipeline;
 pub mod reader;
 pub mod restore;
 pub mod retention;
 pub mod seal;
 pub mod sink;
+pub mod sql;
+pub mod tables;
 pub mod verify;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -57,6 +58,13 @@ impl Failure {
     pub fn take(&self) -> Option<Error> {
         lock(&self.0).take()
     }
+
+    /// Takes note of an error; the same in what [`Read`] can say.
+    pub(super) fn note(&self, error: Error) -> io::Error {
+        let words = error.to_string();
+        lock(&self.0).get_or_insert(error);
+        io::Error::other(words)
+    }
 }
 
 struct Shared {
@@ -65,6 +73,7 @@ struct Shared {
     opener: Option<Sealer>,
     fetches: Vec<Fetch>,
     stop: Cancel,
+    fetched: Arc<AtomicU64>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -106,6 +115,7 @@ impl BackupReader {
             opener,
             fetches,
             stop: cancel.child(),
+            fetched: Arc::default(),
             state: Mutex::new(State { limit: options.memory, ..State::default() }),
             changed: Condvar::new(),
         });
@@ -124,6 +134,11 @@ impl BackupReader {
             failed: false,
             failure: Failure::default(),
         })
+    }
+
+    /// Bytes that the store has given so far.
+    pub fn fetched(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.fetched)
     }
 
     /// Where to learn why reading failed.
@@ -177,11 +192,7 @@ impl Read for BackupReader {
             match self.next_frame() {
                 Ok(Some(frame)) => self.frame = io::Cursor::new(frame),
                 Ok(None) => return Ok(0),
-                Err(error) => {
-                    let words = error.to_string();
-                    lock(&self.failure.0).get_or_insert(error);
-                    return Err(io::Error::other(words));
-                }
+                Err(error) => return Err(self.failure.note(error)),
             }
         }
     }
@@ -282,6 +293,7 @@ impl Shared {
                     _ => error,
                 }
             })?;
+        self.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut unpacked = Vec::with_capacity(frames.len());
         for (number, frame) in (fetch.first..).zip(frames) {
             let at = (frame.offset - first.offset) as usize;

@@ -3,7 +3,6 @@
 //! The stream is fetched ahead, unpacked by several threads, and prepared where it stands; then it
 //! is moved into its place. Nothing is written anywhere else. What the store has is never changed.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -111,15 +110,11 @@ impl RestorePlan {
             bytes: manifest.bytes,
             redo_bytes: manifest.files.get("ib_logfile0").map_or(0, |file| file.size),
             corrupt_pages: manifest.corrupt_pages,
-            server: format!("{}:{}", manifest.server.hostname, manifest.server.datadir),
+            server: manifest.origin(),
             end_lsn: manifest.lsn.end,
-            gtid: gtid(manifest),
+            gtid: manifest.gtid(),
         }
     }
-}
-
-fn gtid(manifest: &Manifest) -> Option<String> {
-    manifest.replication.as_ref().map(|at| at.gtid.clone()).filter(|gtid| !gtid.is_empty())
 }
 
 impl Repository {
@@ -225,7 +220,10 @@ fn cannot_write(error: std::io::Error) -> Error {
 }
 
 /// That each file is there, as long as it should be.
-fn check_complete(dir: &Path, files: &BTreeMap<String, FileEntry>) -> Result<()> {
+pub(super) fn check_complete<'a>(
+    dir: &Path,
+    files: impl IntoIterator<Item = (&'a String, &'a FileEntry)>,
+) -> Result<()> {
     for (path, file) in files {
         let name = path_from_text(path).unwrap_or_default();
         let found = std::fs::symlink_metadata(dir.join(OsStr::from_bytes(&name)));
@@ -242,7 +240,7 @@ fn check_complete(dir: &Path, files: &BTreeMap<String, FileEntry>) -> Result<()>
 }
 
 /// Refuses to begin what would end with a full disk.
-fn check_space(datadir: &Path, bytes: u64) -> Result<()> {
+pub(super) fn check_space(datadir: &Path, bytes: u64) -> Result<()> {
     let existing = datadir.ancestors().find(|path| path.exists());
     let existing = existing.map_or_else(|| PathBuf::from("."), PathBuf::from);
     let Ok(room) = rustix::fs::statvfs(&existing) else { return Ok(()) };

@@ -13,11 +13,13 @@
 //! | [`guard`] | what is refused; the marker |
 //! | [`place`] | copying and moving one file |
 //! | [`stage`] | unpacking and preparing inside of the data directory |
+//! | [`tables`] | placing files of single tables, for another server to import |
 
 mod guard;
 mod place;
 mod plan;
 mod stage;
+mod tables;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -31,9 +33,11 @@ use crate::metadata::haulout_info::TableNeed;
 use crate::metadata::{BackupMyCnf, HauloutInfo};
 use crate::prepare::Meter;
 use crate::{Cancel, Error, Event, Phase, Reporter, Result};
+pub(crate) use guard::check_prepared;
 use place::Placer;
 use plan::{Item, Plan};
 pub(crate) use stage::Stage;
+pub(crate) use tables::place_tables;
 
 /// Mode of created directories, as the server's own.
 const DIRECTORY_MODE: u32 = 0o700;

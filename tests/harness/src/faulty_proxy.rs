@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -161,6 +161,8 @@ struct State {
     requests: Mutex<Vec<Request>>,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
+    /// Bytes of answers that went through whole.
+    answered: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -211,11 +213,17 @@ impl FaultyProxy {
         lock(&self.state.rules).clear();
         lock(&self.state.requests).clear();
         self.state.most_at_once.store(0, Ordering::SeqCst);
+        self.state.answered.store(0, Ordering::SeqCst);
     }
 
     /// What was asked, in the order in which it came.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.state.requests).clone()
+    }
+
+    /// Bytes of content in answers since [`FaultyProxy::clear`], as far as nothing broke them.
+    pub fn bytes_answered(&self) -> u64 {
+        self.state.answered.load(Ordering::SeqCst)
     }
 
     /// The most connections at the same time.
@@ -304,15 +312,17 @@ fn handle(client: &TcpStream, server: SocketAddr, state: &State) -> Result<()> {
         }
         _ => copy(&mut from_client, &mut to_server, len)?,
     }
-    answer(client, &upstream, fault.as_ref())
+    let bytes = answer(client, &upstream, fault.as_ref())?;
+    state.answered.fetch_add(bytes, Ordering::SeqCst);
+    Ok(())
 }
 
-/// Passes on what the server says.
-fn answer(client: &TcpStream, upstream: &TcpStream, fault: Option<&Fault>) -> Result<()> {
+/// Passes on what the server says; tells the bytes of its content.
+fn answer(client: &TcpStream, upstream: &TcpStream, fault: Option<&Fault>) -> Result<u64> {
     let mut from_server = BufReader::new(upstream);
     let (first, head) = read_head(&mut from_server)?;
     if matches!(fault, Some(Fault::LoseAnswer)) {
-        return Ok(());
+        return Ok(0);
     }
     let mut to_client = client;
     let mut text = format!("{first}\r\n");
@@ -326,12 +336,13 @@ fn answer(client: &TcpStream, upstream: &TcpStream, fault: Option<&Fault>) -> Re
     match fault {
         Some(Fault::ResetAnswer(after)) => {
             copy_up_to(&mut from_server, &mut to_client, *after)?;
-            return reset(client);
+            reset(client)?;
+            return Ok(0);
         }
         Some(Fault::CutAnswer(after)) => {
             copy_up_to(&mut from_server, &mut to_client, *after)?;
             client.shutdown(Shutdown::Both)?;
-            return Ok(());
+            return Ok(0);
         }
         Some(Fault::Stall(after, time)) => {
             copy_up_to(&mut from_server, &mut to_client, *after)?;
@@ -343,8 +354,7 @@ fn answer(client: &TcpStream, upstream: &TcpStream, fault: Option<&Fault>) -> Re
         }
         _ => {}
     }
-    std::io::copy(&mut from_server, &mut to_client)?;
-    Ok(())
+    Ok(std::io::copy(&mut from_server, &mut to_client)?)
 }
 
 /// The first line, and the headers by their names in small letters.
