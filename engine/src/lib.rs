@@ -9,6 +9,7 @@
 //! | [`capture`] | reading a live server: inventory, pages, redo, other engines, DDL |
 //! | [`sink`] | where a backup goes: a folder or an xbstream |
 //! | [`metadata`] | the text files of a backup: checkpoints, info, `backup-my.cnf` |
+//! | [`delta`] | backups of what changed since another one |
 //! | [`extract`] | unpacking an xbstream into a folder |
 //! | [`prepare`] | applying the captured redo to the copied pages |
 //! | [`keys`] | where encryption keys come from |
@@ -22,6 +23,7 @@
 pub mod aria;
 pub mod cancel;
 pub mod capture;
+pub mod delta;
 pub mod error;
 pub mod export;
 pub mod extract;
@@ -39,4 +41,5 @@ pub mod store;
 
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Result};
+pub use innodb::Lsn;
 pub use report::{Event, Phase, Reporter};

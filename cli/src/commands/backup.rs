@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use engine::Lsn;
 use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::delta::Base;
 use engine::io::IoMode;
 use engine::repo::backup::{StoreBackupOptions, StoredBackup};
 use engine::repo::compression::Compression;
@@ -24,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   haulout backup --target-dir /backups/monday
   haulout backup --target-dir /backups/monday --throttle 100MiB --lock-timeout 2m
+  haulout backup --target-dir /backups/tuesday --base /backups/monday
   haulout backup --repo s3://bucket/db1 --compress zstd:3
   haulout backup --stream | ssh host2 haulout extract --to /backups/monday";
 
@@ -33,6 +36,8 @@ Examples:
 pub struct Backup {
     #[command(flatten)]
     to: Destination,
+    #[command(flatten)]
+    since: Since,
     /// Copying threads [default: the cores, at most 4]
     #[arg(long, value_name = "N", env = "HAULOUT_PARALLEL", value_parser = parse_threads)]
     parallel: Option<usize>,
@@ -114,6 +119,27 @@ impl Destination {
     }
 }
 
+/// Which backup a delta is relative to.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Since {
+    /// Back up only what changed since the backup in this directory, full or itself a delta
+    #[arg(long, value_name = "DIR", conflicts_with = "repo")]
+    base: Option<PathBuf>,
+    /// Back up only what changed since this LSN: the to_lsn of a backup that is elsewhere
+    #[arg(long, value_name = "LSN", conflicts_with = "repo")]
+    base_lsn: Option<u64>,
+}
+
+impl Since {
+    fn base(&self) -> Result<Option<Base>> {
+        match (&self.base, self.base_lsn) {
+            (Some(dir), _) => Base::of_unprepared(dir).map(Some),
+            (None, lsn) => Ok(lsn.map(|lsn| Base::at(Lsn(lsn)))),
+        }
+    }
+}
+
 /// How a backup is stored in a repository.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Repository")]
@@ -170,6 +196,8 @@ impl Backup {
                 .map(|argument| argument.to_string_lossy().into_owned())
                 .collect::<Vec<_>>()
                 .join(" "),
+            base: self.since.base()?,
+            extra_lsn_dir: None,
         };
         if let Some(place) = place {
             let repository = self.access.open(&place, cancel, shared)?;
@@ -183,7 +211,7 @@ impl Backup {
         }
         let summary = capture::backup(options, cancel, reporter)?;
         let mut words = describe(&summary);
-        words.push(next_step(dir.as_deref()));
+        words.push(next_step(dir.as_deref(), summary.from_lsn.is_some()));
         Outcome::new(&summary, words)
     }
 }
@@ -220,6 +248,12 @@ fn describe(summary: &BackupSummary) -> Vec<String> {
             summary.end_lsn, summary.start_lsn, summary.to_lsn
         ),
     ];
+    if let (Some(from), Some(pages)) = (summary.from_lsn, summary.changed_pages) {
+        words.push(format!(
+            "It is a delta of the backup that ends at LSN {from}: {}.",
+            counted(pages, "changed page", "changed pages")
+        ));
+    }
     if let (Some(file), Some(position)) = (&summary.binlog_file, summary.binlog_position) {
         words.push(format!("Binary log position: {file} at {position}."));
     }
@@ -247,8 +281,12 @@ fn describe(summary: &BackupSummary) -> Vec<String> {
 }
 
 /// What to do with a folder or a stream.
-fn next_step(dir: Option<&Path>) -> String {
+fn next_step(dir: Option<&Path>, delta: bool) -> String {
     match dir {
+        Some(dir) if delta => format!(
+            "Next, apply it to its prepared base with: haulout prepare BASE --delta {}",
+            quoted(dir)
+        ),
         Some(dir) => format!("Next, prepare it with: haulout prepare {}", quoted(dir)),
         None => "Next, unpack it with: haulout extract --to DIR < STREAM, then prepare it with: \
                  haulout prepare DIR"
@@ -283,6 +321,8 @@ mod tests {
         BackupSummary {
             format: 1,
             server_version: "10.11.19-MariaDB".to_string(),
+            from_lsn: None,
+            changed_pages: None,
             start_lsn: 100,
             to_lsn: 200,
             end_lsn: 300,
@@ -316,7 +356,7 @@ mod tests {
             "Next, prepare it with: haulout prepare '/b 1'",
         ];
         let mut said = describe(&summary());
-        said.push(next_step(Some(Path::new("/b 1"))));
+        said.push(next_step(Some(Path::new("/b 1")), false));
         assert_eq!(said, words);
     }
 
@@ -330,7 +370,7 @@ mod tests {
             rocksdb: Some(capture::RocksDb { files: 7, bytes: 3 << 20 }),
             ..summary()
         };
-        let words = [describe(&found), vec![next_step(None)]].concat().join("\n");
+        let words = [describe(&found), vec![next_step(None, false)]].concat().join("\n");
         assert!(words.contains("MyRocks: 7 files, 3.0 MiB"), "{words}");
         assert!(words.contains("CORRUPT PAGES: 3") && words.contains("made whole: 1"), "{words}");
         assert!(!words.contains("Binary log") && !words.contains("GTID"), "{words}");

@@ -19,6 +19,7 @@ Examples:
   haulout prepare /backups/monday
   haulout prepare /backups/monday --memory 1GiB --parallel 8
   haulout prepare /backups/monday --keys-file /secure/keys.enc --keys-password-file /secure/pw
+  haulout prepare /backups/monday --delta /backups/tuesday --delta /backups/wednesday
   haulout prepare /backups/monday --export";
 
 /// Make a backup consistent: apply the redo that was copied with it
@@ -31,6 +32,10 @@ pub struct Prepare {
     /// Directory that holds the backup
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Apply this delta to the backup, which must be prepared; several in the order in which they
+    /// were taken. The delta itself is not changed
+    #[arg(long = "delta", value_name = "DIR")]
+    deltas: Vec<PathBuf>,
     /// Most memory to use for redo and pages [default: a quarter of what is available, at least
     /// 128MiB]
     #[arg(long, value_name = "SIZE", env = "HAULOUT_MEMORY")]
@@ -51,6 +56,7 @@ impl Prepare {
     pub fn run(self, cancel: &Cancel, reporter: &dyn Reporter) -> Result<Outcome> {
         let options = PrepareOptions {
             dir: self.dir.clone(),
+            deltas: self.deltas,
             memory: self.memory.unwrap_or_else(machine::default_memory).0,
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
             keys: self.keys.resolve(reporter)?,
@@ -64,6 +70,15 @@ impl Prepare {
 /// The summary in plain words.
 fn describe(summary: &PrepareSummary, dir: &Path) -> Vec<String> {
     let mut words = Vec::new();
+    for delta in &summary.deltas {
+        words.push(format!(
+            "Applied {}: {} of LSN {} to {}.",
+            quoted(&delta.dir),
+            counted(delta.pages, "page", "pages"),
+            delta.from_lsn,
+            delta.to_lsn
+        ));
+    }
     if summary.already_prepared {
         words.push("The backup was prepared before; there was nothing left to do.".to_string());
     } else {

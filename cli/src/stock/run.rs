@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::Lsn;
 use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::delta::Base;
 use engine::keys::KeySettings;
 use engine::keys::settings::SERVER_GROUPS;
+use engine::metadata::Checkpoints;
 use engine::prepare::{self, PrepareOptions};
 use engine::restore::{self, Mode, RestoreOptions};
 use engine::server::option_file::OptionFiles;
@@ -134,7 +137,12 @@ fn backup(
             .map(PathBuf::from),
         tool_name: invocation.tool_name,
         tool_command: invocation.command,
+        base: base(settings)?,
+        extra_lsn_dir: settings.path("extra-lsndir"),
     };
+    if let Some(base) = options.base {
+        log::line(0, &format!("incremental backup from {} is enabled.", base.lsn));
+    }
     let summary = capture::backup(options, cancel, &StockLog)?;
     let dir = (!streams).then(|| target_dir(settings));
     for text in describe(&summary, dir.as_deref()) {
@@ -143,9 +151,24 @@ fn backup(
     Ok(())
 }
 
+/// What an incremental backup is relative to.
+fn base(settings: &Settings) -> Result<Option<Base>> {
+    if let Some(text) = settings.text("incremental-lsn") {
+        let lsn = text.parse().map_err(|_| {
+            let message = format!("value '{text}' may be wrong format for incremental option.");
+            Error::new(ErrorKind::Usage, message)
+        })?;
+        return Ok(Some(Base::at(Lsn(lsn))));
+    }
+    settings.path("incremental-basedir").map(|dir| Base::of(&dir)).transpose()
+}
+
 /// The facts of a backup, in the words that scripts search for.
 fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
     let mut lines = Vec::new();
+    if let Some(pages) = summary.changed_pages {
+        lines.push(format!("{pages} changed pages were copied."));
+    }
     if let Some(dir) = dir {
         lines.push(format!("Backup created in directory '{}/'", dir.display()));
     }
@@ -182,6 +205,7 @@ fn make_consistent(settings: &Settings, keys: KeySettings, cancel: &Cancel) -> R
     let memory = settings.number("use-memory").unwrap_or_else(|| machine::default_memory().0);
     let options = PrepareOptions {
         dir: target_dir(settings),
+        deltas: settings.path("incremental-dir").into_iter().collect(),
         memory,
         parallel: threads(settings).unwrap_or_else(machine::default_threads),
         keys,
@@ -189,6 +213,11 @@ fn make_consistent(settings: &Settings, keys: KeySettings, cancel: &Cancel) -> R
     };
     let summary = prepare::prepare(options, cancel, &StockLog)?;
     log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
+    if let Some(dir) = settings.path("extra-lsndir") {
+        let (checkpoints, naming) = Checkpoints::read(&target_dir(settings))?;
+        std::fs::create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        checkpoints.write(&dir, naming)?;
+    }
     if let Some(export) = &summary.export {
         log::line(0, &format!("Exported {} tables", export.tables));
     }

@@ -34,6 +34,23 @@ pub struct Changes {
     pub new: Vec<ServerFile>,
 }
 
+impl Changes {
+    /// Leaves no rename to a name that another renamed tablespace had: of a delta, the stock tool
+    /// cannot prepare such. Those tablespaces are copied whole instead.
+    pub fn untangle(&mut self, present: &[Present]) {
+        let sources: BTreeSet<_> = self.renamed.iter().map(|(old, _)| old.clone()).collect();
+        let tangled = self.renamed.extract_if(.., |(_, new)| sources.contains(new));
+        let (old, new): (Vec<_>, Vec<_>) = tangled.unzip();
+        let files = present.iter().filter(|present| new.contains(&present.file.path));
+        self.new.extend(files.map(|present| present.file.clone()));
+        let replaced: BTreeSet<_> = self.new.iter().map(|file| &file.path).collect();
+        let taken = |path: &StreamPath| {
+            replaced.contains(path) || self.renamed.iter().any(|(_, new)| new == path)
+        };
+        self.deleted.extend(old.into_iter().filter(|old| !taken(old)));
+    }
+}
+
 /// Compares what was copied with what is there.
 pub fn changes(copied: &[Copied], present: &[Present]) -> Changes {
     let mut changes = Changes::default();
@@ -130,6 +147,23 @@ mod tests {
         assert_eq!(changes.renamed, [(path("d/a.ibd"), path("d/b.ibd"))]);
         assert_eq!(changes.new, [file("d/a.ibd")]);
         assert!(changes.deleted.is_empty());
+    }
+
+    #[test]
+    fn untangled_changes_have_no_rename_to_a_name_in_use() {
+        let before = [copied("d/a.ibd", 5, 50), copied("d/b.ibd", 6, 60), copied("d/c.ibd", 7, 70)];
+        let now = [present("d/a.ibd", 6, 60), present("d/b.ibd", 5, 50), present("d/e.ibd", 7, 70)];
+        let mut swapped = changes(&before, &now);
+        swapped.untangle(&now);
+        assert_eq!(swapped.renamed, [(path("d/c.ibd"), path("d/e.ibd"))]);
+        assert_eq!(swapped.new, [file("d/a.ibd"), file("d/b.ibd")]);
+        assert!(swapped.deleted.is_empty());
+
+        let now = [present("d/b.ibd", 5, 50), present("d/c.ibd", 6, 60)];
+        let mut chain = changes(&before[..2], &now);
+        chain.untangle(&now);
+        assert_eq!(chain.renamed, [(path("d/b.ibd"), path("d/c.ibd"))]);
+        assert_eq!((chain.new, chain.deleted), (vec![file("d/b.ibd")], vec![path("d/a.ibd")]));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The metadata that makes copied files a backup. The file without which nobody takes them for one,
 //! `*_checkpoints`, is written last, when everything else is in place.
 
+use std::path::PathBuf;
+
 use innodb::Lsn;
 use jiff::civil::DateTime;
 
 use super::protocol::Captured;
 use super::run::Run;
 use super::tablespace::CorruptPage;
-use crate::Result;
+use crate::delta::Base;
+use crate::io::durable;
 use crate::metadata::checkpoints::Checkpoints;
 use crate::metadata::haulout_info::{HauloutInfo, LockSeconds, LsnRange, Replication};
 use crate::metadata::{BackupInfo, BackupMyCnf, BinlogInfo, names};
@@ -15,6 +18,7 @@ use crate::server::Session;
 use crate::server::profile::{Generation, ServerProfile};
 use crate::server::session::Wait;
 use crate::sink::{Mode, backup_path, write_file};
+use crate::{Error, Result};
 
 /// Who took the backup, and since when.
 pub struct Identity {
@@ -26,6 +30,10 @@ pub struct Identity {
     pub started: DateTime,
     /// Whether it is a stream.
     pub is_stream: bool,
+    /// Of a delta: what it is relative to.
+    pub base: Option<Base>,
+    /// Where else checkpoints and info go.
+    pub extra_lsn_dir: Option<PathBuf>,
 }
 
 /// Writes all metadata; returns what it says for programs.
@@ -64,17 +72,21 @@ pub fn write_metadata(
         start_time: Some(identity.started),
         end_time: Some(BackupInfo::now()),
         lock_time: captured.locks.commit_blocked.as_secs(),
-        innodb_from_lsn: Lsn(0),
+        innodb_from_lsn: identity.base.map_or(Lsn(0), |base| base.lsn),
+        incremental: identity.base.is_some(),
         innodb_to_lsn: followed.checkpoint.lsn,
         stream: identity.is_stream,
         ..BackupInfo::default()
     };
-    write(naming.info(), &info.with_binlog(binlog_info.as_ref()).to_text())?;
+    let info = info.with_binlog(binlog_info.as_ref()).to_text();
+    write(naming.info(), &info)?;
 
     let lsn = LsnRange {
         start: captured.start.0,
         checkpoint: followed.checkpoint.lsn.0,
         end: followed.end.0,
+        from: identity.base.map(|base| base.lsn.0),
+        pages_since: identity.base.map(|base| base.pages_since.0),
     };
     let (_, bytes) = run.copied();
     let document = HauloutInfo {
@@ -92,11 +104,19 @@ pub fn write_metadata(
     run.sink.finish()?;
     run.check()?;
     let mut checkpoints = Checkpoints::full(followed.checkpoint.lsn, followed.end);
+    if let Some(base) = identity.base {
+        checkpoints = checkpoints.since(base.lsn);
+    }
     if profile.version.generation() == Generation::V10_5 {
         checkpoints.recover_binlog_info = None;
     }
     write(naming.checkpoints(), &checkpoints.to_text())?;
     run.sink.finish()?;
+    if let Some(dir) = &identity.extra_lsn_dir {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+        durable::write_file(&dir.join(naming.info()), info.as_bytes())?;
+        checkpoints.write(dir, naming)?;
+    }
     Ok(document)
 }
 

@@ -12,7 +12,8 @@
 //! | [`protocol`] | the order of it all, and what happens under which lock |
 //! | [`inventory`] | what files there are and what each is to a backup |
 //! | [`redo`] | following the redo log |
-//! | [`tablespace`] | copying InnoDB files, every page checked |
+//! | [`tablespace`], `checks` | copying InnoDB files, every page checked |
+//! | [`changed`] | of a delta: the pages that changed |
 //! | `unidentified` | what can be checked without page 0 |
 //! | [`plain`] | copying everything else until it equals the server |
 //! | [`foreign`] | tables that need more than the backup |
@@ -22,6 +23,8 @@
 //! | [`vanished`] | tablespaces whose files are gone |
 //! | [`run`] | what all threads share: stop, first error, progress, throttle |
 
+pub mod changed;
+mod checks;
 pub mod ddl;
 pub mod finish;
 pub mod foreign;
@@ -40,6 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::delta::Base;
 use crate::io::IoMode;
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
@@ -93,6 +97,10 @@ pub struct BackupOptions {
     pub tool_name: String,
     /// See `tool_name`.
     pub tool_command: String,
+    /// Of which backup only the changes since are wanted; a full backup when unset.
+    pub base: Option<Base>,
+    /// Where else the files go that a later delta needs to know: `*_checkpoints` and `*_info`.
+    pub extra_lsn_dir: Option<PathBuf>,
 }
 
 impl BackupOptions {
@@ -114,6 +122,8 @@ impl BackupOptions {
             rocksdb: true,
             tool_name: "haulout".to_owned(),
             tool_command: String::new(),
+            base: None,
+            extra_lsn_dir: None,
         }
     }
 }
@@ -125,6 +135,12 @@ pub struct BackupSummary {
     pub format: u32,
     /// `VERSION()` of the server.
     pub server_version: String,
+    /// Of a delta: the checkpoint at which its base ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_lsn: Option<u64>,
+    /// Of a delta: the pages in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_pages: Option<u64>,
     /// Checkpoint at which the copied redo log starts.
     pub start_lsn: u64,
     /// Checkpoint of the server at the end: base of a later delta.
@@ -225,6 +241,7 @@ pub(crate) fn backup_in_detail(
         keys: KeyStore::new(profile.keys().overlaid_with(options.keys)),
         deep_check: options.deep_check,
         rocksdb: options.rocksdb,
+        base: options.base,
     };
     let captured = protocol::capture(&run, &mut session, &profile, &settings);
     let captured = run.conclude(captured)?;
@@ -233,6 +250,8 @@ pub(crate) fn backup_in_detail(
         tool_command: options.tool_command,
         started,
         is_stream,
+        base: options.base,
+        extra_lsn_dir: options.extra_lsn_dir,
     };
     let details = finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;
     session.close();
@@ -243,6 +262,8 @@ pub(crate) fn backup_in_detail(
     let summary = BackupSummary {
         format: 1,
         server_version: profile.version_text.clone(),
+        from_lsn: options.base.map(|base| base.lsn.0),
+        changed_pages: options.base.map(|_| captured.changed_pages),
         start_lsn: captured.start.0,
         to_lsn: captured.followed.checkpoint.lsn.0,
         end_lsn: captured.followed.end.0,

@@ -33,6 +33,7 @@ use super::rocksdb::Checkpoint;
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
 use super::{RocksDb, TableNeed, vanished};
+use crate::delta::Base;
 use crate::io::IoMode;
 use crate::io::read_ahead::read_at;
 use crate::io::spool::Spool;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub deep_check: bool,
     /// Whether MyRocks is part of the backup, where the server has it.
     pub rocksdb: bool,
+    /// Of which backup only the changes since are wanted.
+    pub base: Option<Base>,
 }
 
 /// What was captured; all files but the metadata are written.
@@ -85,6 +88,8 @@ pub struct Captured {
     pub locks: StageTimes,
     /// The checkpoint of MyRocks.
     pub rocksdb: Option<RocksDb>,
+    /// Pages in a delta.
+    pub changed_pages: u64,
     /// Pages that were torn and healed.
     pub torn_pages: u64,
     /// Pages that stayed corrupt.
@@ -123,6 +128,9 @@ impl<'env> Capture<'env> {
         session: &mut Session,
     ) -> Result<Captured> {
         let Self { run, profile, settings } = *self;
+        if let Some(base) = settings.base {
+            refuse_future(base, lsn::current_lsn(session)?)?;
+        }
         let spool = Arc::new(Spool::new(SPOOL_MEMORY, settings.spool_dir.clone()));
         let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
         let mut status = Session::connect(&settings.connect, &run.stop)?;
@@ -252,6 +260,7 @@ impl<'env> Capture<'env> {
             position,
             locks,
             rocksdb,
+            changed_pages: tablespaces.changed_pages(),
             torn_pages: tablespaces.torn_pages(),
             corrupt_pages: tablespaces.corrupt_pages(),
             tables: self.foreign_tables(&last)?,
@@ -364,7 +373,10 @@ impl<'env> Capture<'env> {
                 present.push(Present { file: file.clone(), identity });
             }
         }
-        let changes = ddl::changes(copied, &present);
+        let mut changes = ddl::changes(copied, &present);
+        if self.settings.base.is_some() {
+            changes.untangle(&present);
+        }
         for path in &changes.deleted {
             write_file(sink, &ddl::with_extension(path, "del")?, Mode::Create, b"")?;
         }
@@ -534,6 +546,19 @@ fn write_log(run: &Run<'_>, spool: &Spool, header: &[u8]) -> Result<u64> {
     file.finish()?;
     run.count_file();
     Ok(written - header.len() as u64)
+}
+
+/// A base that is newer than the server is a backup of another one, or of what this one was before.
+fn refuse_future(base: Base, now: Lsn) -> Result<()> {
+    if base.lsn <= now {
+        return Ok(());
+    }
+    let message = format!(
+        "the base ends at LSN {}, but the server is at LSN {now}: it is not of this server, or from \
+         before this server was restored",
+        base.lsn
+    );
+    Err(Error::new(ErrorKind::Usage, message).advise("take a full backup"))
 }
 
 fn no_late_ddl(late: &[String]) -> Result<()> {

@@ -15,23 +15,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use innodb::page::{self, Damage, PageCompressor, Verdict, verify};
-use innodb::space::FILE_BLOCK;
+use innodb::page::{self, PageCompressor, Verdict, verify};
 use innodb::space::header::{HeaderError, SpaceHeader};
 use innodb::space::xdes::pages_per_extent;
 use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 
+use super::changed::{ChangedPages, Limit, Output};
+use super::checks::{damage_advice, known_id, look_inside, refuse_cut_short, refuse_other_undo};
 use super::inventory::ServerFile;
 use super::protocol::Settings;
 use super::run::Run;
 use super::unidentified;
+use crate::delta::meta::Meta;
 use crate::io::Buffer;
 use crate::io::read_ahead::{IoMode, ReadAhead, drop_cached, read_at};
 use crate::keys::SpaceKeys;
 use crate::keys::settings::KeyStore;
 use crate::report::Event;
 use crate::server::profile::ServerProfile;
-use crate::sink::{Mode, SinkFile, StreamPath};
+use crate::sink::{Mode, StreamPath, backup_path, write_file};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes read, checked and written at once: a multiple of every page size that stays in the
@@ -112,30 +114,16 @@ pub struct TablespaceCopier<'a> {
     corrupt: Mutex<Vec<CorruptPage>>,
     /// For a look inside of encrypted pages.
     keys: Option<Arc<KeyStore>>,
-}
-
-/// The server makes a file longer before it says so on page 0, and page 0 was read before the
-/// length: a file that is shorter than its page 0 says has lost pages. Files grow in whole blocks,
-/// so that smaller pages at the end may not be there before they are first written.
-fn refuse_cut_short(job: &Job, header: &SpaceHeader, length: u64) -> Result<()> {
-    let page_size = header.flags.physical_size().bytes() as u64;
-    if length >= u64::from(header.size) * page_size / FILE_BLOCK * FILE_BLOCK {
-        return Ok(());
-    }
-    let message = format!(
-        "{} is cut short: page 0 says it has {} pages, the file has {}",
-        job.file.path,
-        header.size,
-        length / page_size
-    );
-    Err(Error::new(ErrorKind::Damage, message).advise(damage_advice(&job.file)))
+    /// What is copied of the pages, where not all are.
+    limit: Option<Limit>,
+    changed: AtomicU64,
 }
 
 /// A file that is open for copying.
 struct Open {
     source: Arc<File>,
     file: ServerFile,
-    target: Box<dyn SinkFile>,
+    target: Output,
     size: u64,
     header: Option<SpaceHeader>,
     role: Role,
@@ -212,7 +200,17 @@ impl<'a> TablespaceCopier<'a> {
             newest: AtomicU64::new(0),
             corrupt: Mutex::default(),
             keys: settings.deep_check.then(|| Arc::clone(&settings.keys)),
+            limit: settings.base.map(|base| Limit {
+                since: base.pages_since,
+                spool_dir: settings.spool_dir.clone(),
+            }),
+            changed: AtomicU64::new(0),
         }
+    }
+
+    /// Pages that a delta has.
+    pub fn changed_pages(&self) -> u64 {
+        self.changed.load(Ordering::Relaxed)
     }
 
     /// Pages that were torn and healed.
@@ -327,8 +325,12 @@ impl<'a> TablespaceCopier<'a> {
             Role::System(PageNo(first)) if first > 0 => None,
             _ => self.read_header(&source, &job)?,
         };
-        if header.is_none() && job.role == Role::Table && (self.names)(&job.file.path).is_none() {
-            // The redo log has not named it yet: it is left for later.
+        if header.is_none()
+            && job.role == Role::Table
+            && (self.limit.is_some() || (self.names)(&job.file.path).is_none())
+        {
+            // The redo log has not named it yet, or it is too young to have an older state: it is
+            // left for later.
             return Ok(None);
         }
         let size =
@@ -340,7 +342,7 @@ impl<'a> TablespaceCopier<'a> {
         }
         // A torn extension may leave part of a page at the end; redo has the size.
         let size = size - size % page_size.bytes() as u64;
-        let target = self.run.sink.begin(&job.target, Mode::Create)?;
+        let target = self.output(&job, header.as_ref(), page_size)?;
         let (verb, path) = ("Copying", job.target.to_string());
         self.run.reporter.event(&Event::File { worker, verb, path });
         Ok(Some(Open {
@@ -354,6 +356,31 @@ impl<'a> TablespaceCopier<'a> {
             page_size,
             unwritten: AtomicU64::new(size),
         }))
+    }
+
+    /// Begins the file in the backup.
+    fn output(
+        &self,
+        job: &Job,
+        header: Option<&SpaceHeader>,
+        page_size: PageSize,
+    ) -> Result<Output> {
+        let sink = self.run.sink;
+        let Some(limit) = self.limit.as_ref().filter(|_| job.role != Role::Late) else {
+            return sink.begin(&job.target, Mode::Create).map(Output::Whole);
+        };
+        let name = |extension: &[u8]| backup_path([job.target.as_bytes(), extension].concat());
+        let meta = Meta {
+            page_size,
+            zip: header.is_some_and(|header| header.flags.zip_size().is_some()),
+            space: header.map_or(SpaceId::SYSTEM, |header| header.id),
+        };
+        write_file(sink, &name(b".meta")?, Mode::Create, meta.to_text().as_bytes())?;
+        self.run.count_file();
+        let target = sink.begin(&name(b".delta")?, Mode::Create)?;
+        let sparse = header.is_some_and(SpaceHeader::is_page_compressed);
+        let any_order = sink.takes_any_order();
+        Ok(Output::Changed(ChangedPages::new(target, page_size, sparse, any_order, limit)))
     }
 
     fn read_header(&self, source: &File, job: &Job) -> Result<Option<SpaceHeader>> {
@@ -423,22 +450,38 @@ impl<'a> TablespaceCopier<'a> {
         }
         let page_size = open.page_size.bytes();
         let first = (unit.offset / page_size as u64) as u32;
-        let mut newest = 0;
+        let (mut newest, mut changed) = (0, Vec::new());
         for (index, page) in bytes.chunks_exact_mut(page_size).enumerate() {
             let page_no = first + index as u32;
-            if self.damage(open, page_no, page, compressor).is_some() {
-                self.heal(open, page_no, page, compressor)?;
-            }
+            let whole = self.damage(open, page_no, page, compressor).is_none()
+                || self.heal(open, page_no, page, compressor)?;
             newest = newest.max(self.page_lsn(open, page_no, page));
+            if let Some(limit) = &self.limit
+                && (page::lsn(page) > Some(limit.since) || !whole)
+            {
+                refuse_other_undo(open.role, page_no, page)?;
+                changed.push(index);
+            }
         }
         self.newest.fetch_max(newest, Ordering::Relaxed);
         let length = unit.length as u64;
         if self.drop_behind {
             drop_cached(&open.source, unit.offset, length);
         }
-        match open.header.as_ref().is_some_and(SpaceHeader::is_page_compressed) {
-            true => open.target.write_sparse(unit.offset, bytes)?,
-            false => open.target.write(unit.offset, bytes)?,
+        let sparse = open.header.as_ref().is_some_and(SpaceHeader::is_page_compressed);
+        match &open.target {
+            Output::Whole(target) if sparse => target.write_sparse(unit.offset, bytes)?,
+            Output::Whole(target) => target.write(unit.offset, bytes)?,
+            Output::Changed(target) => {
+                for (to, from) in changed.iter().enumerate().filter(|(to, from)| to != *from) {
+                    let from = from * page_size;
+                    bytes.copy_within(from..from + page_size, to * page_size);
+                }
+                let images = bytes.get(..changed.len() * page_size).unwrap_or_default();
+                let numbers: Vec<u32> = changed.iter().map(|index| first + *index as u32).collect();
+                target.append(self.run, (unit.offset, length), &numbers, images)?;
+                self.changed.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+            }
         }
         if open.unwritten.fetch_sub(length, Ordering::AcqRel) == length {
             open.target.finish()?;
@@ -515,14 +558,15 @@ impl<'a> TablespaceCopier<'a> {
         }
     }
 
-    /// Reads a page that failed its check again until it is whole.
+    /// Reads a page that failed its check again until it is whole. False when it stays corrupt, and
+    /// that is accepted.
     fn heal(
         &self,
         open: &Open,
         in_file: u32,
         page: &mut [u8],
         compressor: &mut PageCompressor,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let since = Instant::now();
         let offset = u64::from(in_file) * page.len() as u64;
         while since.elapsed() < TORN_PATIENCE {
@@ -533,10 +577,10 @@ impl<'a> TablespaceCopier<'a> {
             page.get_mut(read..).unwrap_or_default().fill(0);
             if self.damage(open, in_file, page, compressor).is_none() {
                 self.torn.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
+                return Ok(true);
             }
         }
-        let Some(damage) = self.damage(open, in_file, page, compressor) else { return Ok(()) };
+        let Some(damage) = self.damage(open, in_file, page, compressor) else { return Ok(true) };
         let page_no = Self::page_no(open, in_file);
         let space = open.header.as_ref().map_or(SpaceId::SYSTEM, |header| header.id);
         let id = PageId { space, page: page_no };
@@ -549,39 +593,8 @@ impl<'a> TablespaceCopier<'a> {
             self.run.reporter.warn(message);
             let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
             corrupt.push(CorruptPage { path: open.file.path.clone(), page: id });
-            return Ok(());
+            return Ok(false);
         }
         Err(Error::new(ErrorKind::Damage, message).advise(damage_advice(&open.file)))
     }
-}
-
-/// The id of a tablespace that needs no page 0 to tell it.
-fn known_id(role: Role) -> Option<SpaceId> {
-    matches!(role, Role::System(_)).then_some(SpaceId::SYSTEM)
-}
-
-/// What is wrong inside of an encrypted page. A page whose key is gone is not looked into: it may be
-/// free for long.
-fn look_inside(
-    page: &[u8],
-    id: PageId,
-    header: &SpaceHeader,
-    keys: &SpaceKeys,
-    key_version: u32,
-    compressor: Option<&mut PageCompressor>,
-) -> Option<Damage> {
-    let key = keys.of_version(key_version).ok()?;
-    let mut plain = page.to_vec();
-    let decrypted = innodb::crypt::page::decrypt(&mut plain, id, &header.flags, &key).is_ok();
-    let whole = decrypted
-        && compressor.is_none_or(|compressor| compressor.check(&plain, id, &header.flags).is_ok());
-    (!whole).then_some(Damage::Inside { key_version })
-}
-
-fn damage_advice(file: &ServerFile) -> String {
-    format!(
-        "check the storage; try CHECK TABLE for {}, or restore it from an older backup; to back up all the same, \
-         name corrupt pages instead of failing (--continue-on-corrupt-pages)",
-        file.path
-    )
 }

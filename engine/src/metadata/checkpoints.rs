@@ -67,6 +67,12 @@ impl Checkpoints {
         }
     }
 
+    /// The same backup as one of what changed since `base`.
+    #[must_use]
+    pub const fn since(self, base: Lsn) -> Self {
+        Self { backup_type: BackupType::Incremental, from_lsn: base, ..self }
+    }
+
     /// The same backup, prepared.
     #[must_use]
     pub const fn prepared(self) -> Self {

@@ -79,6 +79,12 @@ pub struct LsnRange {
     pub checkpoint: u64,
     /// End of the copied redo log.
     pub end: u64,
+    /// Of a delta: the checkpoint at which its base ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// Of a delta: pages newer than this are in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages_since: Option<u64>,
 }
 
 /// Where replication was, complete.
@@ -209,7 +215,13 @@ mod tests {
                 server_id: 7,
                 datadir: "/var/lib/mysql".into(),
             },
-            lsn: LsnRange { start: 1, checkpoint: 2, end: u64::MAX },
+            lsn: LsnRange {
+                start: 1,
+                checkpoint: 2,
+                end: u64::MAX,
+                from: Some(3),
+                pages_since: None,
+            },
             replication: Some(Replication::from(&ReplicationPosition::default())),
             locks: LockSeconds {
                 waited: 0.25,

@@ -39,7 +39,7 @@ use crate::{Error, ErrorKind, Result};
 const FILE_SIZE_MAX: u64 = 1 << 20;
 
 /// The text of a metadata file; `None` when there is no such file.
-fn read_text(path: &Path) -> Result<Option<String>> {
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -68,7 +68,7 @@ fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
 }
 
 /// The `key = value` of a line; blanks around both are not part of them.
-fn key_value(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn key_value(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once('=')?;
     Some((key.trim(), value.trim()))
 }

@@ -281,9 +281,9 @@ fn identify(file: &DataFile, page_size: PageSize) -> Result<Result<(SpaceHeader,
 fn incremental(path: &Path) -> Error {
     Error::new(
         ErrorKind::Failed,
-        format!("{} belongs to an incremental backup, which is not supported yet", path.display()),
+        format!("{} belongs to a delta, which cannot be prepared by itself", path.display()),
     )
-    .advise("apply it to its base with mariadb-backup")
+    .advise("apply it to its base: haulout prepare BASE --delta DELTA")
 }
 
 fn damaged(file: &DataFile, reason: &str) -> Error {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, ErrorKind, Event, Reporter, Result};
 
 /// What a file that waits for its new name ends in.
-const WAITING: &str = ".haulout-rename";
+pub const WAITING: &str = ".haulout-rename";
 
 /// Applies all markers below `dir`.
 pub fn apply(dir: &Path, reporter: &dyn Reporter) -> Result<()> {
@@ -46,7 +46,9 @@ fn delete(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Res
 fn rename(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Result<()> {
     let mut renames = Vec::new();
     for marker in with_extension(files, "ren") {
-        renames.push((marker.with_extension("ibd"), new_name(dir, marker)?, marker));
+        let (database, table) = new_name(marker)?;
+        let to = dir.join(database).join(format!("{table}.ibd"));
+        renames.push((marker.with_extension("ibd"), to, marker));
     }
     let sources: BTreeSet<&PathBuf> = renames.iter().map(|(from, ..)| from).collect();
     let mut targets = BTreeSet::new();
@@ -90,15 +92,15 @@ fn rename(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Res
     Ok(())
 }
 
-/// The file that `marker` gives a new name.
-fn new_name(dir: &Path, marker: &Path) -> Result<PathBuf> {
+/// The database and table that `marker` gives a file as its new name.
+pub fn new_name(marker: &Path) -> Result<(String, String)> {
     let text = fs::read_to_string(marker).map_err(|e| Error::io("read", marker, e))?;
     let is_name = |part: &str| {
         !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\0', '\n'])
     };
     match text.split_once('/') {
         Some((database, table)) if is_name(database) && is_name(table) => {
-            Ok(dir.join(database).join(format!("{table}.ibd")))
+            Ok((database.to_owned(), table.to_owned()))
         }
         _ => Err(Error::new(
             ErrorKind::Damage,
@@ -107,7 +109,8 @@ fn new_name(dir: &Path, marker: &Path) -> Result<PathBuf> {
     }
 }
 
-fn waiting(target: &Path) -> PathBuf {
+/// The name of a file that will be `target`, while all that get new names are moved.
+pub fn waiting(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(WAITING);
     PathBuf::from(name)

@@ -17,6 +17,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`markers`] | tables dropped, renamed and made during the backup |
+//! | [`chain`] | deltas that are applied before |
 //! | [`inventory`] | which tablespaces the backup has |
 //! | [`log_reader`] | mini-transactions from the log file |
 //! | [`facts`] | what the log says about tablespaces |
@@ -28,6 +29,7 @@
 
 mod apply;
 mod arena;
+mod chain;
 mod chains;
 pub(crate) mod codec;
 mod collector;
@@ -37,7 +39,7 @@ mod flush_lsn;
 pub(crate) mod inventory;
 pub mod journal;
 mod log_reader;
-mod markers;
+pub(crate) mod markers;
 mod meter;
 mod positions;
 mod spaces;
@@ -53,6 +55,7 @@ use innodb::redo::{FileRecord, Malformed};
 use innodb::{Lsn, SpaceId};
 
 use crate::aria::{self, AriaSummary};
+use crate::delta::{DeltaSummary, progress};
 use crate::export::{self, ExportSummary};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
@@ -81,6 +84,8 @@ const READ_STEP: u64 = 4 << 20;
 pub struct PrepareOptions {
     /// Folder that holds the backup.
     pub dir: PathBuf,
+    /// Deltas to apply to it, in their order ([`crate::delta`]).
+    pub deltas: Vec<PathBuf>,
     /// Ceiling of memory for redo and pages, in bytes.
     pub memory: u64,
     /// Applying threads, at least 1.
@@ -112,6 +117,9 @@ pub struct PrepareSummary {
     pub seconds: f64,
     /// Whether the backup was prepared before and nothing was left to do.
     pub already_prepared: bool,
+    /// The deltas that were applied before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<DeltaSummary>,
     /// What became of Aria's log.
     pub aria: AriaSummary,
     /// What was exported, if that was asked for.
@@ -128,13 +136,20 @@ pub(crate) struct LeftOut {
     pub names: HashSet<String>,
 }
 
-/// Prepares a backup in place. May be killed at any point and run again.
+/// Prepares a backup in place, after applying deltas to it. May be killed at any point and run again.
 pub fn prepare(
-    options: PrepareOptions,
+    mut options: PrepareOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<PrepareSummary> {
-    prepare_without(LeftOut::default(), options, cancel, reporter)
+    let started = Instant::now();
+    let _lock = lock(&options.dir)?;
+    let deltas = std::mem::take(&mut options.deltas);
+    let applied = chain::apply(&options, &deltas, cancel, reporter)?;
+    let mut summary = prepare_locked(&LeftOut::default(), &options, cancel, reporter)?;
+    summary.deltas = applied;
+    summary.seconds = started.elapsed().as_secs_f64();
+    Ok(summary)
 }
 
 /// Prepares what is there of a backup, when the rest was left out on purpose. Nothing that starts
@@ -145,17 +160,28 @@ pub(crate) fn prepare_without(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<PrepareSummary> {
+    let _lock = lock(&options.dir)?;
+    prepare_locked(&left_out, &options, cancel, reporter)
+}
+
+/// Prepares a backup that nobody else uses.
+fn prepare_locked(
+    left_out: &LeftOut,
+    options: &PrepareOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<PrepareSummary> {
     let started = Instant::now();
     let dir = options.dir.as_path();
-    let _lock = lock(dir)?;
+    progress::settle(dir)?;
     let (checkpoints, naming) = Checkpoints::read(dir)?;
     let settings = BackupMyCnf::read(dir)?;
     if checkpoints.backup_type == BackupType::Incremental {
         return Err(Error::new(
             ErrorKind::Failed,
-            format!("{} is an incremental backup, which is not supported yet", dir.display()),
+            format!("{} is a delta, which cannot be prepared by itself", dir.display()),
         )
-        .advise("apply it to its base with mariadb-backup"));
+        .advise("apply it to its base: haulout prepare BASE --delta DELTA"));
     }
     let interrupted = Journal::left_in(dir)?;
     if let Some(journal) = &interrupted {
@@ -178,6 +204,7 @@ pub(crate) fn prepare_without(
         batches: 0,
         seconds: 0.0,
         already_prepared: false,
+        deltas: Vec::new(),
         aria: AriaSummary::Absent,
         export: None,
     };
@@ -197,7 +224,7 @@ pub(crate) fn prepare_without(
         (summary.start_lsn, summary.end_lsn) = (end.0, end.0);
         summary.already_prepared = true;
         if options.export {
-            summary.export = Some(prepared.export(end, options.keys)?);
+            summary.export = Some(prepared.export(end, options.keys.clone())?);
         }
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
@@ -217,7 +244,7 @@ pub(crate) fn prepare_without(
         summary.end_lsn = end.0;
         summary.already_prepared = true;
         if options.export {
-            summary.export = Some(prepared.export(end, options.keys)?);
+            summary.export = Some(prepared.export(end, options.keys.clone())?);
         }
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
@@ -234,7 +261,7 @@ pub(crate) fn prepare_without(
     let end = read.end.lsn;
     check_complete(&log, &read, &checkpoints)?;
 
-    let mut spaces = Spaces::bind(inventory, &left_out, &read.facts, page_size, reporter)?;
+    let mut spaces = Spaces::bind(inventory, left_out, &read.facts, page_size, reporter)?;
     spaces.unlock(&read.facts, settings.encrypts_tables(), &keys)?;
     let journal = Journal::open(dir)?;
     spaces.resize(&read.facts, page_size)?;

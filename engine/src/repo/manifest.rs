@@ -331,7 +331,7 @@ pub(super) mod tests {
                 server_id: 2,
                 datadir: "/d".into(),
             },
-            lsn: LsnRange { start: 1, checkpoint: 2, end: 3 },
+            lsn: LsnRange { start: 1, checkpoint: 2, end: 3, from: None, pages_since: None },
             replication: None,
             locks: LockSeconds::default(),
             corrupt_pages: 0,

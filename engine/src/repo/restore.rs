@@ -166,6 +166,7 @@ impl Repository {
         let prepared = prepare::prepare(
             PrepareOptions {
                 dir: stage.dir(),
+                deltas: Vec::new(),
                 memory: options.memory,
                 parallel: threads,
                 keys: options.keys,

@@ -373,6 +373,7 @@ impl Chosen {
         let mut aria = AriaSummary::Absent;
         if self.has_tablespaces {
             let prepare = PrepareOptions {
+                deltas: Vec::new(),
                 dir: dir.clone(),
                 memory: options.memory,
                 parallel: options.parallel.max(1),

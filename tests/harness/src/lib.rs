@@ -17,6 +17,7 @@
 //! | [`tool`] | the backup tools under test: the stock one and ours, one set of calls |
 //! | [`process`] | running a program with a deadline; its time and memory |
 //! | [`proof`] | the replica proof: a restored copy must catch up and equal its source |
+//! | [`chain`] | the same of a base and its deltas, by changing tools |
 //! | [`differential`] | the differential proof: two tools prepare to the same bytes |
 //! | [`compare`] | comparing the tables of two servers |
 //! | [`pages`] | comparing two prepared directories byte for byte |
@@ -25,6 +26,7 @@
 //! | [`matrix`] | random kinds of servers, and everything that has to hold on each |
 
 pub mod canned;
+pub mod chain;
 pub mod client;
 pub mod compare;
 pub mod differential;

@@ -80,6 +80,24 @@ impl Tool {
         command
     }
 
+    /// The option that makes a backup one of what changed since that in `base`.
+    pub fn since(&self, base: &Path) -> String {
+        match self {
+            Self::Haulout(_) => format!("--base={}", base.display()),
+            _ => format!("--incremental-basedir={}", base.display()),
+        }
+    }
+
+    /// The command that applies the delta in `delta` to the prepared backup in `base`.
+    pub fn apply_delta(&self, base: &Path, delta: &Path) -> Command {
+        let mut command = self.prepare(base, 256 << 20);
+        match self {
+            Self::Haulout(_) => command.arg(format!("--delta={}", delta.display())),
+            _ => command.arg(format!("--incremental-dir={}", delta.display())),
+        };
+        command
+    }
+
     /// The command that backs `server` up to its standard output.
     pub fn backup_stream(&self, server: &Server, options: &BackupOptions) -> Command {
         let mut command = self.backup_base(server, options);

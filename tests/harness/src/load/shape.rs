@@ -77,11 +77,17 @@ pub enum Mix {
     Everything,
     /// Only those whose pages are compressed.
     Compressed,
+    /// Only InnoDB.
+    Innodb,
 }
 
 impl Mix {
     fn shapes(self) -> impl Iterator<Item = (Shape, u32)> {
-        let fits = move |shape: Shape| self == Self::Everything || shape.is_compressed();
+        let fits = move |shape: Shape| match self {
+            Self::Everything => true,
+            Self::Compressed => shape.is_compressed(),
+            Self::Innodb => shape.is_innodb(),
+        };
         MIX.iter().copied().filter(move |(shape, _)| fits(*shape))
     }
 

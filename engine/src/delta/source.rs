@@ -1,0 +1,249 @@
+//! What a delta directory holds, as it is meant: tablespaces under the names they have at its end.
+//!
+//! What happened to tables while the delta was taken (`.del`, `.ren`, `.new`, see
+//! [`crate::prepare`]) is worked out in memory. Nothing in the directory is changed, so that the
+//! delta can be applied again, to another copy of its base or after an interruption.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use innodb::SpaceId;
+use innodb::space::SpaceHeader;
+use innodb::{Lsn, PageSize};
+
+use super::format::Cluster;
+use super::meta::Meta;
+use crate::capture::rocksdb;
+use crate::metadata::{
+    BackupInfo, BackupMyCnf, BackupType, Checkpoints, HauloutInfo, Naming, names,
+};
+use crate::prepare::markers;
+use crate::{Error, ErrorKind, Result};
+
+/// A delta.
+pub struct DeltaDir {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// Its place in the chain.
+    pub checkpoints: Checkpoints,
+    /// The names of its metadata.
+    pub naming: Naming,
+    /// The server's settings.
+    pub settings: BackupMyCnf,
+    /// Pages newer than this are in it.
+    pub pages_since: Lsn,
+    /// Whether it has every file that the server had, known to some engine or not.
+    pub has_unknown_files: bool,
+    /// Changed tablespace files.
+    pub changed: Vec<ChangedFile>,
+    /// Whole tablespaces.
+    pub whole: Vec<WholeFile>,
+    /// All other files, relative to the directory.
+    pub plain: BTreeSet<PathBuf>,
+}
+
+/// A tablespace file of which the delta has the pages that changed.
+#[derive(Clone, Debug)]
+pub struct ChangedFile {
+    /// The `.delta` file.
+    pub path: PathBuf,
+    /// The name of the tablespace file at the end of the delta, relative to the backup.
+    pub name: String,
+    /// Which tablespace.
+    pub meta: Meta,
+    /// Whether the first page is among the changed ones.
+    pub has_page_0: bool,
+}
+
+/// A tablespace that the delta has whole.
+#[derive(Clone, Debug)]
+pub struct WholeFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name, relative to the backup.
+    pub name: String,
+}
+
+impl DeltaDir {
+    /// Reads a directory, without the pages.
+    ///
+    /// # Errors
+    /// When it holds no delta, or none that can be applied.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let (checkpoints, naming) = Checkpoints::read(dir)?;
+        if checkpoints.backup_type != BackupType::Incremental {
+            let message = format!(
+                "{} is no delta: its backup_type is {}",
+                dir.display(),
+                checkpoints.backup_type.word()
+            );
+            return Err(Error::new(ErrorKind::Usage, message)
+                .advise("name the base first, and then its deltas in their order"));
+        }
+        if BackupInfo::read(dir)?.is_some_and(|info| info.partial) {
+            let message = format!("{} is a delta of some tables only", dir.display());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .advise("it would take all other tables away from the base; take a whole one"));
+        }
+        let info = HauloutInfo::read(dir)?;
+        let pages_since = info.as_ref().and_then(|info| info.lsn.pages_since);
+        let mut delta = Self {
+            dir: dir.to_owned(),
+            naming,
+            settings: BackupMyCnf::read(dir)?,
+            pages_since: pages_since.map_or(checkpoints.from_lsn, Lsn).min(checkpoints.from_lsn),
+            checkpoints,
+            has_unknown_files: info.is_some(),
+            changed: Vec::new(),
+            whole: Vec::new(),
+            plain: BTreeSet::new(),
+        };
+        let mut files = Vec::new();
+        list(dir, Path::new(""), &mut files)?;
+        delta.sort(&files)?;
+        delta.check_complete()?;
+        Ok(delta)
+    }
+
+    /// Tells what each file is.
+    fn sort(&mut self, files: &[PathBuf]) -> Result<()> {
+        let present: BTreeSet<&PathBuf> = files.iter().collect();
+        // By the name that the tablespace file had when it was copied.
+        let mut changed = BTreeMap::new();
+        let (mut dropped, mut renamed) = (Vec::new(), Vec::new());
+        for file in files {
+            let path = self.dir.join(file);
+            let Some(name) = file.to_str().filter(|_| !file.starts_with(rocksdb::DIRECTORY)) else {
+                self.plain.insert(file.clone());
+                continue;
+            };
+            let in_database = file.components().count() == 2;
+            match name.rsplit_once('.') {
+                Some((of, "qp")) => {
+                    let message = format!("{} is compressed: {of}", self.dir.display());
+                    return Err(Error::new(ErrorKind::Usage, message)
+                        .advise("decompress the delta with the tool that made it"));
+                }
+                Some((of, "delta")) => {
+                    let meta = Meta::read(&self.dir.join(format!("{of}.meta")))?;
+                    let has_page_0 = starts_with_page_0(&path, meta.page_size)?;
+                    changed.insert(of.to_owned(), (path, meta, has_page_0));
+                }
+                Some((of, "meta")) if !present.contains(&PathBuf::from(format!("{of}.delta"))) => {
+                    let message = format!(
+                        "{} has {name}, but not {of}.delta: the stock tool has applied it already, \
+                         at least in part, and has removed what it applied",
+                        self.dir.display()
+                    );
+                    return Err(Error::new(ErrorKind::Damage, message)
+                        .advise("use another copy of the delta; do not use that base any more"));
+                }
+                Some((_, "meta")) => {}
+                Some((of, "del")) if in_database => dropped.push(format!("{of}.ibd")),
+                Some((of, "ren")) if in_database => {
+                    let (database, table) = markers::new_name(&path)?;
+                    renamed.push((format!("{of}.ibd"), format!("{database}/{table}.ibd")));
+                }
+                Some((of, "new")) if in_database => {
+                    self.whole.push(WholeFile { path, name: format!("{of}.ibd") });
+                }
+                _ if name != LOG && !names::is_metadata(name) => {
+                    self.plain.insert(file.clone());
+                }
+                _ => {}
+            }
+        }
+        for name in dropped {
+            changed.remove(&name);
+        }
+        let moving: Vec<_> = renamed
+            .into_iter()
+            .filter_map(|(old, new)| Some((new, changed.remove(&old)?)))
+            .collect();
+        for (new, file) in moving {
+            if changed.insert(new.clone(), file).is_some() {
+                let message = format!(
+                    "{}: two tablespaces have the name {new} at the end",
+                    self.dir.display()
+                );
+                return Err(Error::new(ErrorKind::Damage, message));
+            }
+        }
+        for whole in &self.whole {
+            changed.remove(&whole.name);
+        }
+        self.changed = changed
+            .into_iter()
+            .map(|(name, (path, meta, has_page_0))| ChangedFile { path, name, meta, has_page_0 })
+            .collect();
+        Ok(())
+    }
+
+    /// A delta always has the system tablespace, even if nothing changed in it.
+    fn check_complete(&self) -> Result<()> {
+        let missing = |name: &str| {
+            let message = format!("{} has no {name}", self.dir.display());
+            Err(Error::new(ErrorKind::Damage, message)
+                .advise("the delta is not complete; copy it again, or take another one"))
+        };
+        for file in self.settings.data_file_path.files() {
+            let name = file.stored_name().to_string_lossy();
+            if !self.changed.iter().any(|changed| changed.name == name) {
+                return missing(&format!("{name}.delta"));
+            }
+        }
+        if !self.dir.join(LOG).exists() {
+            return missing(LOG);
+        }
+        Ok(())
+    }
+}
+
+/// The redo log of a backup.
+pub const LOG: &str = "ib_logfile0";
+
+/// All files below `dir`, relative to it.
+pub fn list(dir: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let folder = dir.join(below);
+    for entry in fs::read_dir(&folder).map_err(|e| Error::io("list", &folder, e))? {
+        let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
+        let path = below.join(entry.file_name());
+        let kind = entry.file_type().map_err(|e| Error::io("inspect", &path, e))?;
+        if kind.is_dir() {
+            list(dir, &path, files)?;
+        } else if kind.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What page 0 of a tablespace file says; `None` when it was never written, or is none.
+pub fn header_of(path: &Path) -> Result<Option<SpaceHeader>> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut start = vec![0; PageSize::MAX.bytes()];
+    let read = crate::io::read_ahead::read_at(&file, &mut start, 0);
+    let read = read.map_err(|e| Error::io("read", path, e))?;
+    Ok(SpaceHeader::parse(start.get(..read).unwrap_or_default()).ok())
+}
+
+/// The tablespace that a file is.
+pub fn space_of(path: &Path) -> Result<Option<SpaceId>> {
+    Ok(header_of(path)?.map(|header| header.id))
+}
+
+fn starts_with_page_0(path: &Path, page_size: PageSize) -> Result<bool> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut header = vec![0; page_size.bytes()];
+    file.read_exact_at(&mut header, 0).map_err(|e| Error::io("read", path, e))?;
+    let first = Cluster::parse(&header, 0, None).map_err(|e| damaged(path, e))?;
+    Ok(first.pages.first() == Some(&0))
+}
+
+/// An error about the inside of a `.delta` file.
+pub fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Damage, format!("{} is damaged: {why}", path.display()))
+        .advise("copy the delta again, or take another one")
+}
