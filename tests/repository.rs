@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use common::repo::{Repo, haulout, small_server};
 use common::{assert_failed, exit};
+use engine::repo::layout::BackupName;
+use engine::repo::manifest::Head;
 use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Rule};
 use harness::load::{Load, LoadOptions};
 use harness::process::{self, Finished};
@@ -203,7 +205,9 @@ fn damage_is_found_and_nothing_is_restored_from_it() {
                 fs::write(&manifest, flipped(&manifest_bytes, at))?;
                 restore_fails(&repo, &["manifest.json"])?;
                 assert_failed(&repo.run("verify", &[])?, exit::DAMAGE, &["manifest.json"]);
-                assert_eq!(repo.run("list", &[])?.code(), Some(exit::DAMAGE));
+                // A list reads only the heads.
+                let seen = if at <= 100 { exit::DAMAGE } else { 0 };
+                assert_eq!(repo.run("list", &[])?.code(), Some(seen));
             }
             // No manifest: no backup.
             fs::remove_file(&manifest)?;
@@ -314,6 +318,80 @@ fn backups_expire_by_rules_and_what_is_kept_stays() {
     })());
 }
 
+/// Gives a backup another time, as a wrong clock would have; returns its new name.
+fn make_backup_of(repo: &Repo, name: &str, year: &str) -> Result<String> {
+    let dir = repo.place().join("backups");
+    let new = format!("{year}{}", &name[4..]);
+    let manifest = dir.join(name).join("manifest.json");
+    let text = fs::read(&manifest)?;
+    let key = engine::store::Key::new("backups/x/manifest.json")?;
+    let mut wrong = Head::parse(&text, &key)?.complete(&text, &key)?;
+    wrong.name = BackupName::parse(&new).unwrap();
+    wrong.began = format!("{year}{}", &wrong.began.to_string()[4..]).parse()?;
+    wrong.ended = format!("{year}{}", &wrong.ended.to_string()[4..]).parse()?;
+    fs::write(&manifest, wrong.to_text(None)?)?;
+    fs::rename(dir.join(name), dir.join(&new))?;
+    Ok(new)
+}
+
+/// A second server is noticed, two backups at once are two backups, and LATEST is the last one even
+/// if a clock was wrong.
+#[test]
+fn a_repository_knows_its_server_and_its_order() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let (server, second) = (small_server()?, small_server()?);
+        let name = |stored: Value| stored["name"].as_str().unwrap().to_owned();
+        let started = |server: &Server| process::start(repo.backup_command(server), None);
+        let at_once = [started(&server)?, started(&server)?];
+        for running in at_once {
+            running.wait(process::DEFAULT_LIMIT)?.success()?;
+        }
+        assert_eq!(repo.json("verify --deep", &[])?["backups"].as_array().unwrap().len(), 2);
+
+        let refused = process::run(repo.backup_command(&second))?;
+        assert_failed(&refused, exit::USAGE, &["another server", "datadir", "--accept-new-server"]);
+        let accepted = name(repo.backup(&second, &["--accept-new-server"])?);
+        repo.backup(&second, &[])?;
+        let refused = process::run(repo.backup_command(&server))?;
+        assert_failed(&refused, exit::USAGE, &["another server"]);
+        repo.json("expire", &["--keep-last=1", "--delete"])?;
+
+        let last = || Ok::<_, anyhow::Error>(name(repo.json("show LATEST", &[])?));
+        let future = make_backup_of(&repo, &last()?, "2099")?;
+        assert_eq!(last()?, future);
+        let run = process::run(repo.backup_command(&second))?.success()?;
+        assert!(run.stderr.contains("clock") && run.stderr.contains(&future), "{}", run.report());
+        let after = last()?;
+        assert_ne!(after, future);
+        let past = name(repo.backup(&second, &[])?);
+        let past = make_backup_of(&repo, &past, "2001")?;
+        assert_eq!(last()?, past);
+        let dry = repo.json("expire", &["--keep-last=2"])?;
+        let stay = |verdict: &&Value| !verdict["stays"].as_array().unwrap().is_empty();
+        let stay: Vec<&Value> = dry["backups"].as_array().unwrap().iter().filter(stay).collect();
+        assert_eq!(
+            stay.iter().map(|v| v["name"].as_str().unwrap()).collect::<Vec<_>>(),
+            [&past, &after]
+        );
+
+        // What is damaged stays, unless somebody says its name.
+        let manifest = repo.place().join("backups").join(&future).join("manifest.json");
+        fs::write(manifest, "{}")?;
+        repo.json("expire", &["--keep-last=1", "--delete"])?;
+        let listed = repo.run("list", &[])?;
+        assert_eq!(listed.code(), Some(exit::DAMAGE));
+        assert!(
+            listed.stdout_text().contains("DAMAGED") && !listed.stdout_text().contains(&accepted)
+        );
+        repo.json("expire", &["--backup", &future, "--delete"])?;
+        assert_eq!(repo.json("list", &[])?["backups"].as_array().unwrap().len(), 1);
+        assert_eq!(last()?, past);
+        repo.json("verify --deep", &[])?;
+        Ok(())
+    })());
+}
+
 /// A backup that is killed at any moment is not in the repository.
 #[test]
 fn a_killed_backup_is_none() {
@@ -393,7 +471,8 @@ fn what_was_forged_without_the_key_is_not_restored() {
             format!("{}{}{}", &text[..at], "0".repeat(64), &text[at + 64..])
         };
         let (hash, code) = (11, 11 + 64 + 10);
-        let sum = engine::repo::seal::sha256(blank(&blank(&forged, hash), code).as_bytes());
+        let head = &forged[..forged.find(",\"packs\":").unwrap()];
+        let sum = engine::repo::seal::sha256(blank(&blank(head, hash), code).as_bytes());
         let forged = format!("{}{sum}{}", &forged[..hash], &forged[hash + 64..]);
         fs::write(&manifest, &forged)?;
         // Without a key it looks well; with the key it does not.

@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connect = ConnectOptions { socket: Some(socket.into()), ..ConnectOptions::default() };
     let backup = BackupOptions::new(connect, Target::Stream(Box::new(std::io::sink())));
     let compression = Compression::default();
-    let storing = StoreBackupOptions { compression, threads: 2, memory: MEMORY };
+    let storing =
+        StoreBackupOptions { compression, threads: 2, memory: MEMORY, accept_new_server: false };
     let stored = repository.backup(backup, &storing, &cancel, &*progress)?;
     println!("{} has {} bytes", stored.name, stored.stored_bytes);
 

@@ -154,6 +154,9 @@ struct Storing {
     /// Most memory for a backup on its way into a repository
     #[arg(long, value_name = "SIZE", env = "HAULOUT_STORE_MEMORY", default_value = "512MiB")]
     store_memory: Size,
+    /// Accept that this is another server than the one whose backups the repository has
+    #[arg(long)]
+    accept_new_server: bool,
 }
 
 impl Backup {
@@ -205,6 +208,7 @@ impl Backup {
                 compression: self.storing.compress,
                 threads: self.storing.compress_threads.unwrap_or_else(machine::default_threads),
                 memory: self.storing.store_memory.0,
+                accept_new_server: self.storing.accept_new_server,
             };
             let stored = repository.backup(options, &storing, cancel, reporter)?;
             return Outcome::new(&stored, describe_stored(&stored, &place));

@@ -18,6 +18,7 @@ Examples:
   haulout expire --repo s3://bucket/db1 --keep-daily 14 --keep-monthly 12
   haulout expire --repo s3://bucket/db1 --keep-last 7 --delete
   haulout expire --repo s3://bucket/db1 --garbage --delete
+  haulout expire --repo s3://bucket/db1 --backup 20260101T120000Z-full-1a2b3c4d --delete
 
 Without --delete nothing is removed: it is only said what would be.";
 
@@ -48,6 +49,9 @@ pub struct Expire {
     /// Keep the latest of each of the last N years that have one
     #[arg(long, value_name = "N", value_parser = parse_number)]
     keep_yearly: Option<u32>,
+    /// Remove this one, even if it is damaged, and whatever the rules say
+    #[arg(long = "backup", value_name = "NAME")]
+    named: Vec<String>,
     /// Only what killed backups left
     #[arg(long, conflicts_with_all = ["keep_last", "keep_within", "keep_daily", "keep_weekly",
           "keep_monthly", "keep_yearly"])]
@@ -71,10 +75,10 @@ impl Expire {
             monthly: self.keep_monthly,
             yearly: self.keep_yearly,
         };
-        check_rules(&rules, self.garbage)?;
+        check_rules(&rules, self.garbage || !self.named.is_empty())?;
         let repository = self.repo.open(cancel, reporter)?;
         let grace = self.grace.unwrap_or(GRACE);
-        let options = ExpireOptions { rules, grace, delete: self.delete };
+        let options = ExpireOptions { rules, grace, delete: self.delete, named: self.named };
         let summary = repository.expire(&options, cancel)?;
         let words = describe(&summary);
         Outcome::new(&summary, words)

@@ -71,7 +71,7 @@ struct About {
 }
 
 impl About {
-    fn new(manifest: &Manifest) -> Self {
+    fn new(manifest: &Manifest, stored: u64) -> Self {
         let gtid = manifest.replication.as_ref().map(|at| at.gtid.clone());
         Self {
             kind: manifest.kind.word(),
@@ -79,7 +79,7 @@ impl About {
             began: manifest.began.to_string(),
             ended: manifest.ended.to_string(),
             bytes: manifest.bytes,
-            ratio: manifest.bytes as f64 / manifest.stored().max(1) as f64,
+            ratio: manifest.bytes as f64 / stored.max(1) as f64,
             server_version: manifest.server.version.clone(),
             hostname: manifest.server.hostname.clone(),
             start_lsn: manifest.lsn.start,
@@ -97,7 +97,11 @@ impl From<&Listed> for Line {
             kept: listed.kept,
             stored_bytes: listed.stored,
             damage: listed.manifest.as_ref().err().cloned(),
-            about: listed.manifest.as_ref().ok().map(About::new),
+            about: listed
+                .manifest
+                .as_ref()
+                .ok()
+                .map(|manifest| About::new(manifest, listed.stored)),
         }
     }
 }
@@ -130,7 +134,7 @@ fn table(listed: &[Listed], now: jiff::Timestamp) -> Vec<String> {
                 vec![name, dash(), dash(), dash(), stored, dash(), dash(), "DAMAGED".to_owned()]
             }
             Ok(manifest) => {
-                let about = About::new(manifest);
+                let about = About::new(manifest, backup.stored);
                 let age = manifest.ended.duration_until(now).unsigned_abs();
                 vec![
                     name,
@@ -207,7 +211,7 @@ impl Show {
         let format = manifest.compression.extension();
         let shown = Shown {
             format: 1,
-            about: About::new(&manifest),
+            about: About::new(&manifest, manifest.stored()),
             name: manifest.name.to_string(),
             tool: manifest.tool.clone(),
             stored_bytes: manifest.stored(),

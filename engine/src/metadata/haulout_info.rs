@@ -68,6 +68,9 @@ pub struct ServerIdentity {
     pub server_id: u32,
     /// `datadir`.
     pub datadir: String,
+    /// `server_uid`, where the server has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
 }
 
 /// Where the redo log was.
@@ -128,6 +131,7 @@ impl From<&ServerProfile> for ServerIdentity {
             port: profile.port,
             server_id: profile.server_id,
             datadir: profile.datadir.display().to_string(),
+            uid: profile.variables.get("server_uid").map(str::to_owned),
         }
     }
 }
@@ -214,6 +218,7 @@ mod tests {
                 port: 3306,
                 server_id: 7,
                 datadir: "/var/lib/mysql".into(),
+                uid: Some("x".into()),
             },
             lsn: LsnRange {
                 start: 1,

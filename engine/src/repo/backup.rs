@@ -11,6 +11,10 @@ use super::pipeline::{Pipeline, PipelineOptions};
 use super::seal::{Sealer, Secret};
 use super::sink::{FRAME_LEN, RepoSink};
 use crate::capture::{self, BackupOptions, BackupSummary, Target};
+use crate::metadata::haulout_info::ServerIdentity;
+use crate::server::ConnectOptions;
+use crate::server::profile::ServerProfile;
+use crate::server::session::Session;
 use crate::store::{Put, PutOptions};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
@@ -30,6 +34,8 @@ pub struct StoreBackupOptions {
     pub threads: usize,
     /// Memory for frames and packs on their way, in bytes.
     pub memory: u64,
+    /// Whether another server than that of the latest backup may write here.
+    pub accept_new_server: bool,
 }
 
 /// A backup that is in the repository.
@@ -77,6 +83,10 @@ impl Repository {
             }
             None => (None, None),
         };
+        // Asked before anything is copied.
+        let server = identity(&options.connect, cancel)?;
+        let accept = storing.accept_new_server;
+        self.admit(&server, accept, cancel, Some(reporter))?;
         let (for_frames, for_manifest) = sealers.unzip();
         let pipeline = storing.pipeline()?;
         let pipeline =
@@ -85,8 +95,11 @@ impl Repository {
         options.target = Target::Sink(sink.clone());
         let (summary, details) = capture::backup_in_detail(options, cancel, reporter)?;
         let (packed, files) = sink.conclude()?;
+        // Another one may have finished meanwhile.
+        let sequence = self.admit(&details.server, accept, cancel, None)?;
         let manifest = Manifest {
             format: FORMAT,
+            sequence,
             repository: self.config.id.clone(),
             kind: name.kind(),
             parent: None,
@@ -128,6 +141,14 @@ impl Repository {
             backup: summary,
         })
     }
+}
+
+/// Which server this is.
+fn identity(connect: &ConnectOptions, cancel: &Cancel) -> Result<ServerIdentity> {
+    let mut session = Session::connect(connect, cancel)?;
+    let profile = ServerProfile::read(&mut session)?;
+    session.close();
+    Ok(ServerIdentity::from(&profile))
 }
 
 impl Repository {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Repository;
+use super::guard::LOOK_AT;
 use super::layout::{BACKUPS, BackupName, Kind, MANIFEST};
 use super::manifest::Manifest;
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -10,7 +11,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// A backup of the repository.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// What it is, without its frames; or why it cannot be used.
+    /// What it is, without packs, frames and files; or why it cannot be used.
     pub manifest: Result<Manifest, String>,
     /// Its name.
     pub name: BackupName,
@@ -25,7 +26,7 @@ pub struct Listed {
 pub enum Selection {
     /// The one of this name, or whose name begins or ends so.
     Named(String),
-    /// The one that ended last.
+    /// The one that came last, whatever the clocks said: see [`Manifest::order`].
     Latest,
     /// The one that ended last at or before this time.
     At(jiff::Timestamp),
@@ -62,13 +63,15 @@ impl Repository {
         let kept = self.store.list(super::layout::KEPT, cancel)?;
         let mut listed = Vec::new();
         for name in self.folders(cancel)? {
-            let manifest = match self.manifest(&name, cancel) {
-                // A backup that is not finished, or is just being removed.
+            let objects = self.store.list(&name.prefix(), cancel)?;
+            let key = name.object(MANIFEST)?;
+            // Otherwise it is not finished, or is just being removed.
+            let Some(object) = objects.iter().find(|object| object.key == key) else { continue };
+            let manifest = match self.read_head(&name, Some(object.len), cancel) {
                 Err(error) if error.kind() == ErrorKind::NothingMatches => continue,
                 Err(error) if error.kind() == ErrorKind::Damage => Err(error.to_string()),
-                manifest => Ok(Manifest { frames: Vec::new(), ..manifest? }),
+                head => Ok(head?.0.manifest),
             };
-            let objects = self.store.list(&name.prefix(), cancel)?;
             let stored = objects.iter().map(|object| object.len).sum();
             let mark = name.kept()?;
             let kept = kept.iter().any(|object| object.key == mark);
@@ -109,12 +112,14 @@ impl Repository {
         // backup runs for longer than this.
         const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
         let mut best: Option<Manifest> = None;
+        let mut looked_at = 0;
         for name in names.iter().rev() {
             let too_early = |best: &Manifest| {
                 let earliest = best.ended.checked_sub(LONGEST).unwrap_or(jiff::Timestamp::MIN);
                 name.began().is_some_and(|began| began < earliest)
             };
-            if best.as_ref().is_some_and(too_early) {
+            // Names are as wrong as the clocks that they were made by.
+            if looked_at >= LOOK_AT && best.as_ref().is_some_and(too_early) {
                 break;
             }
             if let Selection::At(time) = selection
@@ -122,24 +127,32 @@ impl Repository {
             {
                 continue;
             }
-            let manifest = match self.manifest(name, cancel) {
+            looked_at += 1;
+            let manifest = match self.head(name, cancel) {
                 Err(error) if error.kind() == ErrorKind::NothingMatches => continue,
-                manifest => manifest?,
+                // What comes before the latest good one is of no account.
+                Err(error) if error.kind() == ErrorKind::Damage && best.is_some() => continue,
+                head => head?,
             };
             let early = match selection {
                 Selection::At(time) => manifest.ended <= *time,
                 _ => true,
             };
-            if early && best.as_ref().is_none_or(|best| best.ended < manifest.ended) {
+            let rank = |manifest: &Manifest| match selection {
+                Selection::At(_) => (0, manifest.ended),
+                _ => manifest.order(),
+            };
+            if early && best.as_ref().is_none_or(|best| rank(best) < rank(&manifest)) {
                 best = Some(manifest);
             }
         }
-        best.ok_or_else(|| {
+        let best = best.ok_or_else(|| {
             nothing(match selection {
                 Selection::At(time) => format!("there is no backup that ended by {time}"),
                 _ => "there is no backup".to_owned(),
             })
-        })
+        })?;
+        self.manifest(&best.name, cancel)
     }
 
     fn is_finished(&self, name: &BackupName, cancel: &Cancel) -> Result<bool> {

@@ -1,8 +1,17 @@
 //! The manifest: what a backup is, where each of its bytes is, and how to tell that they are right.
 //!
-//! It is the last object of a backup to be put, and only if there is none. Its text begins with a
-//! hash of all the rest and, in a sealed backup, a code that only its data key can make; both are
-//! computed with zeros in their places. It can be read by eye and by programs: it is JSON.
+//! It is the last object of a backup to be put, and only if there is none. It can be read by eye and
+//! by programs: it is JSON, in two parts.
+//!
+//! | part | what |
+//! |---|---|
+//! | head | SHA-256 of the head; its code; size and SHA-256 of the tail; what the backup is |
+//! | tail | packs, frames and files: from `,"packs":` on |
+//!
+//! The code is one that only the data key can make, zeros in a backup that is not sealed; hash and
+//! code are computed with zeros in their places. The head is short ([`HEAD_MAX`]) and says all that
+//! a list of backups needs; the tail has as much as the backup has files, and nothing of it is
+//! parsed before its hash fits a head whose code fits.
 //!
 //! A file is in the frames that its entry names, in their order. A stream may hold pieces of files
 //! that were removed or replaced while the backup was taken; those are not in the manifest.
@@ -20,12 +29,19 @@ use crate::{Error, ErrorKind, Result};
 pub const FORMAT: u32 = 1;
 /// No manifest is longer.
 pub const MANIFEST_MAX: u64 = 1 << 30;
-/// Digits of the hash and of the code.
+/// No head is longer.
+pub const HEAD_MAX: u64 = 256 << 10;
+/// Digits of hashes and of the code.
 const DIGITS: usize = 64;
-/// The text begins with this, the hash, [`CODE`], the code, and [`REST`].
+/// The text begins with this, the hash, [`CODE`], the code, and [`TAIL`].
 const HASH: &str = "{\"sha256\":\"";
 const CODE: &str = "\",\"code\":\"";
-const REST: &str = "\",\"format\":";
+/// Then come the tail's hash, [`TAIL_LEN`], its size, and [`REST`].
+const TAIL: &str = "\",\"tail_sha256\":\"";
+const TAIL_LEN: &str = "\",\"tail_bytes\":";
+const REST: &str = ",\"format\":";
+/// What the tail begins with. It cannot be within a string, where quotes are escaped.
+const TAIL_BEGINS: &[u8] = b",\"packs\":";
 
 /// A backup.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -40,6 +56,9 @@ pub struct Manifest {
     pub kind: Kind,
     /// What a delta is based on.
     pub parent: Option<BackupName>,
+    /// Its place among the backups of the repository: 1 more than the latest one before it.
+    #[serde(default)]
+    pub sequence: u64,
     /// When it began.
     pub began: jiff::Timestamp,
     /// When it ended: what it holds is from this time.
@@ -63,10 +82,13 @@ pub struct Manifest {
     /// How frames are sealed; not at all, if there is nothing.
     pub seal: Option<Seal>,
     /// Size of each pack.
+    #[serde(default)]
     pub packs: Vec<u64>,
     /// The frames, in the order of the stream.
+    #[serde(default)]
     pub frames: Vec<Frame>,
     /// The files, by path.
+    #[serde(default)]
     pub files: BTreeMap<String, FileEntry>,
 }
 
@@ -154,42 +176,19 @@ impl Manifest {
         let failed = |e| Error::new(ErrorKind::Failed, "cannot write a manifest").caused_by(e);
         let body = serde_json::to_string(self).map_err(failed)?;
         let rest = body.strip_prefix("{\"format\":").unwrap_or_default();
+        let (head, tail) = rest.split_at(find(rest.as_bytes(), TAIL_BEGINS).unwrap_or(rest.len()));
+        let tail = format!("{tail}\n");
+        let (sum, len) = (sha256(tail.as_bytes()), tail.len());
         let zeros = "0".repeat(DIGITS);
-        let text = |hash: &str, code: &str| format!("{HASH}{hash}{CODE}{code}{REST}{rest}\n");
+        let text = |hash: &str, code: &str| {
+            format!("{HASH}{hash}{CODE}{code}{TAIL}{sum}{TAIL_LEN}{len}{REST}{head}")
+        };
         let blank = text(&zeros, &zeros);
+        if blank.len() as u64 > HEAD_MAX {
+            return Err(Error::new(ErrorKind::Failed, "the head of a manifest gets too long"));
+        }
         let code = sealer.map_or_else(|| zeros.clone(), |sealer| sealer.code(blank.as_bytes()));
-        Ok(text(&sha256(blank.as_bytes()), &code).into_bytes())
-    }
-
-    /// Reads a document, and checks its hash and that all of it fits together. Its code is checked
-    /// by [`Manifest::is_authentic`], when there is a key.
-    pub fn parse(text: &[u8], key: &Key) -> Result<Self> {
-        let damaged = |why: &str| damaged(key, why);
-        let (blank, hash, _) = blanked(text).ok_or_else(|| damaged("it is not a manifest"))?;
-        // A later format is told before anything else is said about it.
-        #[derive(serde::Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let version: Option<Version> = serde_json::from_slice(text).ok();
-        if let Some(Version { format }) = version.filter(|version| version.format > FORMAT) {
-            return Err(damaged(&format!(
-                "it has format {format}, which this version cannot read"
-            ))
-            .advise("use a newer version"));
-        }
-        if sha256(&blank) != hash {
-            return Err(damaged("it was changed or cut short: its hash does not fit"));
-        }
-        let manifest: Self = serde_json::from_slice(text)
-            .map_err(|error| damaged(&format!("it cannot be read: {error}")))?;
-        manifest.check().map_err(|why| damaged(&why))?;
-        Ok(manifest)
-    }
-
-    /// Whether the document was made by who has the data key.
-    pub fn is_authentic(text: &[u8], sealer: &Sealer) -> bool {
-        blanked(text).is_some_and(|(blank, _, code)| sealer.fits(&blank, &code))
+        Ok((text(&sha256(blank.as_bytes()), &code) + &tail).into_bytes())
     }
 
     fn check(&self) -> Result<(), String> {
@@ -221,9 +220,6 @@ impl Manifest {
                 return Err(format!("the frames of {path} are not there"));
             }
         }
-        if (self.kind == Kind::Delta) != self.parent.is_some() {
-            return Err("a delta has a parent, and nothing else".to_owned());
-        }
         Ok(())
     }
 
@@ -253,12 +249,110 @@ impl Manifest {
     }
 }
 
-/// The text with zeros in the places of its hash and its code, and these two.
+/// The head of a manifest, whose hash fits.
+pub struct Head {
+    /// What it says: all but packs, frames and files.
+    pub manifest: Manifest,
+    /// The text, with zeros in the places of its hash and its code.
+    blank: Vec<u8>,
+    code: String,
+    len: usize,
+    tail_sha256: String,
+    tail_bytes: u64,
+}
+
+impl Head {
+    /// Whether `text` has all of a head.
+    pub fn is_whole(text: &[u8]) -> bool {
+        find(text, TAIL_BEGINS).is_some()
+    }
+
+    /// Reads the head at the beginning of `text`, and checks its hash. Whether it is authentic is
+    /// checked by [`Head::is_authentic`], when there is a key.
+    pub fn parse(text: &[u8], key: &Key) -> Result<Self> {
+        let damaged = |why: &str| damaged(key, why);
+        let text = text.get(..HEAD_MAX as usize).unwrap_or(text);
+        // A later format is told before anything else is said about it.
+        if let Some(format) = format_of(text).filter(|format| *format > FORMAT) {
+            return Err(damaged(&format!(
+                "it has format {format}, which this version cannot read"
+            ))
+            .advise("use a newer version"));
+        }
+        let len = find(text, TAIL_BEGINS).ok_or_else(|| damaged("it is not a manifest"))?;
+        let (head, _) = text.split_at(len);
+        let (blank, hash, code) = blanked(head).ok_or_else(|| damaged("it is not a manifest"))?;
+        if sha256(&blank) != hash {
+            return Err(damaged("it was changed or cut short: its hash does not fit"));
+        }
+        #[derive(serde::Deserialize)]
+        struct Tail {
+            tail_sha256: String,
+            tail_bytes: u64,
+        }
+        let json = [head, b"}"].concat();
+        let unreadable = |error| damaged(&format!("it cannot be read: {error}"));
+        let manifest: Manifest = serde_json::from_slice(&json).map_err(unreadable)?;
+        let tail: Tail = serde_json::from_slice(&json).map_err(unreadable)?;
+        let Tail { tail_sha256, tail_bytes } = tail;
+        if (manifest.kind == Kind::Delta) != manifest.parent.is_some() {
+            return Err(damaged("a delta has a parent, and nothing else"));
+        }
+        Ok(Self { manifest, blank, code, len, tail_sha256, tail_bytes })
+    }
+
+    /// Whether the head was made by who has the data key.
+    pub fn is_authentic(&self, sealer: &Sealer) -> bool {
+        sealer.fits(&self.blank, &self.code)
+    }
+
+    /// Bytes of the whole document.
+    pub fn document_bytes(&self) -> u64 {
+        self.tail_bytes.saturating_add(self.len as u64)
+    }
+
+    /// The whole manifest, from the text that this is the head of, after checking the tail's hash
+    /// and that all of it fits together.
+    pub fn complete(&self, text: &[u8], key: &Key) -> Result<Manifest> {
+        let damaged = |why: &str| damaged(key, why);
+        let tail = text.get(self.len..).unwrap_or_default();
+        if tail.len() as u64 != self.tail_bytes || sha256(tail) != self.tail_sha256 {
+            return Err(damaged("it was changed or cut short: the hash of its tail does not fit"));
+        }
+        #[derive(serde::Deserialize)]
+        struct Tail {
+            packs: Vec<u64>,
+            frames: Vec<Frame>,
+            files: BTreeMap<String, FileEntry>,
+        }
+        let tail = [b"{", tail.get(1..).unwrap_or_default()].concat();
+        let Tail { packs, frames, files } = serde_json::from_slice(&tail)
+            .map_err(|error| damaged(&format!("it cannot be read: {error}")))?;
+        let manifest = Manifest { packs, frames, files, ..self.manifest.clone() };
+        manifest.check().map_err(|why| damaged(&why))?;
+        Ok(manifest)
+    }
+}
+
+/// Where `needle` begins.
+fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+    text.windows(needle.len()).position(|window| window == needle)
+}
+
+/// The number behind the first `"format":`.
+fn format_of(text: &[u8]) -> Option<u32> {
+    const NAME: &[u8] = b"\"format\":";
+    let behind = text.get(find(text, NAME)? + NAME.len()..)?;
+    let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(behind.get(..digits)?).ok()?.parse().ok()
+}
+
+/// The head with zeros in the places of its hash and its code, and these two.
 fn blanked(text: &[u8]) -> Option<(Vec<u8>, String, String)> {
     let rest = text.strip_prefix(HASH.as_bytes())?;
     let (hash, rest) = rest.split_at_checked(DIGITS)?;
     let (code, rest) = rest.strip_prefix(CODE.as_bytes())?.split_at_checked(DIGITS)?;
-    rest.strip_prefix(REST.as_bytes())?;
+    rest.strip_prefix(TAIL.as_bytes())?;
     let digits = |bytes: &[u8]| {
         let hexadecimal = bytes.iter().all(u8::is_ascii_hexdigit);
         hexadecimal.then(|| String::from_utf8_lossy(bytes).into_owned())
@@ -321,6 +415,7 @@ pub(super) mod tests {
             repository: "r".into(),
             kind: Kind::Full,
             parent: None,
+            sequence: 1,
             began: jiff::Timestamp::UNIX_EPOCH,
             ended: jiff::Timestamp::UNIX_EPOCH,
             tool: "t".into(),
@@ -330,6 +425,7 @@ pub(super) mod tests {
                 port: 1,
                 server_id: 2,
                 datadir: "/d".into(),
+                uid: None,
             },
             lsn: LsnRange { start: 1, checkpoint: 2, end: 3, from: None, pages_since: None },
             replication: None,
@@ -353,20 +449,27 @@ pub(super) mod tests {
     fn a_manifest_reads_back_and_changes_are_noticed() {
         let sealer = Sealer::new(&Secret::new([7; 32]), "b").unwrap();
         let text = example().to_text(Some(&sealer)).unwrap();
-        assert_eq!(Manifest::parse(&text, &key()).unwrap(), example());
-        assert!(Manifest::is_authentic(&text, &sealer));
+        let head = Head::parse(&text, &key()).unwrap();
+        assert_eq!(head.complete(&text, &key()).unwrap(), example());
+        assert_eq!(head.document_bytes(), text.len() as u64);
+        assert!(head.is_authentic(&sealer) && head.manifest.files.is_empty());
         let other = Sealer::new(&Secret::new([8; 32]), "b").unwrap();
-        assert!(!Manifest::is_authentic(&text, &other));
-        assert!(!Manifest::is_authentic(&example().to_text(None).unwrap(), &sealer));
+        assert!(!head.is_authentic(&other));
+        let unsealed = example().to_text(None).unwrap();
+        assert!(!Head::parse(&unsealed, &key()).unwrap().is_authentic(&sealer));
         // It is plain JSON.
         let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(json["server"]["hostname"], "h");
         for at in 0..text.len() {
             let mut bad = text.clone();
             bad[at] ^= 1;
-            let parsed = Manifest::parse(&bad, &key());
-            assert!(parsed.is_err() || !Manifest::is_authentic(&bad, &sealer), "byte {at}");
-            assert!(Manifest::parse(&text[..at], &key()).is_err());
+            let authentic = |head: &Head| head.is_authentic(&sealer);
+            let whole = |text: &[u8]| {
+                let head = Head::parse(text, &key()).ok().filter(authentic)?;
+                head.complete(text, &key()).ok()
+            };
+            assert!(whole(&bad).is_none(), "byte {at}");
+            assert!(whole(&text[..at]).is_none());
         }
     }
 
@@ -375,7 +478,8 @@ pub(super) mod tests {
         let change = |change: fn(&mut Manifest)| {
             let mut manifest = example();
             change(&mut manifest);
-            Manifest::parse(&manifest.to_text(None).unwrap(), &key()).is_err()
+            let text = manifest.to_text(None).unwrap();
+            Head::parse(&text, &key()).and_then(|head| head.complete(&text, &key())).is_err()
         };
         assert!(!change(|_| ()));
         assert!(change(|m| m.packs[0] = 11));
@@ -403,8 +507,8 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn nothing_makes_the_parser_panic(text in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Manifest::parse(&text, &key());
-            let _ = Manifest::parse(&[HASH.as_bytes(), &text].concat(), &key());
+            let _ = Head::parse(&text, &key());
+            let _ = Head::parse(&[HASH.as_bytes(), &text, TAIL_BEGINS].concat(), &key());
         }
     }
 }

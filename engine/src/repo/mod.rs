@@ -13,7 +13,7 @@
 //! | [`manifest`] | the document that makes packs a backup |
 //! | [`sink`], [`pipeline`] | from files to frames, from frames to packs |
 //! | [`backup`] | taking a backup |
-//! | [`catalog`] | which backups there are, and which one is meant |
+//! | [`catalog`], [`guard`] | which backups there are, which one is meant, and whose they are |
 //! | [`reader`] | a backup as the stream that it was |
 //! | [`restore`] | from the stream to a data directory |
 //! | [`choice`], [`pick`], [`tables`], [`sql`] | single tables, by their frames only |
@@ -32,6 +32,7 @@ pub mod choice;
 pub mod compression;
 pub mod config;
 pub mod copy;
+mod guard;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
@@ -48,12 +49,14 @@ pub mod verify;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::store::Store;
 use crate::{Cancel, Error, ErrorKind, Result};
 use config::Config;
 use keyring::Keyring;
 use layout::{BackupName, MANIFEST, damaged};
-use manifest::{MANIFEST_MAX, Manifest, Seal};
+use manifest::{HEAD_MAX, Head, MANIFEST_MAX, Manifest, Seal};
 use seal::{Sealer, Secret};
 
 /// A repository that is open.
@@ -120,11 +123,67 @@ impl Repository {
         }
     }
 
+    /// What a backup is, without its packs, frames and files: only the head of its manifest is read.
+    /// It is authentic if the repository is sealed and there is a key.
+    pub fn head(&self, name: &BackupName, cancel: &Cancel) -> Result<Manifest> {
+        Ok(self.read_head(name, None, cancel)?.0.manifest)
+    }
+
     /// The manifest of a backup. It is authentic if the repository is sealed and there is a key.
     pub fn manifest(&self, name: &BackupName, cancel: &Cancel) -> Result<Manifest> {
         let key = name.object(MANIFEST)?;
-        let text = self.store.get(&key, None, MANIFEST_MAX, cancel)?;
-        let manifest = Manifest::parse(&text, &key)?;
+        let (head, mut text) = self.read_head(name, None, cancel)?;
+        let len = head.document_bytes();
+        if len > MANIFEST_MAX {
+            return Err(damaged(&key, format!("it has {len} bytes, more than any")));
+        }
+        if (text.len() as u64) < len {
+            text = self.store.get(&key, Some(0..len), len, cancel)?;
+            // Its head may have been exchanged meanwhile.
+            return self.check_head(name, Head::parse(&text, &key)?)?.complete(&text, &key);
+        }
+        head.complete(&text, &key)
+    }
+
+    /// The head of a manifest, and the beginning of the object that it was found in, whose size may
+    /// be known.
+    fn read_head(
+        &self,
+        name: &BackupName,
+        len: Option<u64>,
+        cancel: &Cancel,
+    ) -> Result<(Head, Bytes)> {
+        /// Most heads are shorter.
+        const USUAL: u64 = 16 << 10;
+        let key = name.object(MANIFEST)?;
+        let len = match len {
+            Some(len) => len,
+            None => self.store.head(&key, cancel)?.map(|object| object.len).ok_or_else(|| {
+                Error::new(ErrorKind::NothingMatches, format!("there is no {key}"))
+            })?,
+        };
+        let get = |limit: u64| {
+            let limit = limit.min(len);
+            self.store.get(&key, Some(0..limit), limit, cancel)
+        };
+        if len == 0 {
+            return Err(damaged(&key, "it is empty"));
+        }
+        let mut text = get(USUAL)?;
+        if !Head::is_whole(&text) && len > USUAL {
+            text = get(HEAD_MAX)?;
+        }
+        let head = self.check_head(name, Head::parse(&text, &key)?)?;
+        match head.document_bytes() == len {
+            true => Ok((head, text)),
+            false => Err(damaged(&key, format!("it has {len} bytes, not those that it should"))),
+        }
+    }
+
+    /// That a head belongs here, and was made by who had the key.
+    fn check_head(&self, name: &BackupName, head: Head) -> Result<Head> {
+        let key = name.object(MANIFEST)?;
+        let manifest = &head.manifest;
         if manifest.name != *name {
             return Err(damaged(&key, format!("it is that of {}", manifest.name)));
         }
@@ -135,11 +194,11 @@ impl Repository {
             return Err(damaged(&key, "whether it is sealed is not as in the repository"));
         }
         if let (Some(seal), Some(master)) = (&manifest.seal, &self.master)
-            && !Manifest::is_authentic(&text, &self.sealer(&manifest, seal, master)?)
+            && !head.is_authentic(&self.sealer(manifest, seal, master)?)
         {
             return Err(damaged(&key, "it was not written by who had a key of the repository"));
         }
-        Ok(manifest)
+        Ok(head)
     }
 
     fn data_key(&self, manifest: &Manifest, seal: &Seal, master: &Secret) -> Result<Secret> {

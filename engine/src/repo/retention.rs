@@ -19,6 +19,9 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// Packs without a manifest are left alone for so long, unless told otherwise.
 pub const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Why a backup stays that has a mark.
+const KEPT_BY_HAND: &str = "kept";
+
 /// Which backups stay. Each rule adds some.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -129,6 +132,9 @@ pub struct ExpireOptions {
     pub grace: Duration,
     /// Whether to remove anything.
     pub delete: bool,
+    /// Backups that go whatever the rules say, by their names or the beginning or end of them; also
+    /// damaged ones. What is kept by hand, or needed by another, stays.
+    pub named: Vec<String>,
 }
 
 impl Repository {
@@ -155,11 +161,11 @@ impl Repository {
         for backup in &listed {
             let mut reasons = Vec::new();
             if backup.kept {
-                reasons.push("kept".to_owned());
+                reasons.push(KEPT_BY_HAND.to_owned());
             }
             match &backup.manifest {
                 Ok(manifest) => {
-                    times.push((backup.name.clone(), manifest.ended));
+                    times.push((manifest.order(), backup.name.clone(), manifest.ended));
                     parents.insert(backup.name.clone(), manifest.parent.clone());
                 }
                 // Whoever can still make something of it decides.
@@ -167,6 +173,8 @@ impl Repository {
             }
             stays.insert(backup.name.clone(), reasons);
         }
+        times.sort();
+        let times: Vec<_> = times.into_iter().map(|(_, name, ended)| (name, ended)).collect();
         match options.rules.is_empty() {
             true => {
                 for (name, _) in &times {
@@ -179,6 +187,10 @@ impl Repository {
                     stays.entry(name).or_default().extend(rules);
                 }
             }
+        }
+        for text in &options.named {
+            let name = named(&stays, text)?;
+            stays.entry(name).or_default().retain(|reason| reason == KEPT_BY_HAND);
         }
         keep_parents(&mut stays, &parents);
 
@@ -259,6 +271,20 @@ impl Repository {
         let old = |at: SystemTime| at.elapsed().is_ok_and(|age| age >= grace);
         let finished = objects.iter().any(|object| object.key == manifest);
         Ok((!finished && youngest.is_some_and(old)).then_some(objects))
+    }
+}
+
+/// The backup that goes by its name.
+fn named(backups: &BTreeMap<BackupName, Vec<String>>, text: &str) -> Result<BackupName> {
+    let means =
+        |name: &&BackupName| name.as_str().starts_with(text) || name.as_str().ends_with(text);
+    let found: Vec<&BackupName> = backups.keys().filter(means).collect();
+    match found.as_slice() {
+        [name] if !text.is_empty() => Ok((*name).clone()),
+        [] => Err(Error::new(ErrorKind::NothingMatches, format!("there is no backup {text}"))),
+        [..] => {
+            Err(Error::new(ErrorKind::Usage, format!("{text} could be any of several backups")))
+        }
     }
 }
 
