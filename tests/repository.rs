@@ -392,6 +392,71 @@ fn a_repository_knows_its_server_and_its_order() {
     })());
 }
 
+/// What would make a backup fail is said before one is taken, of server and store.
+#[test]
+fn a_check_finds_what_a_backup_would_fail_with() {
+    common::ok((|| -> Result<()> {
+        let store = S3Server::start()?;
+        let proxy = FaultyProxy::start(store.address())?;
+        let repo = Repo::init_on(true, Some(proxy.endpoint()))?;
+        let server = small_server()?;
+        let check = |user: &str, server: &Server| -> Result<(Option<i32>, Vec<(String, String)>)> {
+            let mut command = repo.command("check");
+            command.args(["--json", "--no-defaults", "--patience=1s", "--user", user]);
+            command.arg(format!("--socket={}", server.socket().display()));
+            let run = process::run(command)?;
+            let document: Value = serde_json::from_slice(&run.stdout)?;
+            let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+            let findings = document["findings"].as_array().unwrap().iter();
+            let bad = findings.filter(|finding| finding["state"] == "bad");
+            let bad = bad.map(|bad| (text(bad, "what"), bad.to_string())).collect();
+            Ok((run.code(), bad))
+        };
+        assert_eq!(check("root", &server)?, (Some(0), vec![]));
+        // Nothing stays in the store.
+        assert!(
+            !proxy.requests().is_empty()
+                && repo.json("list", &[])?["backups"] == Value::Array(vec![])
+        );
+
+        server.run("CREATE USER poor")?;
+        let (code, bad) = check("poor", &server)?;
+        assert_eq!((code, bad.len()), (Some(exit::SERVER), 1), "{bad:?}");
+        assert!(bad[0].0 == "privileges" && bad[0].1.contains("GRANT RELOAD"), "{bad:?}");
+
+        repo.backup(&server, &[])?;
+        let other = small_server()?;
+        let (code, bad) = check("root", &other)?;
+        assert_eq!((code, bad.len()), (Some(exit::USAGE), 1), "{bad:?}");
+        assert!(bad[0].1.contains("another server"), "{bad:?}");
+
+        for (method, what) in [("PUT", "store"), ("GET", "store")] {
+            let refusal = Refusal::new(403, "AccessDenied");
+            proxy.add(Rule::all(Fault::Refuse(refusal)).method(method).path("probe/"));
+            let (code, bad) = check("root", &server)?;
+            assert_eq!((code, bad.len()), (Some(5), 1), "{bad:?}");
+            assert!(bad[0].0 == what && bad[0].1.contains("s3:"), "{bad:?}");
+            proxy.clear();
+        }
+        // A host that only takes backups needs no right to delete.
+        let refusal = Refusal::new(403, "AccessDenied");
+        proxy.add(Rule::all(Fault::Refuse(refusal)).method("POST"));
+        assert_eq!(check("root", &server)?.0, Some(0));
+        proxy.clear();
+        let mut keyless = repo.command("check");
+        keyless.args(["--no-server", "--key-fd=0"]);
+        let run = process::run(keyless)?;
+        assert_failed(&run, exit::USAGE, &[]);
+        let said = process::run({
+            let mut command = repo.command("check");
+            command.arg("--no-server");
+            command
+        })?;
+        assert!(said.success()?.stdout_text().contains("\u{2713} conditional put: works"));
+        Ok(())
+    })());
+}
+
 /// A backup that is killed at any moment is not in the repository.
 #[test]
 fn a_killed_backup_is_none() {

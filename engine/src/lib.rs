@@ -11,6 +11,7 @@
 //! | [`metadata`] | the text files of a backup: checkpoints, info, `backup-my.cnf` |
 //! | [`delta`] | backups of what changed since another one |
 //! | [`extract`] | unpacking an xbstream into a folder |
+//! | [`check`] | whether a backup would succeed |
 //! | [`prepare`] | applying the captured redo to the copied pages |
 //! | [`keys`] | where encryption keys come from |
 //! | [`aria`] | recovery of Aria tables |
@@ -23,6 +24,7 @@
 pub mod aria;
 pub mod cancel;
 pub mod capture;
+pub mod check;
 pub mod delta;
 pub mod error;
 pub mod export;

@@ -5,6 +5,7 @@
 //! from the machine.
 
 mod backup;
+mod check;
 mod connection;
 mod copy;
 mod expire;
@@ -61,6 +62,7 @@ struct Haulout {
 #[derive(Debug, Subcommand)]
 enum Command {
     Backup(Box<backup::Backup>),
+    Check(Box<check::Check>),
     Prepare(prepare::Prepare),
     Restore(Box<restore::Restore>),
     Extract(extract::Extract),
@@ -80,6 +82,7 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Self::Backup(_) => "backup",
+            Self::Check(_) => "check",
             Self::Prepare(_) => "prepare",
             Self::Restore(_) => "restore",
             Self::Extract(_) => "extract",
@@ -108,6 +111,7 @@ impl Command {
     fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
         match self {
             Self::Backup(backup) => backup.run(cancel, reporter),
+            Self::Check(check) => check.run(cancel, reporter),
             Self::Prepare(prepare) => prepare.run(cancel, &**reporter),
             Self::Restore(restore) => restore.run(cancel, reporter),
             Self::Extract(extract) => extract.run(cancel, &**reporter),

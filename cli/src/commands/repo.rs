@@ -195,7 +195,8 @@ impl Repo {
 }
 
 impl Access {
-    fn store(
+    /// The store in `place`.
+    pub fn store(
         &self,
         place: &str,
         create: bool,
@@ -221,7 +222,8 @@ impl Access {
         Repository::open(self.store(place, false, reporter)?, key.as_ref(), cancel)
     }
 
-    fn key(&self, reporter: &Arc<dyn Reporter>) -> Result<Option<Secret>> {
+    /// The key, if one was given.
+    pub fn key(&self, reporter: &Arc<dyn Reporter>) -> Result<Option<Secret>> {
         let (text, whence) = if let Some(fd) = self.key_fd {
             let path = PathBuf::from(format!("/dev/fd/{fd}"));
             (read(&path)?, format!("descriptor {fd}"))
