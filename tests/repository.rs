@@ -400,7 +400,8 @@ fn a_check_finds_what_a_backup_would_fail_with() {
         let proxy = FaultyProxy::start(store.address())?;
         let repo = Repo::init_on(true, Some(proxy.endpoint()))?;
         let server = small_server()?;
-        let check = |user: &str, server: &Server| -> Result<(Option<i32>, Vec<(String, String)>)> {
+        type Bad = Vec<(String, String)>;
+        let check = |user: &str, server: &Server| -> Result<(Option<i32>, Bad)> {
             let mut command = repo.command("check");
             command.args(["--json", "--no-defaults", "--patience=1s", "--user", user]);
             command.arg(format!("--socket={}", server.socket().display()));

@@ -52,6 +52,11 @@ impl Repo {
         self.scratch.join("repo")
     }
 
+    /// Address of the server that has its bucket, if it is in one.
+    pub fn bucket(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
     /// The file with its key.
     pub fn key(&self) -> PathBuf {
         self.scratch.join("key")

@@ -16,10 +16,10 @@ pub fn cargo(arguments: &[&str]) -> Result<()> {
     visible(cargo_command(arguments))
 }
 
-/// The same with a variable set.
-pub fn cargo_with(arguments: &[&str], (name, value): (&str, &str)) -> Result<()> {
+/// The same with variables set.
+pub fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let mut command = cargo_command(arguments);
-    command.env(name, value);
+    command.envs(variables.iter().copied());
     visible(command)
 }
 

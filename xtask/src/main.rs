@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|bench|fuzz`.
+//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod kills;
 mod matrix;
 mod proof;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Proof(proof::Arguments),
     /// Random kinds of servers, and everything that has to hold on each
     Matrix(matrix::Arguments),
+    /// Commands on repositories, killed at many random moments
+    Kills(kills::Arguments),
     /// Measure against the stock tool
     Bench(bench::Arguments),
     /// Run the fuzz targets, one after the other
@@ -47,6 +50,7 @@ fn main() -> std::process::ExitCode {
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Proof(arguments) => proof::proof(&arguments),
         Command::Matrix(arguments) => matrix::matrix(&arguments),
+        Command::Kills(arguments) => kills::kills(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
     };

@@ -7,8 +7,17 @@ use crate::{fuzz, setup};
 
 /// Test files that need no server or any server, or name the generations that they are about: once
 /// is enough.
-const RUN_ONCE: [&str; 8] =
-    ["aria", "cli", "encryption", "export", "generations", "matrix", "repo_tables", "repository"];
+const RUN_ONCE: [&str; 9] = [
+    "aria",
+    "cli",
+    "encryption",
+    "export",
+    "generations",
+    "matrix",
+    "repo_kills",
+    "repo_tables",
+    "repository",
+];
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -43,7 +52,7 @@ pub fn test(arguments: &Arguments) -> Result<()> {
         for name in &repeated {
             arguments.extend(["--test", name]);
         }
-        result = result.and(cargo_with(&arguments, (generation::VARIABLE, generation.series())));
+        result = result.and(cargo_with(&arguments, &[(generation::VARIABLE, generation.series())]));
     }
     result
 }
