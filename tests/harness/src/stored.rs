@@ -149,13 +149,19 @@ impl Space {
             const CLEAR: usize = 24;
             return left[..CLEAR] == right[..CLEAR];
         }
+        // The stock tool, on the left, loses that number too where it compresses a page.
+        let legacy_compressed = |page: &[u8]| {
+            page_type(page).is_some_and(|page_type| page_type.is_legacy_page_compressed())
+        };
+        let loses_number = !self.header.flags.is_full_crc32() && legacy_compressed(left);
         let without_number = self.lacks_spatial_number(left);
         let (mut left, mut right) = (left.to_vec(), right.to_vec());
         for page in [&mut left, &mut right] {
             if self.open(page, number).is_err() {
                 return false;
             }
-            if without_number {
+            let spatial = page_type(page) == Some(PageType::RTREE);
+            if without_number || (loses_number && spatial) {
                 page[SPATIAL_NUMBER].fill(0);
             }
             if self.header.flags.is_full_crc32() {

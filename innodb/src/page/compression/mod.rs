@@ -177,6 +177,9 @@ impl PageCompressor {
         }
         let (algorithm, start) = match flags.page_compression() {
             PageCompression::None => return None,
+            // The split number of a node of a spatial index stands where compressed pages of this
+            // format name their algorithm. Servers compress such pages all the same, and lose it.
+            PageCompression::PerPage if is_spatial(page) => return None,
             PageCompression::File(algorithm) => (algorithm, compressed_full_crc32::PAYLOAD),
             PageCompression::PerPage if encrypted => {
                 (LEGACY_ALGORITHM, page_compressed::PAYLOAD_ENCRYPTED)
@@ -194,6 +197,10 @@ impl PageCompressor {
             finish_legacy(page, id, length, algorithm, encrypted)
         }
     }
+}
+
+fn is_spatial(page: &[u8]) -> bool {
+    u16_at(page, fil::TYPE).map(PageType) == Some(PageType::RTREE)
 }
 
 /// Whether a page like this one is ever compressed.

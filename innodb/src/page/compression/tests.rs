@@ -168,3 +168,21 @@ proptest! {
         }
     }
 }
+
+/// Legacy compressed pages have the name of their algorithm where nodes of spatial indexes have a
+/// number of their own.
+#[test]
+fn a_spatial_number_is_not_compressed_away() {
+    let mut compressor = PageCompressor::default();
+    for flags in all_flags(16384) {
+        let mut plain = page(&flags, &text(1000));
+        put(&mut plain, fil::TYPE, &PageType::RTREE.0.to_be_bytes()).unwrap();
+        put(&mut plain, fil::LEGACY_KEY_VERSION, &13u64.to_be_bytes()).unwrap();
+        stamp(&mut plain, ID, Lsn(0x1_2345_6789), &flags).unwrap();
+        let mut stored = plain.clone();
+        let legacy = flags.page_compression() == PageCompression::PerPage;
+        assert_eq!(compressor.compress(&mut stored, ID, &flags, false).is_none(), legacy);
+        compressor.decompress(&mut stored, ID, &flags).unwrap_or_default();
+        assert!(stored == plain, "{flags:?}");
+    }
+}
