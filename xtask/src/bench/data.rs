@@ -131,10 +131,6 @@ impl Data {
 
     /// An unprepared backup by the stock tool with so many MiB of redo, taken while sysbench
     /// writes.
-    ///
-    /// The backup copies the pages at once and then waits for a statement on a MyISAM table
-    /// before it can block DDL. It follows the redo log meanwhile, and that wait ends when
-    /// there is redo enough.
     pub fn write_heavy_backup(&self, redo_mib: u64) -> Result<PathBuf> {
         let part = format!("raw-{redo_mib}");
         let target = self.dir.join(&part);
@@ -143,6 +139,25 @@ impl Data {
         }
         eprintln!("making a backup with {redo_mib} MiB of redo");
         remove(&target)?;
+        let backup = self.under_writes(redo_mib, |server| {
+            Ok(Tool::stock().backup(server, &target, &BackupOptions::default()))
+        })?;
+        ensure!(backup.stderr.contains("completed OK!"), "{}", backup.report());
+        eprintln!("{} of redo", size(std::fs::metadata(target.join("ib_logfile0"))?.len()));
+        self.mark_complete(&part)?;
+        Ok(target)
+    }
+
+    /// Runs a command that backs a server up on which sysbench writes so many MiB of redo.
+    ///
+    /// The backup copies the pages at once and then waits for a statement on a MyISAM table
+    /// before it can block DDL. It follows the redo log meanwhile, and that wait ends when
+    /// there is redo enough.
+    pub fn under_writes(
+        &self,
+        redo_mib: u64,
+        backup: impl FnOnce(&Server) -> Result<Command>,
+    ) -> Result<process::Finished> {
         let server = self.copied_server()?;
         server.run("CREATE TABLE IF NOT EXISTS sbtest.gate (a INT) ENGINE=MyISAM")?;
 
@@ -159,21 +174,17 @@ impl Data {
         });
         let first = lsn()?;
         let load = process::start(self.sysbench(&server, "run", &["--time=3600"]), None)?;
-        let backup = Tool::stock().backup(&server, &target, &BackupOptions::default());
-        let backup = process::start(backup, Some(Stdio::null()))?;
+        let backup = process::start(backup(&server)?, Some(Stdio::null()))?;
         while lsn()? < first + (redo_mib << 20) {
             std::thread::sleep(Duration::from_millis(100));
         }
         server.run(&format!("KILL QUERY {gate_id}"))?;
         let backup = backup.wait(LIMIT)?.success()?;
-        ensure!(backup.stderr.contains("completed OK!"), "{}", backup.report());
         drop(load);
         let _ = holder.join();
         drop(server);
         remove(&self.scratch("source"))?;
-        eprintln!("{} of redo", size(std::fs::metadata(target.join("ib_logfile0"))?.len()));
-        self.mark_complete(&part)?;
-        Ok(target)
+        Ok(backup)
     }
 
     /// A command that hands all files but the redo log, which no backup copies as it is, to a

@@ -6,6 +6,7 @@
 
 mod data;
 mod locks;
+mod repository;
 mod rounds;
 mod table;
 
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Redo of the backup that is prepared, in MiB
     #[arg(long, default_value_t = 816)]
     redo_mib: u64,
+    /// Redo of the backup that is restored from a bucket, in MiB
+    #[arg(long, default_value_t = 500)]
+    stored_redo_mib: u64,
 }
 
 /// One thing that both tools do.
@@ -47,12 +51,24 @@ pub enum What {
     Extract,
     /// The longest waits of commits and DDL during a backup under load
     Locks,
+    /// Backup into a bucket, against the stock tool, zstd and the aws command line in a pipe
+    Store,
+    /// Restore from a bucket, against the aws command line, zstd, mbstream and the stock tool
+    Fetch,
     /// `cat` and `cp` of the data directory
     Floors,
 }
 
-const EVERYTHING: [What; 6] =
-    [What::Floors, What::Backup, What::Stream, What::Locks, What::Extract, What::Prepare];
+const EVERYTHING: [What; 8] = [
+    What::Floors,
+    What::Backup,
+    What::Stream,
+    What::Locks,
+    What::Extract,
+    What::Prepare,
+    What::Store,
+    What::Fetch,
+];
 
 /// Measures and prints the table.
 pub fn bench(arguments: &Arguments) -> Result<()> {
@@ -63,7 +79,11 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     let mut table = Table::default();
     for what in what {
         eprintln!("measuring {what:?}, {} rounds", arguments.rounds);
-        rounds::measure(*what, arguments, &tools, &data, &mut table)?;
+        match what {
+            What::Store => repository::store(arguments, &tools, &data, &mut table)?,
+            What::Fetch => repository::fetch(arguments, &tools, &data, &mut table)?,
+            _ => rounds::measure(*what, arguments, &tools, &data, &mut table)?,
+        }
     }
     println!(
         "sysbench data of {}, {} threads, median of {} rounds, {} processors",

@@ -107,12 +107,13 @@ pub fn measure(
                 table.push(row);
             }
         }
+        What::Store | What::Fetch => anyhow::bail!("measured elsewhere"),
     }
     remove(&target)
 }
 
 /// Runs both tools in every round, the order changing from round to round.
-fn compare(
+pub fn compare(
     name: &str,
     rounds: usize,
     tools: &[Tool; 2],
@@ -137,7 +138,7 @@ fn compare(
     Ok(row)
 }
 
-fn run(command: Command) -> Result<Cost> {
+pub fn run(command: Command) -> Result<Cost> {
     run_to(command, Stdio::null())
 }
 
@@ -147,18 +148,18 @@ fn run_to(command: Command, stdout: Stdio) -> Result<Cost> {
 
 /// Removes a target and waits until the disk is quiet, so that one run does not pay for the
 /// writes of another.
-fn clear(target: &Path) -> Result<()> {
+pub fn clear(target: &Path) -> Result<()> {
     remove(target)?;
     sync_disks()
 }
 
-fn sync_disks() -> Result<()> {
+pub fn sync_disks() -> Result<()> {
     run(Command::new("sync")).map(drop)
 }
 
 /// Brings the server's files into the page cache. Before each run: the stock tool drops what it
 /// has read from the cache, and whoever came next would pay for that.
-fn warm(data: &Data) -> Result<()> {
+pub fn warm(data: &Data) -> Result<()> {
     run(data.each_file("cat")).map(drop)
 }
 
