@@ -113,17 +113,22 @@ impl Scene<'_> {
         if !log.exists() {
             ensure!(!self.datadir().join("ibdata1").exists(), "data without a marker");
         }
+        let complete = !marked && self.datadir().join("ibdata1").exists();
         let again = process::run(self.command(What::Restore))?;
         if again.code() != Some(0) {
-            ensure!(again.stderr.contains("not empty"), "{}", again.report());
-            ensure!(marked || self.datadir().join("ibdata1").exists(), "{}", again.report());
+            let says =
+                ["not empty", "exists already"].iter().any(|says| again.stderr.contains(says));
+            ensure!(says && (marked || complete), "{}", again.report());
             if marked && boot {
                 ensure!(self.start().is_err(), "a server started on half a data directory");
             }
-            fs::remove_dir_all(self.datadir())?;
-            process::run(self.command(What::Restore))?.success()?;
+            if !complete {
+                fs::remove_dir_all(self.datadir())?;
+                process::run(self.command(What::Restore))?.success()?;
+            }
         }
-        if boot {
+        // What was complete when it was killed has to prove it.
+        if boot || complete {
             let rows = self.start()?.client()?.scalar("SELECT COUNT(*) FROM d.t")?;
             ensure!(rows.as_deref() == Some("20000"), "{rows:?}");
         }
@@ -214,5 +219,5 @@ fn whatever_is_killed_leaves_nothing_wrong() {
     let killed = ok(kill(points as u32, seed));
     println!("seed {seed}: killed before their ends: backup, restore, expire, copy {killed:?}");
     // Of so many random moments some are before the end.
-    assert!(killed.iter().sum::<u32>() > 0);
+    assert!(points < 8 || killed.iter().sum::<u32>() > 0);
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -556,6 +556,77 @@ fn what_was_forged_without_the_key_is_not_restored() {
         let mut restore = haulout();
         restore.args(["restore", "LATEST", "--to", "/nonexistent/x", "--repo"]).arg(repo.place());
         assert_failed(&process::run(restore)?, exit::DAMAGE, &["sealed"]);
+        Ok(())
+    })());
+}
+
+/// Over a data directory with another state, only what differs is written.
+#[test]
+fn a_restore_over_another_state_writes_what_differs() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let server = small_server()?;
+        server.run("CREATE TABLE d.large (a INT PRIMARY KEY, b BINARY(64))")?;
+        server
+            .run("INSERT INTO d.large SELECT seq, UNHEX(SHA2(seq, 512)) FROM d.seq_1_to_200000")?;
+        server.checkpoint()?;
+        repo.backup(&server, &[])?;
+        let scratch = Scratch::new()?;
+        let datadir = scratch.join("data");
+        let to = datadir.display().to_string();
+        repo.json("restore LATEST", &["--to", &to])?;
+        let start = || proof::replica_options(server.options()).start_on(&datadir);
+        let mut copy = start()?;
+        let over = ["--over", &to, "--memory=64MiB"];
+        assert_failed(&repo.run("restore LATEST", &over)?, exit::USAGE, &["a server is running"]);
+        for sql in [
+            "UPDATE d.large SET b = '' WHERE a BETWEEN 1000 AND 2000",
+            "DELETE FROM d.m",
+            "DROP TABLE d.t",
+            "CREATE DATABASE later",
+            "CREATE TABLE later.t (a INT)",
+        ] {
+            copy.run(sql)?;
+        }
+        copy.stop()?;
+        drop(copy);
+        let is_log = |name: &str| name.contains("bin.0") || name.contains("binlog.0");
+        let logs: Vec<PathBuf> = fs::read_dir(&datadir)?
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| is_log(path.file_name().unwrap().to_str().unwrap()))
+            .collect();
+        if !logs.is_empty() {
+            assert_failed(&repo.run("restore LATEST", &over)?, exit::USAGE, &["binary log"]);
+            logs.iter().try_for_each(fs::remove_file)?;
+        }
+        // Killed at any moment, no server starts, and the next one goes on.
+        let mut killed = 0;
+        for millis in [60, 150, 300, 450] {
+            let mut command = repo.command("restore LATEST");
+            command.args(over);
+            let running = process::start(command, None)?;
+            std::thread::sleep(Duration::from_millis(millis));
+            let _ = running.signal(rustix::process::Signal::KILL);
+            if running.wait(process::DEFAULT_LIMIT)?.code().is_none() {
+                killed += 1;
+            }
+            let marker = fs::read(datadir.join("ib_logfile0"))?;
+            if killed == 1 && marker.starts_with(b"Haulout has not finished") {
+                assert!(start().is_err());
+            }
+        }
+        assert!(killed > 0);
+        let done = repo.json("restore LATEST", &over)?;
+        assert!(!datadir.join("later").exists());
+        let again = repo.json("restore LATEST", &over)?;
+        let bytes = |document: &Value, name: &str| document[name].as_u64().unwrap();
+        assert!(bytes(&done, "rewritten_bytes") < bytes(&done, "bytes") / 2, "{done}");
+        assert!(bytes(&again, "rewritten_bytes") < bytes(&again, "bytes") / 4, "{again}");
+        let copy = start()?;
+        let complaints = compare::check_tables(&copy)?;
+        assert_eq!(complaints, Vec::<String>::new());
+        let tables = "CHECKSUM TABLE d.large, d.t, d.m EXTENDED";
+        assert_eq!(copy.client()?.text(tables)?, server.client()?.text(tables)?);
         Ok(())
     })());
 }

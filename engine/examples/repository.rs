@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let restore = StoredRestoreOptions {
         selection: Selection::Latest,
         restore: RestoreOptions::new("", &datadir),
+        over: false,
         memory: MEMORY,
         keys: KeySettings::default(),
     };

@@ -27,6 +27,7 @@ Examples:
   haulout restore /backups/monday --to /var/lib/mysql --owner mysql:mysql
   haulout restore /backups/monday --to /var/lib/mysql --move
   haulout restore LATEST --repo s3://bucket/db1 --to /var/lib/mysql --owner mysql:mysql
+  haulout restore LATEST --repo s3://bucket/db1 --over /var/lib/mysql --owner mysql:mysql
   haulout restore @2026-01-31T12:00:00Z --repo s3://bucket/db1 --to /var/lib/mysql --plan
   haulout restore LATEST --repo s3://bucket/db1 --to /tmp/tables --table 'shop.order*' --database crm
 
@@ -63,8 +64,15 @@ pub struct Restore {
     #[arg(long, value_name = "SIZE", env = "HAULOUT_MEMORY")]
     memory: Option<Size>,
     /// Data directory, or with --table a folder for the files; created if missing, must be empty
-    #[arg(long, value_name = "DATADIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DATADIR", required_unless_present = "over")]
+    to: Option<PathBuf>,
+    /// Data directory of a stopped server that has another state: only what differs is written, and
+    /// what the backup does not have is removed
+    #[arg(long, value_name = "DATADIR", requires = "repo",
+          conflicts_with_all = ["to", "tables", "databases", "innodb_data_home_dir",
+          "innodb_undo_directory", "innodb_log_group_home_dir", "aria_log_dir_path",
+          "rocksdb_datadir", "rocksdb_wal_dir"])]
+    over: Option<PathBuf>,
     /// Move the files instead of copying them; the backup is used up
     #[arg(long = "move", conflicts_with = "repo")]
     moves: bool,
@@ -116,10 +124,12 @@ impl Restore {
     /// Places the backup.
     pub fn run(self, cancel: &Cancel, shared: &Arc<dyn Reporter>) -> Result<Outcome> {
         let reporter = &**shared;
-        let (datadir, owned) = (self.to.clone(), self.owner.is_some());
+        let over = self.over.is_some();
+        let datadir = self.over.or(self.to).unwrap_or_default();
+        let owned = self.owner.is_some();
         let options = RestoreOptions {
             source: PathBuf::from(&self.from),
-            datadir: self.to,
+            datadir: datadir.clone(),
             mode: if self.moves { Mode::Move } else { Mode::Copy },
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
             owner: self.owner,
@@ -164,6 +174,7 @@ impl Restore {
             let options = StoredRestoreOptions {
                 selection,
                 restore: options,
+                over,
                 memory: self.memory.unwrap_or_else(machine::default_memory).0,
                 keys: self.keys.resolve(reporter)?,
             };
@@ -235,6 +246,9 @@ fn describe_stored(summary: &StoredRestoreSummary, datadir: &Path, owned: bool) 
         ),
         format!("It equals the server at LSN {}.", summary.end_lsn),
     ];
+    words.extend(summary.rewritten_bytes.map(|bytes| {
+        format!("{} differed from what was there and were written, before redo.", Size(bytes))
+    }));
     words.extend(summary.gtid.as_ref().map(|gtid| format!("GTID position: {gtid}.")));
     words.extend(needs_words(&summary.tables));
     if summary.corrupt_pages > 0 {

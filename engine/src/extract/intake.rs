@@ -77,6 +77,8 @@ struct OpenFile {
     output: Arc<Output>,
     /// A seek may have left a gap behind the last payload.
     seeked: bool,
+    /// End of the payloads.
+    end: u64,
 }
 
 /// The payload that is being read.
@@ -95,6 +97,8 @@ pub struct Intake<'a> {
     /// A job that could not be handed out together with the one before.
     queued: Option<Work>,
     ended: bool,
+    /// Whether files that exist are updated.
+    updates: bool,
     bytes: u64,
     reporter: &'a dyn Reporter,
     told: Instant,
@@ -102,7 +106,7 @@ pub struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     /// At the beginning of a stream.
-    pub fn new(input: Box<dyn Read + Send>, reporter: &'a dyn Reporter) -> Self {
+    pub fn new(input: Box<dyn Read + Send>, updates: bool, reporter: &'a dyn Reporter) -> Self {
         Self {
             reader: StreamReader::new(input),
             state: StreamState::new(),
@@ -110,6 +114,7 @@ impl<'a> Intake<'a> {
             payload: None,
             queued: None,
             ended: false,
+            updates,
             bytes: 0,
             reporter,
             told: Instant::now(),
@@ -175,22 +180,30 @@ impl<'a> Intake<'a> {
         match chunk {
             Chunk::Payload { path, offset, len, rewrite, .. } => {
                 let opening = self.state.payload(&path, offset, len, rewrite)?;
-                let output = Arc::clone(&self.open_file(&path, worker).output);
+                let file = self.open_file(&path, worker);
+                file.end = file.end.max(offset + len);
+                let output = Arc::clone(&file.output);
                 self.payload = (len > 0).then_some(Payload { output, offset, left: len });
                 Ok(make_way(opening, path))
             }
             Chunk::Seek { path, offset, rewrite } => {
                 let opening = self.state.seek(&path, offset, rewrite)?;
-                self.open_file(&path, worker).seeked = true;
+                let updates = self.updates;
+                let file = self.open_file(&path, worker);
+                file.seeked = true;
+                // A gap reads as zeros, and what is there may not be.
+                if updates && offset > file.end {
+                    return Err(Fault::Range { offset, len: 0 });
+                }
                 Ok(make_way(opening, path))
             }
             Chunk::End { path, rewrite } => {
                 let (opening, len) = self.state.end(&path, rewrite)?;
-                let OpenFile { output, seeked } = match self.open.remove(&path) {
+                let OpenFile { output, seeked, .. } = match self.open.remove(&path) {
                     Some(file) => file,
                     None => OpenFile::new(&path, worker, self.reporter),
                 };
-                let set_len = (seeked || output.is_sparse()).then_some(len);
+                let set_len = (seeked || self.updates || output.is_sparse()).then_some(len);
                 let finish = Work::Beside(Job::Finish { output, set_len });
                 match make_way(opening, path) {
                     None => Ok(Some(finish)),
@@ -245,7 +258,7 @@ impl<'a> Intake<'a> {
 impl OpenFile {
     fn new(path: &StreamPath, worker: usize, reporter: &dyn Reporter) -> Self {
         reporter.event(&Event::File { worker, verb: "Extracting", path: path.to_string() });
-        Self { output: Arc::new(Output::new(path.clone())), seeked: false }
+        Self { output: Arc::new(Output::new(path.clone())), seeked: false, end: 0 }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `output` | a file being written |
 //! | `target` | the folder, and the promise that nothing outside of it is touched |
 //! | `sparse` | holes of page-compressed tablespaces |
+//! | `update` | writing what differs into a file that exists |
 //!
 //! A stream that breaks a rule of the format, names a path outside, ends early or clashes with
 //! a file that exists is an error; what was unpacked until then stays, but without the file
@@ -24,6 +25,7 @@ mod sparse;
 mod target;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -52,6 +54,15 @@ pub struct ExtractOptions {
     pub parallel: usize,
 }
 
+/// What is done about files that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existing {
+    /// They are an error.
+    Refuse,
+    /// They get the content of the stream; what is the same is not written.
+    Update,
+}
+
 /// What was unpacked.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ExtractSummary {
@@ -72,10 +83,31 @@ pub fn extract(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<ExtractSummary> {
+    unpack(input, options, Existing::Refuse, cancel, reporter).map(|(summary, _)| summary)
+}
+
+/// Unpacks `input` over files that may be there; only what differs is written. Returns the bytes of
+/// that, too. Who calls this has made sure that the folder holds nothing else.
+pub(crate) fn extract_over(
+    input: Box<dyn Read + Send>,
+    options: ExtractOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<(ExtractSummary, u64)> {
+    unpack(input, options, Existing::Update, cancel, reporter)
+}
+
+fn unpack(
+    input: Box<dyn Read + Send>,
+    options: ExtractOptions,
+    existing: Existing,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<(ExtractSummary, u64)> {
     let started = Instant::now();
-    let target = Target::open(&options.dir)?;
+    let target = Target::open(&options.dir, existing)?;
     let run = Run {
-        intake: Mutex::new(Intake::new(input, reporter)),
+        intake: Mutex::new(Intake::new(input, existing == Existing::Update, reporter)),
         busy: RwLock::new(()),
         target: &target,
         cancel,
@@ -94,7 +126,8 @@ pub fn extract(
     }
     let intake = run.intake.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (files, bytes) = intake.finish(&target)?;
-    Ok(ExtractSummary { format: 1, files, bytes, seconds: started.elapsed().as_secs_f64() })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok((ExtractSummary { format: 1, files, bytes, seconds }, target.written()))
 }
 
 /// What the threads of one extraction share.

@@ -1,11 +1,13 @@
 //! A file being written, by several threads at once.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use xbstream::StreamPath;
 
 use super::target::{NO_SPACE_ADVICE, Target};
+use super::update::update;
 use super::{lock, sparse};
 use crate::io::direct::NewFile;
 use crate::io::holes;
@@ -15,13 +17,20 @@ use crate::{Error, Result};
 /// creating many small files does not hold up the stream.
 pub struct Output {
     path: StreamPath,
-    file: OnceLock<NewFile>,
+    file: OnceLock<Open>,
     creating: Mutex<()>,
     sparse: AtomicBool,
 }
 
+/// How a file is written.
+enum Open {
+    New(NewFile),
+    /// One that may have existed.
+    Update(File),
+}
+
 impl Output {
-    /// A file that does not exist yet.
+    /// A file that does not exist yet, or is to be updated.
     pub fn new(path: StreamPath) -> Self {
         Self {
             path,
@@ -44,7 +53,18 @@ impl Output {
 
     /// Writes `bytes` at `offset`.
     pub fn write(&self, target: &Target, offset: u64, bytes: &[u8]) -> Result<()> {
-        let file = self.file(target)?;
+        let file = match self.file(target)? {
+            Open::New(file) => file,
+            Open::Update(file) => {
+                let written = update(file, offset, bytes);
+                let written = written.map_err(|cause| self.cannot("write", target, cause))?;
+                target.note_written(written);
+                return Ok(());
+            }
+        };
+        if target.updates() {
+            target.note_written(bytes.len() as u64);
+        }
         let written = if self.is_sparse() {
             holes::runs(offset, bytes)
                 .into_iter()
@@ -60,11 +80,15 @@ impl Output {
         let file = self.file(target)?;
         match set_len {
             None => Ok(()),
-            Some(len) => file.set_len(len).map_err(|cause| self.cannot("extend", target, cause)),
+            Some(len) => match file {
+                Open::New(file) => file.set_len(len),
+                Open::Update(file) => file.set_len(len),
+            }
+            .map_err(|cause| self.cannot("extend", target, cause)),
         }
     }
 
-    fn file(&self, target: &Target) -> Result<&NewFile> {
+    fn file(&self, target: &Target) -> Result<&Open> {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
@@ -72,7 +96,18 @@ impl Output {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let file = NewFile::new(target.create(&self.path)?, target.disk());
+        let new = || -> Result<Open> {
+            Ok(Open::New(NewFile::new(target.create(&self.path)?, target.disk())))
+        };
+        let file = match (target.updates(), self.is_sparse()) {
+            (false, _) => new()?,
+            (true, false) => Open::Update(target.open_or_create(&self.path)?),
+            // Its holes have to be holes again.
+            (true, true) => {
+                target.clear(&self.path)?;
+                new()?
+            }
+        };
         Ok(self.file.get_or_init(|| file))
     }
 

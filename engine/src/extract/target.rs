@@ -10,13 +10,14 @@ use std::fs::{DirBuilder, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use xbstream::{RemoveTarget, StreamPath};
 
-use super::lock;
+use super::{Existing, lock};
 use crate::io::direct::DirectWrites;
 use crate::{Error, ErrorKind, Result};
 
@@ -41,12 +42,14 @@ pub struct Target {
     /// By path relative to the root.
     folders: Mutex<HashMap<Box<[u8]>, Arc<OwnedFd>>>,
     disk: Arc<DirectWrites>,
+    existing: Existing,
+    written: AtomicU64,
 }
 
 impl Target {
     /// Opens the folder, creating it (and the folders above) if missing. This path comes from
     /// the user and may contain symbolic links.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path, existing: Existing) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -60,7 +63,24 @@ impl Target {
             root: Arc::new(root),
             folders: Mutex::default(),
             disk: Arc::default(),
+            existing,
+            written: AtomicU64::new(0),
         })
+    }
+
+    /// Whether files that exist get other content.
+    pub fn updates(&self) -> bool {
+        self.existing == Existing::Update
+    }
+
+    /// Takes note of bytes that were written, or not, into files that may have existed.
+    pub fn note_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were written into files that may have existed.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// What was learned about writing here.
@@ -85,6 +105,25 @@ impl Target {
         rustix::fs::openat(&*folder, name.as_slice(), flags, Mode::from_raw_mode(FILE_MODE))
             .map(File::from)
             .map_err(|cause| self.cannot("create", path, cause))
+    }
+
+    /// Opens a file that may exist, to be read and written. A link or a folder is an error.
+    pub fn open_or_create(&self, path: &StreamPath) -> Result<File> {
+        let folder = self.folder(path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = name_now(path);
+        rustix::fs::openat(&*folder, name.as_slice(), flags, Mode::from_raw_mode(FILE_MODE))
+            .map(File::from)
+            .map_err(|cause| self.cannot("open", path, cause))
+    }
+
+    /// Removes a file, if it is there.
+    pub fn clear(&self, path: &StreamPath) -> Result<()> {
+        let folder = self.folder(path)?;
+        match rustix::fs::unlinkat(&*folder, name_now(path).as_slice(), AtFlags::empty()) {
+            Err(Errno::NOENT) | Ok(()) => Ok(()),
+            Err(cause) => Err(self.cannot("remove", path, cause)),
+        }
     }
 
     /// Moves a file that the stream has made. Without `replace` the new name must be free.

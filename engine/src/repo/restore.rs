@@ -27,6 +27,9 @@ pub struct StoredRestoreOptions {
     pub selection: Selection,
     /// Where to; the source is of no account.
     pub restore: RestoreOptions,
+    /// Whether the data directory has another state of the server, of which only what differs is to be
+    /// written; what the backup does not have is removed.
+    pub over: bool,
     /// Memory for what is read ahead, and then for redo, in bytes.
     pub memory: u64,
     /// Where encryption keys of the server are.
@@ -52,6 +55,9 @@ pub struct StoredRestoreSummary {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes that differed from what the data directory had, if it was restored over one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten_bytes: Option<u64>,
     /// Redo that was read, in bytes.
     pub redo_bytes: u64,
     /// LSN that the data directory equals.
@@ -148,19 +154,31 @@ impl Repository {
                 names::CORRUPTED_PAGES
             ));
         }
-        check_space(&options.restore.datadir, manifest.bytes)?;
+        if !options.over {
+            check_space(&options.restore.datadir, manifest.bytes)?;
+        }
         let log_dir = options.restore.innodb_log_group_home_dir.as_deref();
         let owner = options.restore.owner;
-        let stage = Stage::create(&options.restore.datadir, log_dir, owner)?;
+        let stage = match options.over {
+            true => self.take_over(&manifest, &options.restore.datadir, cancel)?,
+            false => Stage::create(&options.restore.datadir, log_dir, owner)?,
+        };
         let threads = options.restore.parallel.max(1);
         let read = ReadOptions { threads: threads.max(2), memory: options.memory };
         let files = manifest.files.clone();
         let reader = BackupReader::new(self, manifest, None, read, cancel)?;
         let failed = reader.failure();
         let unpack = ExtractOptions { dir: stage.dir(), parallel: threads };
-        extract::extract(Box::new(reader), unpack, cancel, reporter)
-            // The reader knows better why the stream ended than who was reading it.
-            .map_err(|error| failed.take().unwrap_or(error))?;
+        let reader = Box::new(reader);
+        let unpacked = match options.over {
+            true => {
+                let over = extract::extract_over(reader, unpack, cancel, reporter);
+                over.map(|(_, rewritten)| Some(rewritten))
+            }
+            false => extract::extract(reader, unpack, cancel, reporter).map(|_| None),
+        };
+        // The reader knows better why the stream ended than who was reading it.
+        let rewritten_bytes = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
         check_complete(&stage.dir(), &files)?;
         let fetch_seconds = clock.elapsed().as_secs_f64();
         let prepared = prepare::prepare(
@@ -185,6 +203,7 @@ impl Repository {
             stored_bytes: plan.stored_bytes,
             files: placed.files,
             bytes: placed.bytes,
+            rewritten_bytes,
             redo_bytes: prepared.redo_bytes,
             end_lsn: prepared.end_lsn,
             gtid: plan.gtid,
@@ -193,6 +212,13 @@ impl Repository {
             prepare_seconds: prepared.seconds,
             seconds: clock.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Takes a data directory over for a backup, all packs of which have to be there.
+    fn take_over(&self, manifest: &Manifest, datadir: &Path, cancel: &Cancel) -> Result<Stage> {
+        self.check_packs(manifest, cancel)?;
+        let path = |path: &String| PathBuf::from(OsStr::from_bytes(&path_from_text(path)?)).into();
+        Stage::over(datadir, &manifest.files.keys().filter_map(path).collect())
     }
 
     /// Writes a backup as the stream that it was; returns its bytes.

@@ -133,6 +133,13 @@ pub fn is_marked(log: &Path) -> bool {
     !longer && fs::read(log).is_ok_and(|content| content == MARKER.as_bytes())
 }
 
+/// Whether the file at `log` was begun as the marker, by somebody who was killed at that. In a directory
+/// with nothing else in it no other file looks like this.
+pub fn is_half_marked(log: &Path) -> bool {
+    let short = fs::metadata(log).is_ok_and(|metadata| metadata.len() < MARKER.len() as u64);
+    short && fs::read(log).is_ok_and(|content| MARKER.as_bytes().starts_with(&content))
+}
+
 /// Whether another process has a lock on the file, as a running server has on these.
 fn is_locked(path: &Path) -> bool {
     let Ok(file) = File::options().read(true).write(true).open(path) else { return false };

@@ -13,9 +13,11 @@
 //! | [`guard`] | what is refused; the marker |
 //! | [`place`] | copying and moving one file |
 //! | [`stage`] | unpacking and preparing inside of the data directory |
+//! | [`over`] | taking over a data directory that is to be updated |
 //! | [`tables`] | placing files of single tables, for another server to import |
 
 mod guard;
+mod over;
 mod place;
 mod plan;
 mod stage;

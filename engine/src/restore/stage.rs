@@ -13,9 +13,10 @@ use crate::io::durable;
 use crate::{Error, Result};
 
 /// The folder in the data directory. A server takes no folder with a `.` for a database.
-const NAME: &str = ".haulout-restore";
+pub(super) const NAME: &str = ".haulout-restore";
 
 /// A folder inside of a data directory that nobody can start a server on meanwhile.
+#[derive(Debug)]
 pub(crate) struct Stage {
     dir: PathBuf,
 }
@@ -38,26 +39,33 @@ impl Stage {
         guard::check_not_running(datadir)?;
         let log = log_dir.join(REDO_LOG);
         let is_marked = guard::is_marked(&log);
+        let is_half_marked = log.starts_with(datadir) && guard::is_half_marked(&log);
         // A log directory within the data directory, which was just created, holds at most the marker.
         let within = log_dir.strip_prefix(datadir).ok().and_then(|dir| dir.iter().next());
         let within = within.and_then(|name| name.to_str()).unwrap_or(REDO_LOG);
-        let left: &[&str] = if is_marked { &[NAME, REDO_LOG, within] } else { &[within] };
-        if fs::symlink_metadata(&log).is_ok() && !is_marked {
+        let left: &[&str] =
+            if is_marked || is_half_marked { &[NAME, REDO_LOG, within] } else { &[within] };
+        if fs::symlink_metadata(&log).is_ok() && !is_marked && !is_half_marked {
             return Err(guard::exists(&log));
         }
         guard::check_empty(datadir, left)?;
+        if is_half_marked {
+            fs::remove_file(&log).map_err(|e| Error::io("remove", &log, e))?;
+        }
         if !is_marked {
             guard::mark(&log)?;
         }
         // A marker that a power failure takes away keeps nobody off.
         durable::sync_dir(&log_dir)?;
-        let stage = Self { dir: datadir.join(NAME) };
+        let stage = Self::at(datadir);
         stage.remove()?;
-        DirBuilder::new()
-            .mode(DIRECTORY_MODE)
-            .create(&stage.dir)
-            .map_err(|e| Error::io("create", &stage.dir, e))?;
+        create_dir(&stage.dir)?;
         Ok(stage)
+    }
+
+    /// That of a data directory.
+    pub(super) fn at(datadir: &Path) -> Self {
+        Self { dir: datadir.join(NAME) }
     }
 
     /// The folder.
@@ -73,6 +81,16 @@ impl Stage {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Creates a directory, if it is not there.
+pub(super) fn create_dir(dir: &Path) -> Result<()> {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::io("create", dir, error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -107,6 +125,12 @@ mod tests {
         assert!(guard::is_marked(&datadir.join(REDO_LOG)));
         let stage = create(None).unwrap();
         assert_eq!(fs::read_dir(stage.dir()).unwrap().count(), 0);
+        // One that was killed while it put the marker.
+        for begun in ["", "Haulout has"] {
+            fs::write(datadir.join(REDO_LOG), begun).unwrap();
+            create(None).unwrap();
+            assert!(guard::is_marked(&datadir.join(REDO_LOG)));
+        }
 
         fs::write(datadir.join("ibdata1"), "x").unwrap();
         assert!(create(None).is_err());
