@@ -65,6 +65,82 @@ fn a_sealed_backup_becomes_a_replica() {
     common::ok(proof(502, &Repo::init(true).unwrap(), &arguments));
 }
 
+/// A full backup and three deltas with DDL between and during them: restored, merged on the way, they
+/// equal the source; what others are based on stays, goes along and is missed.
+#[test]
+fn a_chain_becomes_a_replica() {
+    common::ok((|| -> Result<()> {
+        let (repo, other) = (Repo::init(true)?, Repo::init(true)?);
+        let source = ServerOptions::default().start()?;
+        proof::create_replication_user(&source)?;
+        let none = process::run({
+            let mut command = repo.backup_command(&source);
+            command.arg("--delta");
+            command
+        })?;
+        assert_failed(&none, 8, &["no backup of this server", "full backup first"]);
+        let load = Load::start(&source, &LoadOptions::new(505))?;
+        let mut names: Vec<String> = Vec::new();
+        for (basis, parent) in
+            [("--auto", None), ("--auto", Some(0)), ("--delta", Some(1)), ("--auto", Some(2))]
+        {
+            std::thread::sleep(Duration::from_millis(900));
+            let stored = repo.backup(&source, &[basis, "--max-chain=3"])?;
+            let expected = parent.and_then(|parent: usize| names.get(parent).cloned());
+            assert_eq!(stored["parent"].as_str(), expected.as_deref(), "{stored}");
+            names.push(stored["name"].as_str().unwrap_or_default().to_owned());
+        }
+        load.stop()?;
+        becomes_a_replica(&repo, &source)?;
+
+        // Three deltas are enough; a differential one skips them; one of another server is none.
+        let next = repo.backup(&source, &["--auto", "--max-chain=3"])?;
+        assert_eq!((&next["kind"], &next["parent"]), (&"full".into(), &Value::Null));
+        let differential = repo.backup(&source, &["--differential"])?;
+        assert_eq!(differential["parent"], next["name"]);
+        let verified = repo.json("verify --deep", &[])?;
+        assert_eq!(verified["backups"].as_array().map(Vec::len), Some(6), "{verified}");
+        let stranger = small_server()?;
+        let mut command = repo.backup_command(&stranger);
+        command.arg(format!("--delta={}", names[0])).arg("--accept-new-server");
+        assert_failed(
+            &process::run(command)?,
+            exit::USAGE,
+            &["cannot be the parent", "another server"],
+        );
+
+        // The second delta keeps the first and the full one, and takes them along.
+        repo.run("keep", &[&names[2]])?.success()?;
+        let expired = repo.json("expire", &["--keep-last=1", "--delete"])?;
+        let stays = |name: &str| {
+            let all = expired["backups"].as_array().unwrap();
+            let this = all.iter().find(|backup| backup["name"] == name).unwrap();
+            !this["stays"].as_array().unwrap().is_empty()
+        };
+        let staying: Vec<bool> = names.iter().map(|name| stays(name)).collect();
+        assert_eq!(staying, [true, true, true, false]);
+        let target = other.place().display().to_string();
+        let key = other.key().display().to_string();
+        let copied = repo.json("copy", &[&names[2], "--to", &target, "--to-key-file", &key])?;
+        assert_eq!(copied["copied"], serde_json::json!(names[..3]));
+        let scratch = Scratch::new()?;
+        let to = scratch.join("data").display().to_string();
+        let restored = other.json("restore", &[&names[2], "--to", &to])?;
+        assert_eq!(restored["based_on"], serde_json::json!(names[..2]));
+
+        let merged = other.run("get-stream", &["LATEST"])?;
+        assert_failed(&merged, exit::USAGE, &["is a delta of", "--link"]);
+        fs::remove_file(other.place().join("backups").join(&names[1]).join("manifest.json"))?;
+        let orphan = other.run("verify", &[])?;
+        let said = String::from_utf8_lossy(&orphan.stdout).into_owned() + &orphan.stderr;
+        assert!(said.contains("its parent") && said.contains("is gone"), "{}", orphan.report());
+        let to = scratch.join("none").display().to_string();
+        let run = other.run("restore", &[&names[2], "--to", &to])?;
+        assert_failed(&run, 8, &["the parent of", &names[1]]);
+        Ok(())
+    })());
+}
+
 /// A store that is busy, resets connections and loses answers all the time.
 #[test]
 fn a_bucket_behind_a_bad_network_is_as_good() {
@@ -354,7 +430,7 @@ fn a_repository_knows_its_server_and_its_order() {
         let accepted = name(repo.backup(&second, &["--accept-new-server"])?);
         repo.backup(&second, &[])?;
         let refused = process::run(repo.backup_command(&server))?;
-        assert_failed(&refused, exit::USAGE, &["another server"]);
+        assert_failed(&refused, exit::USAGE, &["cannot be the parent", "another server"]);
         repo.json("expire", &["--keep-last=1", "--delete"])?;
 
         let last = || Ok::<_, anyhow::Error>(name(repo.json("show LATEST", &[])?));

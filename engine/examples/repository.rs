@@ -10,6 +10,7 @@ use engine::repo::Repository;
 use engine::repo::backup::{MEMORY, StoreBackupOptions};
 use engine::repo::catalog::Selection;
 use engine::repo::compression::Compression;
+use engine::repo::parent::Basis;
 use engine::repo::restore::StoredRestoreOptions;
 use engine::restore::RestoreOptions;
 use engine::server::ConnectOptions;
@@ -39,8 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connect = ConnectOptions { socket: Some(socket.into()), ..ConnectOptions::default() };
     let backup = BackupOptions::new(connect, Target::Stream(Box::new(std::io::sink())));
     let compression = Compression::default();
+    let (memory, basis) = (MEMORY, Basis::Full);
     let storing =
-        StoreBackupOptions { compression, threads: 2, memory: MEMORY, accept_new_server: false };
+        StoreBackupOptions { compression, threads: 2, memory, accept_new_server: false, basis };
     let stored = repository.backup(backup, &storing, &cancel, &*progress)?;
     println!("{} has {} bytes", stored.name, stored.stored_bytes);
 

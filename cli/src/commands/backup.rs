@@ -10,7 +10,9 @@ use engine::capture::{self, BackupOptions, BackupSummary, Target};
 use engine::delta::Base;
 use engine::io::IoMode;
 use engine::repo::backup::{StoreBackupOptions, StoredBackup};
+use engine::repo::catalog::Selection;
 use engine::repo::compression::Compression;
+use engine::repo::parent::{Basis, CHAIN_MAX};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::connection::Connection;
@@ -28,6 +30,7 @@ Examples:
   haulout backup --target-dir /backups/monday --throttle 100MiB --lock-timeout 2m
   haulout backup --target-dir /backups/tuesday --base /backups/monday
   haulout backup --repo s3://bucket/db1 --compress zstd:3
+  haulout backup --repo s3://bucket/db1 --auto
   haulout backup --stream | ssh host2 haulout extract --to /backups/monday";
 
 /// Back up a running server, into a directory, a repository, or as an xbstream on standard output
@@ -140,10 +143,34 @@ impl Since {
     }
 }
 
+/// What a backup in a repository is based on.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+#[command(next_help_heading = "Repository")]
+struct BasedOn {
+    /// A full backup; this is the default
+    #[arg(long)]
+    full: bool,
+    /// Only what changed since the last backup of this server, or since that of this name
+    #[arg(long, value_name = "BACKUP", num_args = 0..=1, require_equals = true)]
+    delta: Option<Option<Selection>>,
+    /// Only what changed since the last full backup of this server
+    #[arg(long)]
+    differential: bool,
+    /// A delta of the last backup; a full one when there is none, or --max-chain deltas are in a row
+    #[arg(long)]
+    auto: bool,
+}
+
 /// How a backup is stored in a repository.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Repository")]
 struct Storing {
+    #[command(flatten)]
+    based_on: BasedOn,
+    /// With --auto: most deltas in a row
+    #[arg(long, value_name = "N", env = "HAULOUT_MAX_CHAIN", default_value_t = CHAIN_MAX)]
+    max_chain: u32,
     /// How a backup in a repository is compressed: zstd[:LEVEL], lz4, gzip[:LEVEL],
     /// bzip2[:LEVEL] or none
     #[arg(long, value_name = "FORMAT", env = "HAULOUT_COMPRESS", default_value = "zstd:1")]
@@ -157,6 +184,17 @@ struct Storing {
     /// Accept that this is another server than the one whose backups the repository has
     #[arg(long)]
     accept_new_server: bool,
+}
+
+impl Storing {
+    fn basis(&self) -> Basis {
+        match &self.based_on {
+            BasedOn { delta: Some(parent), .. } => Basis::Delta(parent.clone()),
+            BasedOn { differential: true, .. } => Basis::Differential,
+            BasedOn { auto: true, .. } => Basis::Auto { chain_max: self.max_chain },
+            BasedOn { .. } => Basis::Full,
+        }
+    }
 }
 
 impl Backup {
@@ -179,6 +217,18 @@ impl Backup {
                     .advise("give --target-dir DIR, --repo PLACE or --stream"));
             }
         };
+        let basis = self.storing.basis();
+        if place.is_none() && basis != Basis::Full {
+            return Err(Error::new(ErrorKind::Usage, "backups in a repository have parents")
+                .advise("for a delta of a backup in a directory, give --base DIR"));
+        }
+        if place.is_some() && (self.since.base.is_some() || self.since.base_lsn.is_some()) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the parent of a backup in a repository is in the repository",
+            )
+            .advise("give --delta, --differential or --auto"));
+        }
         let options = BackupOptions {
             connect: self.connection.resolve(reporter)?,
             target,
@@ -209,6 +259,7 @@ impl Backup {
                 threads: self.storing.compress_threads.unwrap_or_else(machine::default_threads),
                 memory: self.storing.store_memory.0,
                 accept_new_server: self.storing.accept_new_server,
+                basis,
             };
             let stored = repository.backup(options, &storing, cancel, reporter)?;
             return Outcome::new(&stored, describe_stored(&stored, &place));
@@ -303,7 +354,10 @@ fn describe_stored(stored: &StoredBackup, place: &str) -> Vec<String> {
     let mut words = describe(&stored.backup);
     words.push(format!(
         "Stored as {} in {}: {} in {}, {:.1} times smaller.",
-        stored.name,
+        match &stored.parent {
+            Some(parent) => format!("{}, a delta of {parent},", stored.name),
+            None => stored.name.clone(),
+        },
         show_seconds(stored.total_seconds),
         Size(stored.stored_bytes),
         counted(stored.packs as u64, "pack", "packs"),

@@ -23,6 +23,9 @@ pub struct GetStream {
     /// Which backup: its name or a part of it at either end, LATEST, or @TIME
     #[arg(value_name = "BACKUP")]
     selection: Selection,
+    /// Of a delta, its own stream: what the stock tool takes for an incremental backup
+    #[arg(long)]
+    link: bool,
     #[command(flatten)]
     repo: Repo,
 }
@@ -39,7 +42,8 @@ impl GetStream {
         let repository = self.repo.open(cancel, reporter)?;
         let mut output = streams::to_stdout()?;
         let read = self.repo.reading();
-        let bytes = repository.get_stream(&self.selection, read, &mut *output, cancel)?;
+        let bytes =
+            repository.get_stream(&self.selection, self.link, read, &mut *output, cancel)?;
         Outcome::new(&Summary { format: 1, bytes }, vec![format!("Wrote {}.", Size(bytes))])
     }
 }

@@ -136,6 +136,7 @@ fn table(listed: &[Listed], now: jiff::Timestamp) -> Vec<String> {
             Ok(manifest) => {
                 let about = About::new(manifest, backup.stored);
                 let age = manifest.ended.duration_until(now).unsigned_abs();
+                let remarks = remarks(&about, kept);
                 vec![
                     name,
                     manifest.ended.strftime("%F %TZ").to_string(),
@@ -144,15 +145,23 @@ fn table(listed: &[Listed], now: jiff::Timestamp) -> Vec<String> {
                     format!("{stored} ({:.1}x)", about.ratio),
                     about.end_lsn.to_string(),
                     about.gtid.unwrap_or_else(|| "-".to_owned()),
-                    match about.corrupt_pages {
-                        0 => kept.to_owned(),
-                        pages => format!("{kept} CORRUPT PAGES: {pages}").trim().to_owned(),
-                    },
+                    remarks,
                 ]
             }
         });
     }
     align(&lines)
+}
+
+/// What else there is to say about a backup.
+fn remarks(about: &About, kept: &str) -> String {
+    let mut remarks = Vec::new();
+    remarks.extend((!kept.is_empty()).then(|| kept.to_owned()));
+    remarks.extend(about.parent.as_ref().map(|parent| format!("on {parent}")));
+    remarks.extend(
+        (about.corrupt_pages > 0).then(|| format!("CORRUPT PAGES: {}", about.corrupt_pages)),
+    );
+    remarks.join(", ")
 }
 
 /// Columns of equal width.

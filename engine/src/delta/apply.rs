@@ -42,6 +42,18 @@ pub enum Allow {
     Mergeable,
 }
 
+/// How to apply a delta.
+#[derive(Clone, Copy, Debug)]
+pub struct ApplyOptions {
+    /// In which state the base may be.
+    pub allow: Allow,
+    /// Whether all has to be on disk before the base is said to be one again. Not where something
+    /// else keeps a half-written base from being used.
+    pub durable: bool,
+    /// Threads that write.
+    pub threads: usize,
+}
+
 /// What was applied.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct DeltaSummary {
@@ -111,12 +123,12 @@ fn check_chain((base, dir): (&Checkpoints, &Path), delta: &DeltaDir, allow: Allo
 pub fn apply(
     base: &Path,
     delta: &DeltaDir,
-    allow: Allow,
-    threads: usize,
+    options: ApplyOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<DeltaSummary> {
     let clock = Instant::now();
+    let ApplyOptions { allow, durable: to_disk, threads } = options;
     let progress = Progress::of(&delta.checkpoints);
     match Progress::left_in(base)? {
         Some(left) if left == progress => {}
@@ -153,10 +165,12 @@ pub fn apply(
     let log = base.join(LOG);
     copy(&delta.dir.join(LOG), &making(&log))?;
     move_file(&making(&log), &log)?;
-    // One call for files in the thousands; all of them must be on disk before the base says so.
-    File::open(base)
-        .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
-        .map_err(|e| Error::io("make durable", base, e))?;
+    if to_disk {
+        // One call for files in the thousands; all must be on disk before the base says so.
+        File::open(base)
+            .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
+            .map_err(|e| Error::io("make durable", base, e))?;
+    }
     let merged =
         Checkpoints { backup_type: BackupType::Full, from_lsn: Lsn(0), ..delta.checkpoints };
     merged.write(base, delta.naming)?;

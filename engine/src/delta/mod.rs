@@ -27,7 +27,7 @@ mod plan;
 pub mod progress;
 pub mod source;
 
-pub use apply::{Allow, DeltaSummary, apply};
+pub use apply::{Allow, ApplyOptions, DeltaSummary, apply};
 pub use source::DeltaDir;
 
 use std::path::Path;

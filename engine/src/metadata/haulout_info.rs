@@ -123,6 +123,13 @@ pub struct LockSeconds {
     pub writes_blocked: f64,
 }
 
+impl ServerIdentity {
+    /// What tells it from other servers: host and data directory.
+    pub fn origin(&self) -> String {
+        format!("{}:{}", self.hostname, self.datadir)
+    }
+}
+
 impl From<&ServerProfile> for ServerIdentity {
     fn from(profile: &ServerProfile) -> Self {
         Self {

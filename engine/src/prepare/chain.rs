@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{LeftOut, PrepareOptions, prepare_locked};
-use crate::delta::{self, Allow, DeltaDir, DeltaSummary, progress::Progress};
+use crate::delta::{self, Allow, ApplyOptions, DeltaDir, DeltaSummary, progress::Progress};
 use crate::metadata::{BackupType, Checkpoints};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
@@ -25,7 +25,8 @@ pub fn apply(
     for (number, delta) in deltas.iter().enumerate().skip(first) {
         // Of what an interrupted run has merged, or this one has, the redo may not be applied yet.
         let allow = if number > 0 { Allow::Mergeable } else { Allow::Prepared };
-        let summary = delta::apply(base, delta, allow, options.parallel, cancel, reporter)?;
+        let how = ApplyOptions { allow, durable: true, threads: options.parallel };
+        let summary = delta::apply(base, delta, how, cancel, reporter)?;
         reporter.info(format!(
             "applied {} (LSN {} to {}): {} pages",
             delta.dir.display(),

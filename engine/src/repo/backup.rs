@@ -7,16 +7,17 @@ use super::Repository;
 use super::compression::Compression;
 use super::layout::{BackupName, Kind, MANIFEST};
 use super::manifest::{FORMAT, Manifest, Seal};
+use super::parent::Basis;
 use super::pipeline::{Pipeline, PipelineOptions};
 use super::seal::{Sealer, Secret};
 use super::sink::{FRAME_LEN, RepoSink};
 use crate::capture::{self, BackupOptions, BackupSummary, Target};
 use crate::metadata::haulout_info::ServerIdentity;
-use crate::server::ConnectOptions;
 use crate::server::profile::ServerProfile;
 use crate::server::session::Session;
+use crate::server::{ConnectOptions, lsn};
 use crate::store::{Put, PutOptions};
-use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+use crate::{Cancel, Error, ErrorKind, Lsn, Reporter, Result};
 
 /// Size of packs: one request each, and small enough for several in memory.
 pub const PACK_SIZE: usize = 64 << 20;
@@ -36,6 +37,8 @@ pub struct StoreBackupOptions {
     pub memory: u64,
     /// Whether another server than that of the latest backup may write here.
     pub accept_new_server: bool,
+    /// What it is based on.
+    pub basis: Basis,
 }
 
 /// A backup that is in the repository.
@@ -45,6 +48,9 @@ pub struct StoredBackup {
     pub name: String,
     /// Full or delta.
     pub kind: Kind,
+    /// What a delta is based on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Bytes in the store.
     pub stored_bytes: u64,
     /// Packs.
@@ -70,8 +76,19 @@ impl Repository {
         reporter: &dyn Reporter,
     ) -> Result<StoredBackup> {
         let clock = Instant::now();
+        // Asked before anything is copied.
+        let (server, now) = ask(&options.connect, cancel)?;
+        let accept = storing.accept_new_server;
+        self.admit(&server, accept, cancel, Some(reporter))?;
+        let parent = self.parent(&storing.basis, (&server, now), cancel, reporter)?;
+        let kind = if parent.is_some() { Kind::Delta } else { Kind::Full };
+        options.base = parent.as_ref().map(|parent| parent.base);
+        let parent = parent.map(|parent| parent.name);
+        if let Some(parent) = &parent {
+            reporter.info(format!("a delta of {parent}"));
+        }
         let began = jiff::Timestamp::now();
-        let name = BackupName::new(began, Kind::Full)?;
+        let name = BackupName::new(began, kind)?;
         let (seal, sealers) = match self.master()? {
             Some(master) => {
                 let data_key = Secret::random()?;
@@ -83,10 +100,6 @@ impl Repository {
             }
             None => (None, None),
         };
-        // Asked before anything is copied.
-        let server = identity(&options.connect, cancel)?;
-        let accept = storing.accept_new_server;
-        self.admit(&server, accept, cancel, Some(reporter))?;
         let (for_frames, for_manifest) = sealers.unzip();
         let pipeline = storing.pipeline()?;
         let pipeline =
@@ -102,7 +115,7 @@ impl Repository {
             sequence,
             repository: self.config.id.clone(),
             kind: name.kind(),
-            parent: None,
+            parent,
             began,
             ended: jiff::Timestamp::now(),
             tool: format!("haulout {}", env!("CARGO_PKG_VERSION")),
@@ -120,6 +133,10 @@ impl Repository {
             name,
         };
         self.check_packs(&manifest, cancel)?;
+        if let Some(parent) = &manifest.parent {
+            // It may have expired meanwhile.
+            self.head(parent, cancel).map_err(|error| error.context("the parent is gone"))?;
+        }
         let text = manifest.to_text(for_manifest.as_ref())?;
         let options = PutOptions { only_if_absent: true };
         let key = manifest.name.object(MANIFEST)?;
@@ -135,6 +152,7 @@ impl Repository {
         Ok(StoredBackup {
             name: manifest.name.to_string(),
             kind: manifest.kind,
+            parent: manifest.parent.as_ref().map(ToString::to_string),
             stored_bytes: manifest.stored(),
             packs: manifest.packs.len(),
             total_seconds: clock.elapsed().as_secs_f64(),
@@ -143,12 +161,13 @@ impl Repository {
     }
 }
 
-/// Which server this is.
-fn identity(connect: &ConnectOptions, cancel: &Cancel) -> Result<ServerIdentity> {
+/// Which server this is, and where its redo log is.
+fn ask(connect: &ConnectOptions, cancel: &Cancel) -> Result<(ServerIdentity, Lsn)> {
     let mut session = Session::connect(connect, cancel)?;
     let profile = ServerProfile::read(&mut session)?;
+    let now = lsn::current_lsn(&mut session)?;
     session.close();
-    Ok(ServerIdentity::from(&profile))
+    Ok((ServerIdentity::from(&profile), now))
 }
 
 impl Repository {

@@ -98,7 +98,7 @@ impl Manifest {
 
 /// What tells one server from another, in words. The version may change, and so may the
 /// `server_uid`, which is that of a network card.
-fn differences(one: &ServerIdentity, other: &ServerIdentity) -> Vec<String> {
+pub(super) fn differences(one: &ServerIdentity, other: &ServerIdentity) -> Vec<String> {
     let pairs = [
         ("host", one.hostname.clone(), other.hostname.clone()),
         ("port", one.port.to_string(), other.port.to_string()),

@@ -230,7 +230,7 @@ impl Manifest {
 
     /// The server it was taken from: host and data directory.
     pub fn origin(&self) -> String {
-        format!("{}:{}", self.server.hostname, self.server.datadir)
+        self.server.origin()
     }
 
     /// GTID position that it equals.
@@ -297,6 +297,10 @@ impl Head {
         let Tail { tail_sha256, tail_bytes } = tail;
         if (manifest.kind == Kind::Delta) != manifest.parent.is_some() {
             return Err(damaged("a delta has a parent, and nothing else"));
+        }
+        let chained = manifest.lsn.from.is_some() && manifest.lsn.pages_since.is_some();
+        if (manifest.kind == Kind::Delta) != chained {
+            return Err(damaged("a delta has the LSN at which it begins, and nothing else"));
         }
         Ok(Self { manifest, blank, code, len, tail_sha256, tail_bytes })
     }

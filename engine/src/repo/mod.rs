@@ -13,6 +13,7 @@
 //! | [`manifest`] | the document that makes packs a backup |
 //! | [`sink`], [`pipeline`] | from files to frames, from frames to packs |
 //! | [`backup`] | taking a backup |
+//! | [`parent`] | what it is based on |
 //! | [`catalog`], [`guard`] | which backups there are, which one is meant, and whose they are |
 //! | [`reader`] | a backup as the stream that it was |
 //! | [`restore`] | from the stream to a data directory |
@@ -36,6 +37,7 @@ mod guard;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
+pub mod parent;
 mod pick;
 pub mod pipeline;
 pub mod reader;

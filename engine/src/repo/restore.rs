@@ -11,9 +11,12 @@ use std::time::Instant;
 
 use super::Repository;
 use super::catalog::Selection;
+use super::layout::Kind;
 use super::manifest::{FileEntry, Manifest, path_from_text};
+use super::parent;
 use super::reader::{BackupReader, ReadOptions};
 use crate::capture::TableNeed;
+use crate::delta::{self, Allow, ApplyOptions, DeltaDir};
 use crate::extract::{self, ExtractOptions};
 use crate::keys::KeySettings;
 use crate::metadata::names;
@@ -43,6 +46,9 @@ pub struct StoredRestoreSummary {
     pub format: u32,
     /// The backup.
     pub name: String,
+    /// What a delta is based on, the full backup first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub based_on: Vec<String>,
     /// The server it was taken from: host and data directory.
     pub server: String,
     /// Pages that were corrupt at the server.
@@ -82,6 +88,9 @@ pub struct RestorePlan {
     pub format: u32,
     /// The backup.
     pub name: String,
+    /// What a delta is based on, the full backup first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub based_on: Vec<String>,
     /// When it ended.
     pub ended: jiff::Timestamp,
     /// Bytes to fetch.
@@ -105,15 +114,18 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    fn new(manifest: &Manifest) -> Self {
+    /// That of the last link of a chain.
+    fn new(chain: &[Manifest], manifest: &Manifest) -> Self {
+        let parents = chain.iter().filter(|link| link.name != manifest.name);
         Self {
             format: 1,
             name: manifest.name.to_string(),
+            based_on: parents.map(|link| link.name.to_string()).collect(),
             ended: manifest.ended,
-            stored_bytes: manifest.stored(),
-            packs: manifest.packs.len(),
-            files: manifest.files.len(),
-            bytes: manifest.bytes,
+            stored_bytes: chain.iter().map(Manifest::stored).sum(),
+            packs: chain.iter().map(|link| link.packs.len()).sum(),
+            files: chain.iter().map(|link| link.files.len()).sum(),
+            bytes: chain.iter().map(|link| link.bytes).sum(),
             redo_bytes: manifest.files.get("ib_logfile0").map_or(0, |file| file.size),
             corrupt_pages: manifest.corrupt_pages,
             server: manifest.origin(),
@@ -126,9 +138,63 @@ impl RestorePlan {
 impl Repository {
     /// What a restore of this selection would do.
     pub fn plan(&self, selection: &Selection, cancel: &Cancel) -> Result<RestorePlan> {
+        let chain = self.whole_chain(selection, cancel)?;
+        let last = chain.last().ok_or_else(|| self.nothing_selected())?;
+        Ok(RestorePlan::new(&chain, last))
+    }
+
+    /// The backup that is meant, behind all that it is based on: each can be opened, and applied to
+    /// the one before it.
+    fn whole_chain(&self, selection: &Selection, cancel: &Cancel) -> Result<Vec<Manifest>> {
         let manifest = self.select(selection, cancel)?;
-        self.opener(&manifest)?;
-        Ok(RestorePlan::new(&manifest))
+        let chain = self.chain(manifest, cancel)?;
+        for link in &chain {
+            self.opener(link)?;
+        }
+        for pair in chain.windows(2) {
+            if let [parent, link] = pair
+                && let Some(why) = parent::gap(parent, link)
+            {
+                return Err(Error::new(ErrorKind::Gap, format!("{}: {why}", link.name))
+                    .advise("restore an earlier backup"));
+            }
+        }
+        Ok(chain)
+    }
+
+    fn nothing_selected(&self) -> Error {
+        let message = format!("there is no backup in {}", self.store.describe());
+        Error::new(ErrorKind::NothingMatches, message)
+    }
+
+    /// Unpacks a backup into a folder, or over what is there: then the bytes that were rewritten are
+    /// told.
+    fn unpack(
+        &self,
+        manifest: Manifest,
+        dir: &Path,
+        over: bool,
+        (threads, memory): (usize, u64),
+        cancel: &Cancel,
+        reporter: &dyn Reporter,
+    ) -> Result<Option<u64>> {
+        let read = ReadOptions { threads: threads.max(2), memory };
+        let files = manifest.files.clone();
+        let reader = BackupReader::new(self, manifest, None, read, cancel)?;
+        let failed = reader.failure();
+        let unpack = ExtractOptions { dir: dir.to_owned(), parallel: threads };
+        let reader = Box::new(reader);
+        let unpacked = match over {
+            true => {
+                let over = extract::extract_over(reader, unpack, cancel, reporter);
+                over.map(|(_, rewritten)| Some(rewritten))
+            }
+            false => extract::extract(reader, unpack, cancel, reporter).map(|_| None),
+        };
+        // The reader knows better why the stream ended than who was reading it.
+        let rewritten_bytes = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
+        check_complete(dir, &files)?;
+        Ok(rewritten_bytes)
     }
 
     /// Restores a backup. After a failure the data directory has a marker that keeps a server off.
@@ -143,9 +209,9 @@ impl Repository {
         reporter: &dyn Reporter,
     ) -> Result<StoredRestoreSummary> {
         let clock = Instant::now();
-        let manifest = self.select(&options.selection, cancel)?;
-        self.opener(&manifest)?;
-        let plan = RestorePlan::new(&manifest);
+        let chain = self.whole_chain(&options.selection, cancel)?;
+        let last = chain.last().ok_or_else(|| self.nothing_selected())?;
+        let plan = RestorePlan::new(&chain, last);
         if plan.corrupt_pages > 0 {
             reporter.warn(format!(
                 "{} pages of this backup were corrupt at the server already: see the file {} of \
@@ -155,31 +221,39 @@ impl Repository {
             ));
         }
         if !options.over {
-            check_space(&options.restore.datadir, manifest.bytes)?;
+            check_space(&options.restore.datadir, plan.bytes)?;
+        } else if !plan.based_on.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{} is a delta, which cannot be restored over a data directory yet",
+                    plan.name
+                ),
+            )
+            .advise("restore it to an empty directory, or a full backup over this one"));
         }
         let log_dir = options.restore.innodb_log_group_home_dir.as_deref();
         let owner = options.restore.owner;
         let stage = match options.over {
-            true => self.take_over(&manifest, &options.restore.datadir, cancel)?,
+            true => self.take_over(last, &options.restore.datadir, cancel)?,
             false => Stage::create(&options.restore.datadir, log_dir, owner)?,
         };
         let threads = options.restore.parallel.max(1);
-        let read = ReadOptions { threads: threads.max(2), memory: options.memory };
-        let files = manifest.files.clone();
-        let reader = BackupReader::new(self, manifest, None, read, cancel)?;
-        let failed = reader.failure();
-        let unpack = ExtractOptions { dir: stage.dir(), parallel: threads };
-        let reader = Box::new(reader);
-        let unpacked = match options.over {
-            true => {
-                let over = extract::extract_over(reader, unpack, cancel, reporter);
-                over.map(|(_, rewritten)| Some(rewritten))
+        let how = (threads, options.memory);
+        let mut rewritten_bytes = None;
+        for link in chain {
+            if link.kind == Kind::Full {
+                let dir = stage.dir();
+                rewritten_bytes = self.unpack(link, &dir, options.over, how, cancel, reporter)?;
+                continue;
             }
-            false => extract::extract(reader, unpack, cancel, reporter).map(|_| None),
-        };
-        // The reader knows better why the stream ended than who was reading it.
-        let rewritten_bytes = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
-        check_complete(&stage.dir(), &files)?;
+            reporter.info(format!("applying {}", link.name));
+            self.unpack(link, &stage.delta_dir(), false, how, cancel, reporter)?;
+            let delta = DeltaDir::read(&stage.delta_dir())?;
+            let apply = ApplyOptions { allow: Allow::Mergeable, durable: false, threads };
+            delta::apply(&stage.dir(), &delta, apply, cancel, reporter)?;
+            stage.remove_delta()?;
+        }
         let fetch_seconds = clock.elapsed().as_secs_f64();
         let prepared = prepare::prepare(
             PrepareOptions {
@@ -197,6 +271,7 @@ impl Repository {
         Ok(StoredRestoreSummary {
             format: 1,
             name: plan.name,
+            based_on: plan.based_on,
             server: plan.server,
             corrupt_pages: plan.corrupt_pages,
             ended: plan.ended,
@@ -221,15 +296,31 @@ impl Repository {
         Stage::over(datadir, &manifest.files.keys().filter_map(path).collect())
     }
 
-    /// Writes a backup as the stream that it was; returns its bytes.
+    /// Writes a backup as the stream that it was; returns its bytes. Of a delta, that is asked for
+    /// with `link`.
     pub fn get_stream(
         &self,
         selection: &Selection,
+        link: bool,
         read: ReadOptions,
         output: &mut dyn Write,
         cancel: &Cancel,
     ) -> Result<u64> {
         let manifest = self.select(selection, cancel)?;
+        if let Some(parent) = manifest.parent.as_ref().filter(|_| !link) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{} is a delta of {parent}, and merging a chain to one stream is not supported \
+                     yet",
+                    manifest.name
+                ),
+            )
+            .advise(
+                "restore it to a directory; or get the delta by itself with --link, and what it is \
+                 based on, and apply it",
+            ));
+        }
         let mut reader = BackupReader::new(self, manifest, None, read, cancel)?;
         let mut written = 0;
         while let Some(frame) = reader.next_frame()? {

@@ -3,6 +3,7 @@
 //! | check | needs | finds |
 //! |---|---|---|
 //! | always | a listing | packs that are missing, or have another size |
+//! | always | the parent's manifest | deltas whose parent is gone, or ends elsewhere than they begin |
 //! | hashes | all bytes (or a sample) | anything that changed in the store |
 //! | deep | also the key | faults of the stream, files that are not whole, corrupt pages |
 
@@ -17,6 +18,7 @@ use xbstream::{Chunk, StreamReader, StreamState};
 use super::catalog::Selection;
 use super::layout::{MANIFEST, pack_name};
 use super::manifest::{FileEntry, Manifest, frame_hash, path_to_text};
+use super::parent;
 use super::reader::{BackupReader, ReadOptions};
 use super::{Repository, panicked};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
@@ -121,9 +123,13 @@ impl Repository {
                 verified.fault(format!("{pages} pages were corrupt at the server"));
             }
             let known = verified.faults.len();
+            if let Some(fault) = self.broken_link(&manifest, cancel)? {
+                verified.fault(fault);
+            }
+            let broken = verified.faults.len() > known;
             self.packs_are_there(&manifest, &mut verified, cancel)?;
             // What is not there is not read, too.
-            if verified.faults.len() == known {
+            if verified.faults.len() == known + usize::from(broken) {
                 match options.deep {
                     true => self.look_inside(manifest, options, &mut verified, cancel)?,
                     false => self.look_at_hashes(&manifest, options, &mut verified, cancel)?,
@@ -132,6 +138,21 @@ impl Repository {
             backups.push(verified);
         }
         Ok(VerifySummary { format: 1, backups, seconds: clock.elapsed().as_secs_f64() })
+    }
+
+    /// Why a delta cannot be applied to its parent.
+    fn broken_link(&self, manifest: &Manifest, cancel: &Cancel) -> Result<Option<String>> {
+        let Some(name) = &manifest.parent else { return Ok(None) };
+        match self.manifest(name, cancel) {
+            Ok(parent) => Ok(parent::gap(&parent, manifest)),
+            Err(error) if error.kind() == ErrorKind::NothingMatches => {
+                Ok(Some(format!("its parent {name} is gone")))
+            }
+            Err(error) if error.kind() == ErrorKind::Damage => {
+                Ok(Some(format!("its parent {name}: {error}")))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn packs_are_there(
