@@ -12,6 +12,7 @@ use std::time::Duration;
 use innodb::{Lsn, PageSize};
 
 use super::run::Run;
+use super::tablespace::Role;
 use crate::delta::format::{cluster_offset, header, pages_max};
 use crate::io::spool::Spool;
 use crate::sink::SinkFile;
@@ -29,6 +30,14 @@ pub struct Limit {
     pub since: Lsn,
     /// Where pages wait that are too many for memory.
     pub spool_dir: PathBuf,
+}
+
+impl Limit {
+    /// Whether a page with this LSN is to be in the delta. The first page of a table that was just
+    /// made has none yet: servers up to 10.5 write it past the redo log, and what it says is needed.
+    pub fn wants(&self, lsn: Option<Lsn>, role: Role, page_no: u32) -> bool {
+        lsn > Some(self.since) || (role == Role::Table && page_no == 0 && lsn == Some(Lsn(0)))
+    }
 }
 
 /// Where the pages of a file go.

@@ -33,6 +33,9 @@ use crate::{Cancel, Error, ErrorKind, Event, Reporter, Result};
 /// What a tablespace file ends in while it is being made.
 const MAKING: &str = ".haulout-new";
 
+/// Pages of the smallest tablespace.
+const YOUNG_PAGES: u64 = 4;
+
 /// In which state a base may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allow {
@@ -258,7 +261,11 @@ fn write_pages(
         let path = if change.made { making(&target) } else { target.clone() };
         if change.made {
             create_parent(&target)?;
-            File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+            // As short as a server makes them; blank, until pages or redo come.
+            let least = YOUNG_PAGES * change.file.meta.page_size.bytes() as u64;
+            File::create(&path)
+                .and_then(|file| file.set_len(least))
+                .map_err(|e| Error::io("create", &path, e))?;
         }
         let written = pages::write(&change.file, &path, change.length, has_holes, cancel)?;
         if change.made {
