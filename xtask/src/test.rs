@@ -7,9 +7,10 @@ use crate::{fuzz, setup};
 
 /// Test files that need no server or any server, or name the generations that they are about: once
 /// is enough.
-const RUN_ONCE: [&str; 9] = [
+const RUN_ONCE: [&str; 10] = [
     "aria",
     "cli",
+    "delta_faults",
     "encryption",
     "export",
     "generations",
