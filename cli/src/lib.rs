@@ -1,12 +1,13 @@
 //! The command line: arguments become the engine's options, its reports become text or JSON,
 //! its errors become exit codes.
 //!
-//! One program with three faces, chosen by the name it was started under:
+//! One program with four faces, chosen by the name it was started under:
 //!
 //! | name | face |
 //! |---|---|
 //! | `mariadb-backup`, `mariabackup` | [`stock`]: the option grammar of the stock tool |
 //! | `mbstream` | [`mbstream`]: the stock stream packer |
+//! | `mariadb-binlog`, `mysqlbinlog` | [`mysqlbinlog`]: the stock printer of binary logs |
 //! | any other | [`commands`]: `haulout backup`, `prepare`, `restore`, `extract` |
 //!
 //! The faces hold no backup logic and never touch a backup's files: that is the engine's.
@@ -16,6 +17,7 @@ mod console;
 mod duration;
 mod machine;
 mod mbstream;
+mod mysqlbinlog;
 mod owner;
 mod signals;
 mod size;
@@ -32,6 +34,7 @@ pub fn main() -> ExitCode {
     let name = arguments.first().and_then(|path| Path::new(path).file_name());
     match name.and_then(|name| name.to_str()) {
         Some(name @ ("mariadb-backup" | "mariabackup")) => stock::main(name, &arguments[1..]),
+        Some(name @ ("mariadb-binlog" | "mysqlbinlog")) => mysqlbinlog::main(name, &arguments[1..]),
         Some("mbstream") => mbstream::main(&arguments[1..]),
         _ => commands::main(&arguments),
     }

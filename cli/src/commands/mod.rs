@@ -5,6 +5,7 @@
 //! from the machine.
 
 mod backup;
+mod binlog;
 mod check;
 mod connection;
 mod copy;
@@ -76,6 +77,7 @@ enum Command {
     Expire(expire::Expire),
     Copy(copy::Copy),
     Key(key::Key),
+    Binlog(binlog::Binlog),
 }
 
 impl Command {
@@ -96,6 +98,7 @@ impl Command {
             Self::Expire(_) => "expire",
             Self::Copy(_) => "copy",
             Self::Key(_) => "key",
+            Self::Binlog(_) => "binlog",
         }
     }
 
@@ -103,12 +106,12 @@ impl Command {
     fn writes_stdout(&self) -> bool {
         match self {
             Self::Backup(backup) => backup.streams(),
-            Self::GetStream(_) => true,
+            Self::GetStream(_) | Self::Binlog(_) => true,
             _ => false,
         }
     }
 
-    fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
+    fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>, json: bool) -> Result<Outcome> {
         match self {
             Self::Backup(backup) => backup.run(cancel, reporter),
             Self::Check(check) => check.run(cancel, reporter),
@@ -125,6 +128,7 @@ impl Command {
             Self::Expire(expire) => expire.run(cancel, reporter),
             Self::Copy(copy) => copy.run(cancel, reporter),
             Self::Key(key) => key.run(cancel, reporter),
+            Self::Binlog(binlog) => binlog.run(cancel, reporter, json),
         }
     }
 }
@@ -140,8 +144,9 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     let name = command.name();
     let ended = signals::listen().and_then(|cancel| {
         let reporter = console.reporter();
-        let outcome =
-            command.run(&cancel, &reporter).map_err(|error| signals::blame(error, &cancel));
+        let outcome = command
+            .run(&cancel, &reporter, console.json)
+            .map_err(|error| signals::blame(error, &cancel));
         // Dropped first: its progress line must be gone before anything else is said.
         drop(reporter);
         let outcome = outcome?;

@@ -21,7 +21,7 @@ mod parse;
 mod run;
 mod settings;
 mod table;
-mod value;
+pub mod value;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -148,7 +148,7 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
 }
 
 /// Takes the options off the front that say which option files to read.
-fn split_defaults(arguments: &[String]) -> Result<(DefaultsChoice, &[String]), Refusal> {
+pub fn split_defaults(arguments: &[String]) -> Result<(DefaultsChoice, &[String]), Refusal> {
     let mut choice = DefaultsChoice::default();
     let mut rest = arguments;
     while let [first, others @ ..] = rest {

@@ -1,0 +1,122 @@
+//! The face of the stock tool for binary logs: started as `mariadb-binlog` or `mysqlbinlog`.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`table`] | the options and what becomes of each |
+//! | [`parse`] | the option grammar of clients |
+//! | [`request`] | options to what the printer of the `binlog` crate takes |
+//! | [`datetime`] | times as people write them |
+//! | [`files`] | from files to text; also for `haulout binlog dump` |
+//!
+//! Text goes to standard output or the result file, words to standard error. The exit status is 1
+//! for whatever goes wrong behind the grammar.
+
+pub mod datetime;
+pub mod files;
+mod parse;
+mod request;
+mod table;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::process::ExitCode;
+
+use engine::server::option_file::OptionFiles;
+
+use crate::console::say;
+use crate::stock::split_defaults;
+use parse::{Given, Refusal};
+use request::Request;
+
+/// Option groups that the stock tool reads.
+const GROUPS: &[&str] =
+    &["mysqlbinlog", "mariadb-binlog", "client", "client-server", "client-mariadb"];
+
+/// Groups of which every option must be known: the others are shared with other clients.
+const OWN_GROUPS: &[&str] = &["mysqlbinlog", "mariadb-binlog"];
+
+/// Runs what the arguments (without the program's name) ask for.
+pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
+    match start(name, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            if !refusal.message.is_empty() {
+                say(&refusal.message);
+            }
+            ExitCode::from(refusal.status)
+        }
+    }
+}
+
+fn start(name: &str, arguments: &[OsString]) -> Result<(), Refusal> {
+    let arguments = arguments
+        .iter()
+        .map(|argument| argument.clone().into_string())
+        .collect::<Result<Vec<String>, OsString>>()
+        .map_err(|bad| Refusal::error(format!("the argument '{}' is not UTF-8", bad.display())))?;
+    let (defaults, rest) =
+        split_defaults(&arguments).map_err(|refusal| Refusal::error(refusal.message))?;
+    let parsed = parse::arguments(name, rest)?;
+    if parsed.given.iter().any(|given| given.entry.name == "version") {
+        print(&format!("{name} of haulout {}\n", env!("CARGO_PKG_VERSION")))?;
+        return Ok(());
+    }
+    if parsed.given.iter().any(|given| given.entry.name == "help") {
+        return print(&table::help(name));
+    }
+    let files = OptionFiles::load(&defaults).map_err(|error| Refusal::error(error.to_string()))?;
+    let mut given = from_files(name, &files)?;
+    given.extend(parsed.given);
+    parsed.notes.iter().for_each(|note| say(note));
+    let request = Request::new(&given)?;
+    if parsed.bare.is_empty() {
+        return Err(Refusal::error(
+            "Please provide the log file(s). Run with '--help' for usage instructions.",
+        ));
+    }
+    let stdout;
+    let file;
+    let sink: &mut dyn Write = match &request.result_file {
+        Some(path) => {
+            let created = File::create(path);
+            let failed = |_| Refusal::error(format!("Could not create log file '{path}'"));
+            file = created.map_err(failed)?;
+            &mut { file }
+        }
+        None => {
+            stdout = std::io::stdout();
+            &mut stdout.lock()
+        }
+    };
+    let mut warn = |note: String| say(&format!("WARNING: {note}"));
+    let dumped = files::dump(&request.options, &request.read, &parsed.bare, sink, &mut warn);
+    let last_time = dumped.map_err(|failure| Refusal::error(failure.to_string()))?;
+    if let (Some(stop), Some(text)) = (request.options.stop_time, &request.stop_datetime)
+        && stop > last_time
+    {
+        warn(format!("Did not reach stop datetime '{text}' before end of input"));
+    }
+    Ok(())
+}
+
+/// Options of option files, the weaker ones.
+fn from_files(name: &str, files: &OptionFiles) -> Result<Vec<Given>, Refusal> {
+    let mut given = Vec::new();
+    for written in files.options(GROUPS) {
+        let own = files.options(OWN_GROUPS).contains(&written);
+        let read = parse::option(name, &written.name, written.value.clone(), &mut || None);
+        match read {
+            Ok((one, _)) => given.push(one),
+            Err(refusal) if own && !written.loose => return Err(refusal),
+            Err(_) => {}
+        }
+    }
+    Ok(given)
+}
+
+fn print(text: &str) -> Result<(), Refusal> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Refusal::error(format!("cannot write: {error}")))
+}

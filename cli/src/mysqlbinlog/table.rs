@@ -1,0 +1,144 @@
+//! The options of the stock tool: which there are, what they take, what becomes of them.
+
+/// What an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// On or off.
+    Switch,
+    /// Counts how often it is given.
+    Count,
+    /// A text.
+    Text,
+    /// A text that may be left out, and is then only given with `=`.
+    OptionalText,
+    /// A number.
+    Number,
+}
+
+/// What becomes of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Used.
+    Used,
+    /// Of no effect on local files.
+    Harmless,
+    /// Refused by name.
+    NotYet,
+}
+
+/// An option.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, with dashes.
+    pub name: &'static str,
+    /// Its letter, or a blank.
+    pub letter: char,
+    /// What it takes.
+    pub kind: Kind,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// What it does, for the help.
+    about: &'static str,
+}
+
+const fn entry(
+    letter: char,
+    name: &'static str,
+    kind: Kind,
+    fate: Fate,
+    about: &'static str,
+) -> Entry {
+    Entry { name, letter, kind, fate, about }
+}
+
+use Fate::{Harmless, NotYet, Used};
+use Kind::{Count, Number, OptionalText, Switch, Text};
+
+/// Every option of 10.5, 10.11 and 11.8.
+pub static TABLE: &[Entry] = &[
+    entry('?', "help", Switch, Used, "Show this help"),
+    entry('V', "version", Switch, Used, "Show the version"),
+    entry(' ', "base64-output", Text, Used, "never, decode-rows or auto"),
+    entry('d', "database", Text, Used, "Only this database"),
+    entry('T', "table", Text, Used, "Only rows of this table"),
+    entry(' ', "rewrite-db", Text, Used, "'from->to': another name for a database"),
+    entry('D', "disable-log-bin", Switch, Used, "Turn the binary log off for the replay"),
+    entry('B', "flashback", Switch, Used, "Print what undoes the log"),
+    entry('F', "force-if-open", Switch, Used, "Read files that were not closed (default)"),
+    entry('f', "force-read", Switch, Used, "Go on behind unknown events"),
+    entry('H', "hexdump", Switch, Used, "Show events in hexadecimal digits, too"),
+    entry('l', "local-load", Text, Used, "Directory for files of LOAD DATA"),
+    entry('o', "offset", Number, Used, "Pass over the first events"),
+    entry('r', "result-file", Text, Used, "Write here instead of standard output"),
+    entry(' ', "print-row-count", Switch, Used, "Count rows (default)"),
+    entry(' ', "print-row-event-positions", Switch, Used, "Show positions (default)"),
+    entry(' ', "print-table-metadata", Switch, Used, "Show the columns of tables"),
+    entry(' ', "ignore-domain-ids", Text, Used, "Not these domains"),
+    entry(' ', "do-domain-ids", Text, Used, "Only these domains"),
+    entry(' ', "ignore-server-ids", Text, Used, "Not these servers"),
+    entry(' ', "do-server-ids", Text, Used, "Only these servers"),
+    entry(' ', "server-id", Text, Used, "The same as --do-server-ids"),
+    entry(' ', "set-charset", Text, Used, "Add SET NAMES"),
+    entry('s', "short-form", Switch, Used, "Only statements"),
+    entry(' ', "start-datetime", Text, Used, "From this time on"),
+    entry(' ', "stop-datetime", Text, Used, "Before this time"),
+    entry('j', "start-position", Text, Used, "From this byte of the first file, or behind GTIDs"),
+    entry(' ', "stop-position", Text, Used, "Before this byte of the last file, or up to GTIDs"),
+    entry(' ', "gtid-strict-mode", Switch, Used, "Refuse disorder in GTIDs (default)"),
+    entry('v', "verbose", Count, Used, "Show rows; twice: types, too"),
+    entry('c', "verify-binlog-checksum", Switch, Used, "Verify checksums"),
+    entry(' ', "skip-annotate-row-events", Switch, Used, "No statements of rows"),
+    entry(' ', "binlog-row-event-max-size", Number, Harmless, ""),
+    entry(' ', "character-sets-dir", Text, Harmless, ""),
+    entry(' ', "debug-check", Switch, Harmless, ""),
+    entry(' ', "debug-info", Switch, Harmless, ""),
+    entry(' ', "open-files-limit", Number, Harmless, ""),
+    entry('R', "read-from-remote-server", Switch, NotYet, ""),
+    entry(' ', "raw", Switch, Used, ""),
+    entry(' ', "stop-never", Switch, Harmless, ""),
+    entry(' ', "stop-never-slave-server-id", Number, Harmless, ""),
+    entry('t', "to-last-log", Switch, Harmless, ""),
+    entry('h', "host", Text, Harmless, ""),
+    entry('u', "user", Text, Harmless, ""),
+    entry('p', "password", OptionalText, Harmless, ""),
+    entry('P', "port", Number, Harmless, ""),
+    entry('S', "socket", Text, Harmless, ""),
+    entry(' ', "protocol", Text, Harmless, ""),
+    entry(' ', "plugin-dir", Text, Harmless, ""),
+    entry(' ', "default-auth", Text, Harmless, ""),
+    entry(' ', "ssl", Switch, Harmless, ""),
+    entry(' ', "ssl-ca", Text, Harmless, ""),
+    entry(' ', "ssl-capath", Text, Harmless, ""),
+    entry(' ', "ssl-cert", Text, Harmless, ""),
+    entry(' ', "ssl-cipher", Text, Harmless, ""),
+    entry(' ', "ssl-key", Text, Harmless, ""),
+    entry(' ', "ssl-crl", Text, Harmless, ""),
+    entry(' ', "ssl-crlpath", Text, Harmless, ""),
+    entry(' ', "ssl-fp", Text, Harmless, ""),
+    entry(' ', "ssl-fplist", Text, Harmless, ""),
+    entry(' ', "ssl-verify-server-cert", Switch, Harmless, ""),
+    entry(' ', "tls-version", Text, Harmless, ""),
+];
+
+/// The text of `--help`.
+pub fn help(name: &str) -> String {
+    let mut text = format!(
+        "{name} of haulout: the text of binary logs, to read or to replay.\n\n\
+         Usage: {name} [OPTIONS] FILES...\n\nOptions:\n"
+    );
+    for entry in TABLE.iter().filter(|entry| !entry.about.is_empty()) {
+        let letter = match entry.letter {
+            ' ' => "    ".to_owned(),
+            letter => format!("-{letter}, "),
+        };
+        let value = match entry.kind {
+            Switch | Count => "",
+            Text | OptionalText => "=name",
+            Number => "=#",
+        };
+        let option = format!("  {letter}--{}{value}", entry.name);
+        text += &format!("{option:<38} {}\n", entry.about);
+    }
+    text += "\nOf a server's logs, those on its disk can be read, not those behind a connection.\n";
+    text
+}
