@@ -15,6 +15,9 @@ pub const INNODB_MAGIC: [u8; 4] = 0x010d_fefe_u32.to_le_bytes();
 /// What the files of binary logs that InnoDB keeps end with.
 pub const INNODB_SUFFIX: &str = ".ibb";
 
+/// What the versions of MariaDB have in them.
+const MARIADB: &str = "MariaDB";
+
 /// Bytes of the server's version.
 const VERSION_LEN: usize = 50;
 
@@ -60,7 +63,8 @@ impl FormatDescription {
         if usize::from(bytes.u8("header length")?) != HEADER_LEN {
             return Err(Malformed("only headers of 19 bytes are known"));
         }
-        let has_checksum = of(&server_version) >= (5, 6, 1);
+        let is_mariadb = server_version.contains(MARIADB);
+        let has_checksum = is_mariadb || of(&server_version) >= (5, 6, 1);
         let tail = if has_checksum { 1 + CHECKSUM_LEN } else { 0 };
         let lengths = bytes.0.len().checked_sub(tail).ok_or(Malformed("post-header lengths"))?;
         let post_header_lengths = bytes.take(lengths, "post-header lengths")?.to_vec();
@@ -79,7 +83,7 @@ impl FormatDescription {
 
     /// Whether the server was MariaDB.
     pub fn is_mariadb(&self) -> bool {
-        self.server_version.contains("MariaDB")
+        self.server_version.contains(MARIADB)
     }
 }
 

@@ -218,8 +218,12 @@ impl<R: Read> Reader<R> {
         let bytes = &self.buffer[self.begin..self.begin + header.length as usize];
         let event = Event::parse(bytes, self.offset, checksum).map_err(broken(kind));
         let event = event.map_err(|fault| self.error(fault))?;
+        // The format has a checksum even where it says that other events have none.
+        let of_format = (kind == EventType::FORMAT_DESCRIPTION
+            && self.format.as_ref().is_some_and(FormatDescription::is_mariadb))
+        .then(|| event.bytes.last_chunk().map(|bytes| u32::from_le_bytes(*bytes)));
         if self.options.verify
-            && let Some(stored) = event.checksum
+            && let Some(stored) = event.checksum.or(of_format.flatten())
         {
             let computed = checksum_of(event.bytes);
             if computed != stored {

@@ -42,8 +42,8 @@ type Has = fn(Version) -> bool;
 const LATER_OPTIONS: [(&str, u32, Has); 3] = [
     ("sql_if_exists", option::IF_EXISTS, |version| version >= (10, 5, 2)),
     ("explicit_defaults_for_timestamp", option::EXPLICIT_DEFAULTS, has_explicit_defaults),
-    // Only 10.11 knows it, but the stock tool prints it for all that know the one before.
-    ("system_versioning_insert_history", option::INSERT_HISTORY, has_explicit_defaults),
+    // The stock tool prints it for older servers too, which then refuse the text.
+    ("system_versioning_insert_history", option::INSERT_HISTORY, |version| version >= (10, 11, 0)),
 ];
 
 /// This bit came to five series at once.
