@@ -63,8 +63,7 @@ impl FormatDescription {
         if usize::from(bytes.u8("header length")?) != HEADER_LEN {
             return Err(Malformed("only headers of 19 bytes are known"));
         }
-        let is_mariadb = server_version.contains(MARIADB);
-        let has_checksum = is_mariadb || of(&server_version) >= (5, 6, 1);
+        let has_checksum = has_checksum(&server_version);
         let tail = if has_checksum { 1 + CHECKSUM_LEN } else { 0 };
         let lengths = bytes.0.len().checked_sub(tail).ok_or(Malformed("post-header lengths"))?;
         let post_header_lengths = bytes.take(lengths, "post-header lengths")?.to_vec();
@@ -81,10 +80,20 @@ impl FormatDescription {
         of(&self.server_version)
     }
 
+    /// Whether this event has a checksum of its own, be there others or not.
+    pub fn has_checksum(&self) -> bool {
+        has_checksum(&self.server_version)
+    }
+
     /// Whether the server was MariaDB.
     pub fn is_mariadb(&self) -> bool {
         self.server_version.contains(MARIADB)
     }
+}
+
+/// Servers before checksums have nothing of them in the event either.
+fn has_checksum(version: &str) -> bool {
+    version.contains(MARIADB) || of(version) >= (5, 6, 1)
 }
 
 /// `10.11.19-MariaDB-log` as numbers; zeros where there are none.

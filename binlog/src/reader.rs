@@ -220,7 +220,7 @@ impl<R: Read> Reader<R> {
         let event = event.map_err(|fault| self.error(fault))?;
         // The format has a checksum even where it says that other events have none.
         let of_format = (kind == EventType::FORMAT_DESCRIPTION
-            && self.format.as_ref().is_some_and(FormatDescription::is_mariadb))
+            && self.format.as_ref().is_some_and(FormatDescription::has_checksum))
         .then(|| event.bytes.last_chunk().map(|bytes| u32::from_le_bytes(*bytes)));
         if self.options.verify
             && let Some(stored) = event.checksum.or(of_format.flatten())
