@@ -207,6 +207,9 @@ fn kill(points: u32, seed: u64) -> Result<[u32; 4]> {
         ensure!(after > 0 && (what == What::Expire || after >= before), report());
         scene.is_clean().with_context(report)?;
         scene.is_whole().with_context(report)?;
+        if point % 20 == 19 {
+            println!("{} moments of seed {seed}: killed before their ends {killed:?}", point + 1);
+        }
     }
     Ok(killed)
 }

@@ -211,9 +211,10 @@ fn describe_plan(plan: &RestorePlan) -> Vec<String> {
             plan.ended.strftime("%F %TZ")
         ),
         format!(
-            "To fetch: {} from {}. To write: {} in {}.",
+            "To fetch: {} from {}, about {} at 100 MB/s. To write: {} in {}.",
             Size(plan.stored_bytes),
             counted(plan.packs as u64, "pack", "packs"),
+            show_seconds(plan.estimated_seconds),
             Size(plan.bytes),
             counted(plan.files as u64, "file", "files"),
         ),

@@ -24,6 +24,9 @@ use crate::prepare::{self, PrepareOptions};
 use crate::restore::{RestoreOptions, Stage, restore_staged};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
+/// Bytes per second of a store that nothing is known of, for estimates.
+pub(super) const USUAL_RATE: f64 = 100e6;
+
 /// What to restore, and how.
 pub struct StoredRestoreOptions {
     /// Which backup.
@@ -95,6 +98,8 @@ pub struct RestorePlan {
     pub ended: jiff::Timestamp,
     /// Bytes to fetch.
     pub stored_bytes: u64,
+    /// Seconds for fetching, at 100 MB per second.
+    pub estimated_seconds: f64,
     /// Objects to fetch from.
     pub packs: usize,
     /// Files to write.
@@ -117,12 +122,14 @@ impl RestorePlan {
     /// That of the last link of a chain.
     fn new(chain: &[Manifest], manifest: &Manifest) -> Self {
         let parents = chain.iter().filter(|link| link.name != manifest.name);
+        let stored_bytes: u64 = chain.iter().map(Manifest::stored).sum();
         Self {
             format: 1,
             name: manifest.name.to_string(),
             based_on: parents.map(|link| link.name.to_string()).collect(),
             ended: manifest.ended,
-            stored_bytes: chain.iter().map(Manifest::stored).sum(),
+            stored_bytes,
+            estimated_seconds: stored_bytes as f64 / USUAL_RATE,
             packs: chain.iter().map(|link| link.packs.len()).sum(),
             files: chain.iter().map(|link| link.files.len()).sum(),
             bytes: chain.iter().map(|link| link.bytes).sum(),

@@ -23,8 +23,7 @@ pub(super) fn import(tables: &[ChosenTable], dir: &Path) -> String {
         let _ = writeln!(sql, "{line}");
     };
     if !whole.is_empty() || !parts.is_empty() {
-        say("-- First create each table as SHOW CREATE TABLE said at the source. From 11.2 on, a server".into());
-        say("-- without the table takes its .frm file too, and then only IMPORT TABLESPACE is needed.".into());
+        say("-- First create each table as SHOW CREATE TABLE said at the source.".into());
         say("-- Files that are copied belong to the user of the server.".into());
         say("SET SESSION foreign_key_checks = 0;".into());
     }

@@ -23,7 +23,7 @@ use super::layout::Kind;
 use super::manifest::{Manifest, path_from_text};
 use super::pick::{Picked, Picks};
 use super::reader::{BackupReader, ReadOptions};
-use super::restore::{check_complete, check_space};
+use super::restore::{USUAL_RATE, check_complete, check_space};
 use super::sql;
 use crate::aria::{self, AriaSummary};
 use crate::extract::{self, ExtractOptions};
@@ -38,8 +38,6 @@ use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 const LOG: &str = "ib_logfile0";
 /// No `backup-my.cnf` is longer.
 const SETTINGS_MAX: u64 = 1 << 20;
-/// Bytes per second of a store that nothing is known of, for estimates.
-const USUAL_RATE: f64 = 100e6;
 
 /// Which tables, and where to.
 pub struct TablesOptions {
