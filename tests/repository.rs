@@ -16,6 +16,7 @@ use engine::repo::layout::BackupName;
 use engine::repo::manifest::Head;
 use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Rule};
 use harness::load::{Load, LoadOptions};
+use harness::pages::{self, Difference};
 use harness::process::{self, Finished};
 use harness::s3::{self, S3Server};
 use harness::tool::BinlogPosition;
@@ -223,6 +224,17 @@ fn packs_are_plain_for_other_tools() {
 
         let stock = Tool::stock();
         stock.run_prepare(&backup)?;
+        // What we restore has the same pages; redo was applied to some of them on their way.
+        let restored = scratch.join("restored");
+        let to = restored.display().to_string();
+        let done = repo.json("restore", &["LATEST", "--to", &to, "--memory=256MiB"])?;
+        let number = |name: &str| done[name].as_u64().unwrap();
+        assert!(number("pages_on_arrival") > 100, "{done}");
+        let page_size = server.options().page_size as usize;
+        let mut found = pages::compare(&backup, &restored, page_size)?;
+        // Only a backup has these, and the server makes its own.
+        found.differences.retain(|difference| !matches!(difference, Difference::OnlyIn { .. }));
+        assert!(found.pages > 1000 && found.differences.is_empty(), "{}", found.report());
         let copy = scratch.join("copy");
         let copy = proof::restore_and_boot(&stock, &backup, &copy, server.options())?;
         let rows = copy.client()?.scalar("SELECT COUNT(*) FROM d.t")?;

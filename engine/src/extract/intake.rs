@@ -13,6 +13,7 @@ use xbstream::{
     Chunk, Fault, Opening, RemoveTarget, StreamError, StreamPath, StreamReader, StreamState,
 };
 
+use super::Arrivals;
 use super::output::Output;
 use super::target::{self, Target};
 use crate::{Error, ErrorKind, Event, Phase, Reporter, Result};
@@ -38,10 +39,19 @@ pub enum Job {
 
 impl Job {
     /// Does it.
-    pub fn carry_out(&self, target: &Target, buffer: &[u8]) -> Result<()> {
+    pub fn carry_out(
+        &self,
+        target: &Target,
+        arrivals: &dyn Arrivals,
+        buffer: &mut [u8],
+    ) -> Result<()> {
         match self {
             Self::Write { output, offset, len } => {
-                output.write(target, *offset, buffer.get(..*len).unwrap_or_default())
+                let bytes = buffer.get_mut(..*len).unwrap_or_default();
+                if let Some(number) = output.number() {
+                    arrivals.part(number, *offset, bytes)?;
+                }
+                output.write(target, *offset, bytes)
             }
             Self::Finish { output, set_len } => output.finish(target, *set_len),
         }
@@ -60,11 +70,19 @@ pub enum Change {
 
 impl Change {
     /// Makes it.
-    pub fn carry_out(&self, target: &Target) -> Result<()> {
+    pub fn carry_out(&self, target: &Target, arrivals: &dyn Arrivals) -> Result<()> {
         match self {
-            Self::Rename { from, to, replace } => target.rename(from, to, *replace),
-            Self::Replace { path } => target.remove_file(path),
+            Self::Rename { from, to, replace } => {
+                // What is known by the path it came under is not followed any further.
+                [from, to].into_iter().for_each(|path| arrivals.gone(path));
+                target.rename(from, to, *replace)
+            }
+            Self::Replace { path } => {
+                arrivals.gone(path);
+                target.remove_file(path)
+            }
             Self::Remove { named, files } => {
+                files.iter().for_each(|path| arrivals.gone(path));
                 files.iter().try_for_each(|path| target.remove_file(path))?;
                 target.remove_folders(named, files)
             }
@@ -100,13 +118,19 @@ pub struct Intake<'a> {
     /// Whether files that exist are updated.
     updates: bool,
     bytes: u64,
+    arrivals: &'a dyn Arrivals,
     reporter: &'a dyn Reporter,
     told: Instant,
 }
 
 impl<'a> Intake<'a> {
     /// At the beginning of a stream.
-    pub fn new(input: Box<dyn Read + Send>, updates: bool, reporter: &'a dyn Reporter) -> Self {
+    pub fn new(
+        input: Box<dyn Read + Send>,
+        updates: bool,
+        arrivals: &'a dyn Arrivals,
+        reporter: &'a dyn Reporter,
+    ) -> Self {
         Self {
             reader: StreamReader::new(input),
             state: StreamState::new(),
@@ -116,6 +140,7 @@ impl<'a> Intake<'a> {
             ended: false,
             updates,
             bytes: 0,
+            arrivals,
             reporter,
             told: Instant::now(),
         }
@@ -160,7 +185,7 @@ impl<'a> Intake<'a> {
         let output = Arc::clone(&payload.output);
         let offset = payload.offset;
         if offset == 0 {
-            output.inspect(buffer.get(..len).unwrap_or_default());
+            output.inspect(buffer.get(..len).unwrap_or_default(), self.arrivals);
         }
         payload.offset += len as u64;
         payload.left = payload.left.saturating_sub(len as u64);

@@ -38,6 +38,7 @@ use crate::io::Buffer;
 use crate::{Cancel, Error, Reporter, Result};
 use intake::{Intake, Work};
 use target::Target;
+use xbstream::StreamPath;
 
 /// Size of each thread's buffer. It stays within a core's cache, so that the checksum and the
 /// write find the bytes there that the read has left, and is enough for a direct write.
@@ -56,7 +57,7 @@ pub struct ExtractOptions {
 
 /// What is done about files that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Existing {
+pub(crate) enum Existing {
     /// They are an error.
     Refuse,
     /// They get the content of the stream; what is the same is not written.
@@ -76,6 +77,34 @@ pub struct ExtractSummary {
     pub seconds: f64,
 }
 
+/// Sees what is unpacked before it is written, and may change it.
+pub(crate) trait Arrivals: Sync {
+    /// A file begins with these bytes. Told before any part of it is handed over; with a number,
+    /// all of its parts are, else none.
+    fn begin(&self, path: &StreamPath, start: &[u8]) -> Option<usize>;
+
+    /// A part of the file that got this number, about to be written at `offset`.
+    fn part(&self, number: usize, offset: u64, bytes: &mut [u8]) -> Result<()>;
+
+    /// A file that began is gone again.
+    fn gone(&self, path: &StreamPath);
+}
+
+/// Takes no interest.
+pub(crate) struct Unchanged;
+
+impl Arrivals for Unchanged {
+    fn begin(&self, _: &StreamPath, _: &[u8]) -> Option<usize> {
+        None
+    }
+
+    fn part(&self, _: usize, _: u64, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn gone(&self, _: &StreamPath) {}
+}
+
 /// Unpacks `input` below the target folder and never outside of it.
 pub fn extract(
     input: Box<dyn Read + Send>,
@@ -83,33 +112,27 @@ pub fn extract(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<ExtractSummary> {
-    unpack(input, options, Existing::Refuse, cancel, reporter).map(|(summary, _)| summary)
+    let how = (Existing::Refuse, &Unchanged as &dyn Arrivals);
+    unpack(how, input, options, cancel, reporter).map(|(summary, _)| summary)
 }
 
-/// Unpacks `input` over files that may be there; only what differs is written. Returns the bytes of
-/// that, too. Who calls this has made sure that the folder holds nothing else.
-pub(crate) fn extract_over(
+/// The same, told what to do with files that exist and who sees what is written. Returns the bytes
+/// that were written, too, which of files that exist are those that differ. Who has them updated
+/// has made sure that the folder holds nothing else.
+pub(crate) fn unpack(
+    (existing, arrivals): (Existing, &dyn Arrivals),
     input: Box<dyn Read + Send>,
     options: ExtractOptions,
-    cancel: &Cancel,
-    reporter: &dyn Reporter,
-) -> Result<(ExtractSummary, u64)> {
-    unpack(input, options, Existing::Update, cancel, reporter)
-}
-
-fn unpack(
-    input: Box<dyn Read + Send>,
-    options: ExtractOptions,
-    existing: Existing,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<(ExtractSummary, u64)> {
     let started = Instant::now();
     let target = Target::open(&options.dir, existing)?;
     let run = Run {
-        intake: Mutex::new(Intake::new(input, existing == Existing::Update, reporter)),
+        intake: Mutex::new(Intake::new(input, existing == Existing::Update, arrivals, reporter)),
         busy: RwLock::new(()),
         target: &target,
+        arrivals,
         cancel,
         stopped: AtomicBool::new(false),
         failure: Mutex::new(None),
@@ -137,6 +160,7 @@ struct Run<'a> {
     /// stream and takes this exclusively has thereby waited for all jobs before.
     busy: RwLock<()>,
     target: &'a Target,
+    arrivals: &'a dyn Arrivals,
     cancel: &'a Cancel,
     stopped: AtomicBool,
     failure: Mutex<Option<Error>>,
@@ -169,13 +193,13 @@ impl Run<'_> {
             None => return Ok(false),
             Some(Work::Alone(change)) => {
                 let _all_done = self.busy.write().unwrap_or_else(PoisonError::into_inner);
-                return change.carry_out(self.target).map(|()| true);
+                return change.carry_out(self.target, self.arrivals).map(|()| true);
             }
             Some(Work::Beside(job)) => job,
         };
         let _busy = self.busy.read().unwrap_or_else(PoisonError::into_inner);
         drop(intake);
-        job.carry_out(self.target, buffer).map(|()| true)
+        job.carry_out(self.target, self.arrivals, buffer).map(|()| true)
     }
 }
 

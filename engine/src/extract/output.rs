@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock};
 
 use xbstream::StreamPath;
 
+use super::Arrivals;
 use super::target::{NO_SPACE_ADVICE, Target};
 use super::update::update;
 use super::{lock, sparse};
@@ -20,6 +21,8 @@ pub struct Output {
     file: OnceLock<Open>,
     creating: Mutex<()>,
     sparse: AtomicBool,
+    /// What [`Arrivals`] knows it by, if it takes an interest.
+    number: OnceLock<usize>,
 }
 
 /// How a file is written.
@@ -37,13 +40,22 @@ impl Output {
             file: OnceLock::new(),
             creating: Mutex::new(()),
             sparse: AtomicBool::new(false),
+            number: OnceLock::new(),
         }
     }
 
-    /// Looks at the first bytes of the file, to know whether it has holes. To be called before
-    /// the first [`write`](Self::write).
-    pub fn inspect(&self, start: &[u8]) {
+    /// Looks at the first bytes of the file, to know whether it has holes and who takes an
+    /// interest in it. To be called before the first [`write`](Self::write).
+    pub fn inspect(&self, start: &[u8], arrivals: &dyn Arrivals) {
         self.sparse.store(sparse::is_page_compressed(&self.path, start), Ordering::Relaxed);
+        if let Some(number) = arrivals.begin(&self.path, start) {
+            let _ = self.number.set(number);
+        }
+    }
+
+    /// What [`Arrivals`] gave it.
+    pub fn number(&self) -> Option<usize> {
+        self.number.get().copied()
     }
 
     /// Whether blocks of zeros are left out, so that the length must be set at the end.

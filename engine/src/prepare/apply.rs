@@ -14,10 +14,13 @@ use innodb::page;
 use innodb::redo;
 use innodb::redo::apply::ApplyTarget;
 use innodb::redo::record::{Bodies, Body};
+use innodb::space::SpaceFlags;
 use innodb::{Lsn, PageId, PageNo, SpaceId};
 
+use super::ahead::Ahead;
+use super::arena::Arena;
 use super::chains::{Chain, Chains};
-use super::codec::CodecScratch;
+use super::codec::{CodecScratch, PageCodec};
 use super::collector::{Collector, Partition, WINDOW_BYTES};
 use super::facts::LogFacts;
 use super::inventory::{DataFile, Tablespace};
@@ -33,6 +36,8 @@ const OPEN_FILES: usize = 64;
 pub struct Batch<'a> {
     /// The redo.
     pub collector: &'a Collector,
+    /// The same, sorted, some of which was applied already.
+    pub ahead: Option<&'a Ahead>,
     /// What the whole log says about tablespaces.
     pub facts: &'a LogFacts,
     /// The files, in their final sizes.
@@ -59,9 +64,9 @@ pub struct Applied {
 impl Batch<'_> {
     /// Applies everything with `workers` threads.
     pub fn apply(&self, workers: usize) -> Result<Applied> {
-        let mut order: Vec<&Partition> =
-            self.collector.partitions().iter().filter(|p| p.runs > 0).collect();
-        order.sort_unstable_by_key(|partition| std::cmp::Reverse(partition.stream.len()));
+        let all = self.collector.partitions().iter().enumerate();
+        let mut order: Vec<(usize, &Partition)> = all.filter(|(_, p)| p.runs > 0).collect();
+        order.sort_unstable_by_key(|(_, partition)| std::cmp::Reverse(partition.stream.len()));
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
         let outcome: Mutex<Result<Applied>> = Mutex::new(Ok(Applied::default()));
@@ -69,10 +74,12 @@ impl Batch<'_> {
             let mut worker = Worker::new(self, number);
             let done = loop {
                 let partition = order.get(next.fetch_add(1, Ordering::Relaxed));
-                let (Some(partition), false) = (partition, failed.load(Ordering::Relaxed)) else {
+                let (Some((number, partition)), false) =
+                    (partition, failed.load(Ordering::Relaxed))
+                else {
                     break Ok(());
                 };
-                if let Err(error) = worker.partition(partition) {
+                if let Err(error) = worker.partition(*number, partition) {
                     failed.store(true, Ordering::Relaxed);
                     break Err(error);
                 }
@@ -133,37 +140,39 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn partition(&mut self, partition: &Partition) -> Result<()> {
-        let facts = self.batch.facts;
-        let moot = |page: PageId, start: Lsn| {
-            let Some(known) = facts.space(page.space) else { return false };
-            if known.deleted_at.is_some_and(|deleted_at| start < deleted_at) {
-                return true;
+    fn partition(&mut self, number: usize, partition: &Partition) -> Result<()> {
+        let batch = self.batch;
+        let result = match batch.ahead.and_then(|ahead| ahead.sorted(number)) {
+            Some(sorted) => self.windows(number, partition, &sorted.chains),
+            None => {
+                let mut chains = std::mem::take(&mut self.chains);
+                let collector = batch.collector;
+                let moot = |page, start| is_moot(batch.facts, page, start);
+                let result = chains
+                    .build(partition, &collector.arena, collector.base(), moot)
+                    .map_err(|e| {
+                        Error::new(ErrorKind::Damage, "cannot sort the redo log").caused_by(e)
+                    })
+                    .and_then(|()| self.windows(number, partition, &chains));
+                self.chains = chains;
+                result
             }
-            known.trim.is_some_and(|trim| {
-                // An undo tablespace starts over; the system tablespace only loses its end.
-                start < trim.lsn && (page.space != SpaceId::SYSTEM || page.page >= trim.pages)
-            })
         };
-        let mut chains = std::mem::take(&mut self.chains);
-        let collector = self.batch.collector;
-        let result = chains
-            .build(partition, &collector.arena, collector.base(), moot)
-            .map_err(|e| Error::new(ErrorKind::Damage, "cannot sort the redo log").caused_by(e))
-            .and_then(|()| {
-                let mut rest = chains.chains();
-                while let Some(first) = rest.first() {
-                    let size = rest.iter().take_while(|c| self.same_window(first, c)).count();
-                    let (window, behind) = rest.split_at(size);
-                    self.batch.cancel.check()?;
-                    self.apply_window(partition, &chains, window)?;
-                    rest = behind;
-                }
-                Ok(())
-            });
-        self.chains = chains;
-        self.batch.meter.add(partition.stream.len() as u64);
+        batch.meter.add(partition.stream.len() as u64);
         result
+    }
+
+    fn windows(&mut self, number: usize, partition: &Partition, chains: &Chains) -> Result<()> {
+        let all = chains.chains();
+        let mut at = 0;
+        while let Some(first) = all.get(at) {
+            let rest = all.get(at..).unwrap_or_default();
+            let size = rest.iter().take_while(|c| self.same_window(first, c)).count();
+            self.batch.cancel.check()?;
+            self.apply_window((number, at), partition, chains, rest.get(..size).unwrap_or(rest))?;
+            at += size;
+        }
+        Ok(())
     }
 
     fn same_window(&self, a: &Chain, b: &Chain) -> bool {
@@ -171,9 +180,11 @@ impl<'a> Worker<'a> {
         a.page.space == b.page.space && a.page.page.0 / pages == b.page.page.0 / pages
     }
 
-    /// Brings the pages of one window up to date.
+    /// Brings the pages of one window up to date. `place` has the numbers of the partition and of
+    /// the first chain in it.
     fn apply_window(
         &mut self,
+        place: (usize, usize),
         partition: &Partition,
         chains: &Chains,
         window: &[Chain],
@@ -184,14 +195,14 @@ impl<'a> Worker<'a> {
         let page_size = space.flags.physical_size().bytes();
         let base =
             first.page.page.0 / batch.collector.window_pages() * batch.collector.window_pages();
-        let moot = |chain: &Chain| {
-            let last = chains.last_run(chain).map(|run| run.start).unwrap_or_default();
-            batch.facts.is_reset_behind(chain.page, last)
+        let is_done = |at: usize| {
+            batch.ahead.is_some_and(|ahead| ahead.is_done(place.0, place.1 + at, first.page.space))
         };
         let mut slots: Vec<Slot<'_>> = window
             .iter()
-            .filter(|chain| !moot(chain))
-            .map(|chain| Slot {
+            .enumerate()
+            .filter(|(at, chain)| !is_undone(batch.facts, chains, chain) && !is_done(*at))
+            .map(|(_, chain)| Slot {
                 chain,
                 at: (chain.page.page.0 - base) as usize * page_size,
                 changed: false,
@@ -235,28 +246,15 @@ impl<'a> Worker<'a> {
         let Some(page) = self.window.get_mut(slot.at..slot.at + page_size) else {
             return Ok(false);
         };
-        let lsn = match slot.chain.resets {
-            true => Lsn(0),
-            false => page::lsn(page).unwrap_or_default(),
-        };
-        let mut changed = false;
-        for run in chains.runs(slot.chain).filter(|run| run.start >= lsn) {
-            let arena = &self.batch.collector.arena;
-            let records = partition.stream.read(arena, run.at, run.length, &mut self.scratch);
-            let zip = space.flags.zip_size().is_some();
-            changed |= apply_run(page, ApplyTarget { page: id, zip }, records).map_err(|e| {
-                let name = space.files.first().map_or("", |file| &file.name);
-                Error::new(
-                    ErrorKind::Damage,
-                    format!("cannot apply the redo of LSN {} to {name}, {id}", run.start),
-                )
-                .advise("the copy of the page or the redo log is damaged; take a new backup")
-                .caused_by(e)
-            })?;
-        }
-        if let (true, Some(last)) = (changed, chains.last_run(slot.chain)) {
-            space.codec.seal(page, id, last.end, &space.flags, &mut self.codec)?;
-        }
+        let name = space.files.first().map_or("", |file| &file.name);
+        let redo = Redo { chains, partition, arena: &self.batch.collector.arena };
+        let mut changed = redo.bring_up_to_date(
+            page,
+            slot.chain,
+            (&space.flags, &space.codec, name),
+            &mut self.scratch,
+            &mut self.codec,
+        )?;
         // The server gives the space of a compressed page back when the page is freed.
         if !changed && slot.chain.resets && space.has_holes() && space.locate(id.page).is_some() {
             page.fill(0);
@@ -296,6 +294,76 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// Whether what happened to a page in the mini-transaction at `start` was undone by a deletion or
+/// truncation of its file.
+pub fn is_moot(facts: &LogFacts, page: PageId, start: Lsn) -> bool {
+    let Some(known) = facts.space(page.space) else { return false };
+    if known.deleted_at.is_some_and(|deleted_at| start < deleted_at) {
+        return true;
+    }
+    known.trim.is_some_and(|trim| {
+        // An undo tablespace starts over; the system tablespace only loses its end.
+        start < trim.lsn && (page.space != SpaceId::SYSTEM || page.page >= trim.pages)
+    })
+}
+
+/// Whether a later batch makes the page anew, or frees it.
+pub fn is_undone(facts: &LogFacts, chains: &Chains, chain: &Chain) -> bool {
+    let last = chains.last_run(chain).map(|run| run.start).unwrap_or_default();
+    facts.is_reset_behind(chain.page, last)
+}
+
+/// Whether a page is newer than `end`.
+pub fn is_newer(page: &[u8], end: Lsn) -> bool {
+    page::lsn(page).unwrap_or_default() > end
+}
+
+/// Sorted redo of a partition.
+pub struct Redo<'a> {
+    /// By page.
+    pub chains: &'a Chains,
+    /// The runs.
+    pub partition: &'a Partition,
+    /// Their bytes.
+    pub arena: &'a Arena,
+}
+
+impl Redo<'_> {
+    /// Applies what a plain page lacks and makes the form to write of it; false when it lacks
+    /// nothing. The tablespace is known by its flags, how its pages are stored, and a name.
+    pub fn bring_up_to_date(
+        &self,
+        page: &mut [u8],
+        chain: &Chain,
+        (flags, codec, name): (&SpaceFlags, &PageCodec, &str),
+        records: &mut Vec<u8>,
+        scratch: &mut CodecScratch,
+    ) -> Result<bool> {
+        let id = chain.page;
+        let lsn = match chain.resets {
+            true => Lsn(0),
+            false => page::lsn(page).unwrap_or_default(),
+        };
+        let target = ApplyTarget { page: id, zip: flags.zip_size().is_some() };
+        let mut changed = false;
+        for run in self.chains.runs(chain).filter(|run| run.start >= lsn) {
+            let records = self.partition.stream.read(self.arena, run.at, run.length, records);
+            changed |= apply_run(page, target, records).map_err(|e| {
+                Error::new(
+                    ErrorKind::Damage,
+                    format!("cannot apply the redo of LSN {} to {name}, {id}", run.start),
+                )
+                .advise("the copy of the page or the redo log is damaged; take a new backup")
+                .caused_by(e)
+            })?;
+        }
+        if let (true, Some(last)) = (changed, self.chains.last_run(chain)) {
+            codec.seal(page, id, last.end, flags, scratch)?;
+        }
+        Ok(changed)
+    }
+}
+
 /// Applies the records of one run; false when none of them changes a byte.
 fn apply_run(
     page: &mut [u8],
@@ -320,10 +388,10 @@ impl Batch<'_> {
         page_no: PageNo,
         page: &[u8],
     ) -> Result<()> {
-        let lsn = page::lsn(page).unwrap_or_default();
-        if lsn <= self.end {
+        if !is_newer(page, self.end) {
             return Ok(());
         }
+        let lsn = page::lsn(page).unwrap_or_default();
         let id = PageId { space: space.id, page: page_no };
         let message = format!(
             "{} has {id} of LSN {lsn}, but the redo log ends at LSN {}",

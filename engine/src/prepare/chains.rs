@@ -140,6 +140,14 @@ impl Chains {
         Ok(())
     }
 
+    /// Gives back the memory that only building needs.
+    pub fn settle(&mut self) {
+        self.by_page = HashMap::default();
+        self.scratch = Vec::new();
+        self.entries.shrink_to_fit();
+        self.chains.shrink_to_fit();
+    }
+
     fn chain_of(&mut self, page: PageId) -> u32 {
         let key = u64::from(page.space.0) << 32 | u64::from(page.page.0);
         *self.by_page.entry(key).or_insert_with(|| {

@@ -29,7 +29,7 @@ use super::chains;
 use super::facts::{LogFacts, Trim};
 
 /// Streams that the log is spread over.
-const PARTITIONS: usize = 512;
+pub const PARTITIONS: usize = 512;
 /// Bytes of pages that are read and written together.
 pub const WINDOW_BYTES: usize = 1 << 20;
 /// Longest encoding of what stands before a run.
@@ -244,7 +244,7 @@ fn cut<'a>(
 
 /// Spreads windows evenly, also those of one busy tablespace.
 #[inline]
-fn partition_of(space: u32, window: u32) -> usize {
+pub fn partition_of(space: u32, window: u32) -> usize {
     let key = (u64::from(space) << 32 | u64::from(window)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (key >> (64 - PARTITIONS.trailing_zeros())) as usize
 }

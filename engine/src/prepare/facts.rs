@@ -42,6 +42,11 @@ pub struct SpaceFacts {
 }
 
 impl SpaceFacts {
+    /// Whether the log may change the encryption descriptor.
+    pub fn has_crypt(&self) -> bool {
+        !self.crypt.is_empty()
+    }
+
     /// The last encryption descriptor that the log gives a tablespace of these flags, if a page 0
     /// of `page_0` lacks it.
     pub fn crypt(&self, flags: &SpaceFlags, page_0: Lsn) -> Option<Result<CryptData, HeaderError>> {

@@ -24,9 +24,11 @@
 //! | [`arena`], [`collector`], [`chains`] | redo by page |
 //! | [`spaces`] | which file a tablespace is, and its size |
 //! | [`apply`], [`journal`] | from redo to pages |
+//! | [`ahead`] | the same to pages that are still arriving |
 //! | [`codec`] | the stored form of a page and its plain form |
 //! | [`positions`], [`flush_lsn`], [`finish`] | the final state |
 
+mod ahead;
 mod apply;
 mod arena;
 mod chain;
@@ -61,6 +63,7 @@ use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
 use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
+pub(crate) use ahead::Ahead;
 use apply::Batch;
 use collector::{Collector, WINDOW_BYTES};
 use facts::LogFacts;
@@ -111,6 +114,9 @@ pub struct PrepareSummary {
     pub mini_transactions: u64,
     /// Pages written.
     pub pages_written: u64,
+    /// Of them, those that were written once, in their final state: a restore from a repository
+    /// applies redo before it writes.
+    pub pages_on_arrival: u64,
     /// Batches that the memory limit made necessary.
     pub batches: u32,
     /// Seconds from start to end.
@@ -146,7 +152,8 @@ pub fn prepare(
     let _lock = lock(&options.dir)?;
     let deltas = std::mem::take(&mut options.deltas);
     let applied = chain::apply(&options, &deltas, cancel, reporter)?;
-    let mut summary = prepare_locked(&LeftOut::default(), &options, cancel, reporter)?;
+    let left_out = LeftOut::default();
+    let mut summary = prepare_locked(&left_out, None, &options, cancel, reporter)?;
     summary.deltas = applied;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
@@ -161,12 +168,24 @@ pub(crate) fn prepare_without(
     reporter: &dyn Reporter,
 ) -> Result<PrepareSummary> {
     let _lock = lock(&options.dir)?;
-    prepare_locked(&left_out, &options, cancel, reporter)
+    prepare_locked(&left_out, None, &options, cancel, reporter)
+}
+
+/// Prepares a backup whose redo was sorted before it was unpacked, and applied to most of its pages.
+pub(crate) fn prepare_after(
+    ahead: Ahead,
+    options: PrepareOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<PrepareSummary> {
+    let _lock = lock(&options.dir)?;
+    prepare_locked(&LeftOut::default(), Some(ahead), &options, cancel, reporter)
 }
 
 /// Prepares a backup that nobody else uses.
 fn prepare_locked(
     left_out: &LeftOut,
+    ahead: Option<Ahead>,
     options: &PrepareOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
@@ -201,6 +220,7 @@ fn prepare_locked(
         redo_bytes: 0,
         mini_transactions: 0,
         pages_written: 0,
+        pages_on_arrival: 0,
         batches: 0,
         seconds: 0.0,
         already_prepared: false,
@@ -253,24 +273,34 @@ fn prepare_locked(
     let inventory = Inventory::read(dir, page_size, &system_files)?;
 
     let workers = options.parallel.max(1);
-    let budget = redo_budget(options.memory, workers);
-    let mut collector = Collector::new(page_size, inventory.pages(page_size), budget, workers);
-    collector.skip(left_out.ids.clone());
-    let facts = LogFacts::new(log.checkpoint().lsn, page_size);
-    let read = read_all(&log, facts, &mut collector, cancel, reporter)?;
+    let mut redo = match ahead {
+        Some(ahead) => Collected::Ahead(Box::new(ahead)),
+        None => {
+            let budget = redo_budget(options.memory, workers);
+            let pages = inventory.pages(page_size);
+            let mut collector = Collector::new(page_size, pages, budget, workers);
+            collector.skip(left_out.ids.clone());
+            let facts = LogFacts::new(log.checkpoint().lsn, page_size);
+            let read = read_all(&log, facts, &mut collector, cancel, reporter)?;
+            Collected::Now(Box::new((collector, read)))
+        }
+    };
+    let (_, read) = redo.parts();
     let end = read.end.lsn;
-    check_complete(&log, &read, &checkpoints)?;
+    check_complete(&log, read, &checkpoints)?;
 
     let mut spaces = Spaces::bind(inventory, left_out, &read.facts, page_size, reporter)?;
     spaces.unlock(&read.facts, settings.encrypts_tables(), &keys)?;
     let journal = Journal::open(dir)?;
     spaces.resize(&read.facts, page_size)?;
     let meter = Meter::new(reporter, Phase::ApplyRedo, Some(end.0 - summary.start_lsn));
-    let mut files = BTreeSet::new();
-    let mut next = read.next_batch;
+    let (mut files, mut next, mini_transactions) =
+        (BTreeSet::new(), read.next_batch, read.mini_transactions);
     loop {
+        let (collector, read) = redo.parts();
         let batch = Batch {
-            collector: &collector,
+            collector,
+            ahead: redo.ahead(),
             facts: &read.facts,
             spaces: &spaces.by_id,
             end,
@@ -283,11 +313,19 @@ fn prepare_locked(
         summary.pages_written += applied.pages;
         files.append(&mut applied.files);
         let Some(from) = next else { break };
-        next = read_batch(&log, from, &mut collector, cancel)?;
+        next = match &mut redo {
+            Collected::Now(now) => read_batch(&log, from, &mut now.0, cancel)?,
+            Collected::Ahead(_) => None,
+        };
     }
     meter.finish();
+    if let Some(ahead) = redo.ahead() {
+        summary.pages_on_arrival = ahead.pages();
+        summary.pages_written += ahead.pages();
+        files.append(&mut ahead.files());
+    }
     // The kernel takes its time here too; the disk is waited for meanwhile.
-    let freed = std::thread::spawn(move || drop(collector));
+    let freed = std::thread::spawn(move || drop(redo));
 
     summary.aria = recover_aria()?;
     finish::remove_empty_databases(dir)?;
@@ -305,7 +343,7 @@ fn prepare_locked(
 
     summary.end_lsn = end.0;
     summary.redo_bytes = end.bytes_since(log.checkpoint().lsn).unwrap_or(0);
-    summary.mini_transactions = read.mini_transactions;
+    summary.mini_transactions = mini_transactions;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
 }
@@ -328,6 +366,30 @@ impl Prepared<'_> {
         let nothing = LogFacts::new(end, page_size);
         spaces.unlock(&nothing, self.settings.encrypts_tables(), &store)?;
         export::export(self.dir, &spaces.by_id, page_size, self.cancel, self.reporter)
+    }
+}
+
+/// Redo, and what is known of the whole log.
+enum Collected {
+    /// As much as memory allows.
+    Now(Box<(Collector, Read)>),
+    /// All of it, from before.
+    Ahead(Box<Ahead>),
+}
+
+impl Collected {
+    fn parts(&self) -> (&Collector, &Read) {
+        match self {
+            Self::Now(now) => (&now.0, &now.1),
+            Self::Ahead(ahead) => (&ahead.collector, &ahead.read),
+        }
+    }
+
+    fn ahead(&self) -> Option<&Ahead> {
+        match self {
+            Self::Now(_) => None,
+            Self::Ahead(ahead) => Some(ahead),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! From a repository to a data directory that a server starts on.
 //!
-//! The stream is fetched ahead, unpacked by several threads, and prepared where it stands; then it
-//! is moved into its place. Nothing is written anywhere else. What the store has is never changed.
+//! The redo log comes first and is sorted in memory; the stream is fetched ahead and unpacked by
+//! several threads, which apply the redo of a page before they write it. What memory does not hold,
+//! or cannot be done on the way, is prepared where it stands; then all is moved into its place.
+//! Nothing is written anywhere else. What the store has is never changed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -14,18 +17,21 @@ use super::catalog::Selection;
 use super::layout::Kind;
 use super::manifest::{FileEntry, Manifest, path_from_text};
 use super::parent;
+use super::pick::{Picked, Picks};
 use super::reader::{BackupReader, ReadOptions};
 use crate::capture::TableNeed;
 use crate::delta::{self, Allow, ApplyOptions, DeltaDir};
-use crate::extract::{self, ExtractOptions};
+use crate::extract::{self, Arrivals, Existing, ExtractOptions, Unchanged};
 use crate::keys::KeySettings;
 use crate::metadata::names;
-use crate::prepare::{self, PrepareOptions};
+use crate::prepare::{self, Ahead, PrepareOptions};
 use crate::restore::{RestoreOptions, Stage, restore_staged};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// Bytes per second of a store that nothing is known of, for estimates.
 pub(super) const USUAL_RATE: f64 = 100e6;
+/// The redo log, in a backup.
+const REDO_LOG: &str = "ib_logfile0";
 
 /// What to restore, and how.
 pub struct StoredRestoreOptions {
@@ -69,6 +75,10 @@ pub struct StoredRestoreSummary {
     pub rewritten_bytes: Option<u64>,
     /// Redo that was read, in bytes.
     pub redo_bytes: u64,
+    /// Pages that redo changed.
+    pub pages_changed: u64,
+    /// Of them, those that were written once, in their final state.
+    pub pages_on_arrival: u64,
     /// LSN that the data directory equals.
     pub end_lsn: u64,
     /// GTID position that it equals.
@@ -133,7 +143,7 @@ impl RestorePlan {
             packs: chain.iter().map(|link| link.packs.len()).sum(),
             files: chain.iter().map(|link| link.files.len()).sum(),
             bytes: chain.iter().map(|link| link.bytes).sum(),
-            redo_bytes: manifest.files.get("ib_logfile0").map_or(0, |file| file.size),
+            redo_bytes: manifest.files.get(REDO_LOG).map_or(0, |file| file.size),
             corrupt_pages: manifest.corrupt_pages,
             server: manifest.origin(),
             end_lsn: manifest.lsn.end,
@@ -174,34 +184,25 @@ impl Repository {
         Error::new(ErrorKind::NothingMatches, message)
     }
 
-    /// Unpacks a backup into a folder, or over what is there: then the bytes that were rewritten are
-    /// told.
+    /// Unpacks a backup, or some frames of it, into a folder. Returns the bytes that were written.
     fn unpack(
         &self,
         manifest: Manifest,
-        dir: &Path,
-        over: bool,
-        (threads, memory): (usize, u64),
+        frames: Option<&[u32]>,
+        (dir, how): (&Path, (Existing, &dyn Arrivals)),
+        read: ReadOptions,
         cancel: &Cancel,
         reporter: &dyn Reporter,
-    ) -> Result<Option<u64>> {
-        let read = ReadOptions { threads: threads.max(2), memory };
+    ) -> Result<u64> {
         let files = manifest.files.clone();
-        let reader = BackupReader::new(self, manifest, None, read, cancel)?;
+        let reader = BackupReader::new(self, manifest, frames, read, cancel)?;
         let failed = reader.failure();
-        let unpack = ExtractOptions { dir: dir.to_owned(), parallel: threads };
-        let reader = Box::new(reader);
-        let unpacked = match over {
-            true => {
-                let over = extract::extract_over(reader, unpack, cancel, reporter);
-                over.map(|(_, rewritten)| Some(rewritten))
-            }
-            false => extract::extract(reader, unpack, cancel, reporter).map(|_| None),
-        };
+        let options = ExtractOptions { dir: dir.to_owned(), parallel: read.threads };
+        let unpacked = extract::unpack(how, Box::new(reader), options, cancel, reporter);
         // The reader knows better why the stream ended than who was reading it.
-        let rewritten_bytes = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
+        let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
         check_complete(dir, &files)?;
-        Ok(rewritten_bytes)
+        Ok(written)
     }
 
     /// Restores a backup. After a failure the data directory has a marker that keeps a server off.
@@ -246,34 +247,51 @@ impl Repository {
             false => Stage::create(&options.restore.datadir, log_dir, owner)?,
         };
         let threads = options.restore.parallel.max(1);
-        let how = (threads, options.memory);
-        let mut rewritten_bytes = None;
+        // What is read ahead shares the memory with the redo that waits for it.
+        let ahead = options.memory / 4;
+        let read = ReadOptions { threads: threads.max(2), memory: ahead };
+        let prepare = PrepareOptions {
+            dir: stage.dir(),
+            deltas: Vec::new(),
+            memory: options.memory - ahead,
+            parallel: threads,
+            keys: options.keys,
+            export: false,
+        };
+        let (mut rewritten_bytes, mut redo) = (None, None);
         for link in chain {
             if link.kind == Kind::Full {
-                let dir = stage.dir();
-                rewritten_bytes = self.unpack(link, &dir, options.over, how, cancel, reporter)?;
+                let mut frames = None;
+                // The redo to apply to a delta is its own, and comes with it.
+                if plan.based_on.is_empty() {
+                    frames = self.fetch_redo(&link, &prepare, read, cancel, reporter)?;
+                }
+                if frames.is_some() {
+                    redo = Ahead::collect(&prepare, link.bytes, cancel, reporter)?;
+                    // It comes once more, with others.
+                    remove_if_there(&stage.dir().join(names::BACKUP_MY_CNF))?;
+                }
+                let arrivals: &dyn Arrivals = redo.as_ref().map_or(&Unchanged, |redo| redo);
+                let existing = if options.over { Existing::Update } else { Existing::Refuse };
+                let (dir, how) = (stage.dir(), (existing, arrivals));
+                let written =
+                    self.unpack(link, frames.as_deref(), (&dir, how), read, cancel, reporter)?;
+                rewritten_bytes = options.over.then_some(written);
                 continue;
             }
             reporter.info(format!("applying {}", link.name));
-            self.unpack(link, &stage.delta_dir(), false, how, cancel, reporter)?;
+            let how = (Existing::Refuse, &Unchanged as &dyn Arrivals);
+            self.unpack(link, None, (&stage.delta_dir(), how), read, cancel, reporter)?;
             let delta = DeltaDir::read(&stage.delta_dir())?;
             let apply = ApplyOptions { allow: Allow::Mergeable, durable: false, threads };
             delta::apply(&stage.dir(), &delta, apply, cancel, reporter)?;
             stage.remove_delta()?;
         }
         let fetch_seconds = clock.elapsed().as_secs_f64();
-        let prepared = prepare::prepare(
-            PrepareOptions {
-                dir: stage.dir(),
-                deltas: Vec::new(),
-                memory: options.memory,
-                parallel: threads,
-                keys: options.keys,
-                export: false,
-            },
-            cancel,
-            reporter,
-        )?;
+        let prepared = match redo {
+            Some(redo) => prepare::prepare_after(redo, prepare, cancel, reporter)?,
+            None => prepare::prepare(prepare, cancel, reporter)?,
+        };
         let placed = restore_staged(&stage, options.restore, cancel, reporter)?;
         Ok(StoredRestoreSummary {
             format: 1,
@@ -287,6 +305,8 @@ impl Repository {
             bytes: placed.bytes,
             rewritten_bytes,
             redo_bytes: prepared.redo_bytes,
+            pages_changed: prepared.pages_written,
+            pages_on_arrival: prepared.pages_on_arrival,
             end_lsn: prepared.end_lsn,
             gtid: plan.gtid,
             tables: placed.tables,
@@ -301,6 +321,37 @@ impl Repository {
         self.check_packs(manifest, cancel)?;
         let path = |path: &String| PathBuf::from(OsStr::from_bytes(&path_from_text(path)?)).into();
         Stage::over(datadir, &manifest.files.keys().filter_map(path).collect())
+    }
+
+    /// Unpacks the redo log and what it takes to read it. Returns the frames to fetch afterwards;
+    /// `None`, and nothing is unpacked, when the log is not in frames of its own.
+    fn fetch_redo(
+        &self,
+        manifest: &Manifest,
+        prepare: &PrepareOptions,
+        read: ReadOptions,
+        cancel: &Cancel,
+        reporter: &dyn Reporter,
+    ) -> Result<Option<Vec<u32>>> {
+        let Some(log) = manifest.files.get(REDO_LOG) else { return Ok(None) };
+        let own: BTreeSet<u32> = log.frame_numbers().collect();
+        let others = manifest.files.iter().filter(|(path, _)| *path != REDO_LOG);
+        if others.flat_map(|(_, file)| file.frame_numbers()).any(|frame| own.contains(&frame)) {
+            return Ok(None);
+        }
+        let picks = Picks::new(manifest, [REDO_LOG, names::BACKUP_MY_CNF])?;
+        let frames = picks.frames();
+        let reader = BackupReader::new(self, manifest.clone(), Some(&frames), read, cancel)?;
+        let failed = reader.failure();
+        let picked = Picked::new(reader, picks, manifest.name.as_str());
+        let unpack = ExtractOptions { dir: prepare.dir.clone(), parallel: prepare.parallel };
+        // What a data directory that is restored over has of these is no use.
+        for path in [REDO_LOG, names::BACKUP_MY_CNF] {
+            remove_if_there(&prepare.dir.join(path))?;
+        }
+        extract::extract(Box::new(picked), unpack, cancel, reporter)
+            .map_err(|error| failed.take().unwrap_or(error))?;
+        Ok(Some((0..manifest.frames.len() as u32).filter(|frame| !own.contains(frame)).collect()))
     }
 
     /// Writes a backup as the stream that it was; returns its bytes. Of a delta, that is asked for
@@ -337,6 +388,13 @@ impl Repository {
         }
         output.flush().map_err(cannot_write)?;
         Ok(written)
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
     }
 }
 
