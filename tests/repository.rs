@@ -442,6 +442,10 @@ fn a_repository_knows_its_server_and_its_order() {
         let accepted = name(repo.backup(&second, &["--accept-new-server"])?);
         repo.backup(&second, &[])?;
         let refused = process::run(repo.backup_command(&server))?;
+        assert_failed(&refused, exit::USAGE, &["another server"]);
+        let mut delta = repo.backup_command(&server);
+        delta.arg("--accept-new-server").arg(format!("--delta={accepted}"));
+        let refused = process::run(delta)?;
         assert_failed(&refused, exit::USAGE, &["cannot be the parent", "another server"]);
         repo.json("expire", &["--keep-last=1", "--delete"])?;
 
