@@ -300,3 +300,140 @@ fn sort(collector: &Collector, facts: &LogFacts, workers: usize) -> Result<Vec<S
         |sorted: Mutex<Sorted>| sorted.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(all.into_iter().map(settle).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use innodb::page::layout::fil;
+    use innodb::page::stamp::stamp;
+    use innodb::redo::mtr::Mtr;
+    use innodb::space::header;
+    use innodb::{Lsn, PageSize, page};
+
+    const SIZE: usize = 16 << 10;
+    const ID: SpaceId = SpaceId(5);
+    /// Behind the header of a page, where the redo of the tests writes a byte.
+    const AT: usize = 100;
+
+    /// Redo that writes to page 3 of the tablespace, in the mini-transaction from 100 to 112.
+    fn ahead() -> Ahead {
+        let mut collector = Collector::new(PageSize::DEFAULT, 1000, 64 << 20, PARTITIONS);
+        let mut facts = LogFacts::default();
+        collector.begin(Lsn(90));
+        let records = [0x34, ID.0 as u8, 3, AT as u8, 0x77];
+        let mtr = Mtr { start: Lsn(100), end: Lsn(112), records: &records };
+        collector.add(mtr, &mut facts).unwrap();
+        let sorted = sort(&collector, &facts, 2).unwrap();
+        let end = super::super::End { lsn: Lsn(200), stop: None };
+        let read = Read { end, facts, mini_transactions: 1, next_batch: None };
+        let window_pages = collector.window_pages();
+        let (files, pages) = (Mutex::default(), AtomicU64::new(0));
+        Ahead { collector, read, sorted, window_pages, files, pages }
+    }
+
+    impl Ahead {
+        fn all_done(&self) -> bool {
+            let mut done = self.sorted.iter().enumerate().flat_map(|(partition, sorted)| {
+                (0..sorted.chains.chains().len()).map(move |chain| (partition, chain))
+            });
+            done.all(|(partition, chain)| self.is_done(partition, chain, ID))
+        }
+    }
+
+    /// Four pages of a tablespace with these flags.
+    fn file(id: SpaceId, word: u32) -> Vec<u8> {
+        let flags = SpaceFlags::parse(word).unwrap();
+        let mut file = vec![0; 4 * SIZE];
+        for (number, page) in file.chunks_exact_mut(SIZE).enumerate() {
+            page[fil::PAGE_NO..][..4].copy_from_slice(&(number as u32).to_be_bytes());
+            page[fil::SPACE_ID..][..4].copy_from_slice(&id.0.to_be_bytes());
+            let page_type: u16 = if number == 0 { 8 } else { 17855 };
+            page[fil::TYPE..][..2].copy_from_slice(&page_type.to_be_bytes());
+            if number == 0 {
+                page[header::SPACE_ID..][..4].copy_from_slice(&id.0.to_be_bytes());
+                page[header::FLAGS..][..4].copy_from_slice(&word.to_be_bytes());
+                page[header::SIZE..][..4].copy_from_slice(&4u32.to_be_bytes());
+            }
+            let page_id = PageId { space: id, page: PageNo(number as u32) };
+            stamp(page, page_id, Lsn(50), &flags).unwrap();
+        }
+        file
+    }
+
+    fn path(name: &str) -> StreamPath {
+        StreamPath::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_page_arrives_up_to_date() {
+        for word in [0x15, 0] {
+            let (ahead, mut bytes) = (ahead(), file(ID, word));
+            let before = bytes.clone();
+            let number = ahead.begin(&path("d/t.ibd"), &bytes).unwrap();
+            // In two parts, the second of which has the page.
+            let (first, second) = bytes.split_at_mut(2 * SIZE);
+            ahead.part(number, 0, first).unwrap();
+            assert!(!ahead.all_done());
+            ahead.part(number, 2 * SIZE as u64, second).unwrap();
+            assert!(ahead.all_done());
+            assert_eq!((ahead.pages(), ahead.files()), (1, BTreeSet::from([(ID, 0)])));
+            assert!(bytes[..3 * SIZE] == before[..3 * SIZE]);
+            let page = &bytes[3 * SIZE..];
+            assert_eq!((page[AT], page::lsn(page)), (0x77, Some(Lsn(112))));
+            let flags = SpaceFlags::parse(word).unwrap();
+            assert_eq!(verify(page, PageNo(3), Some(ID), &flags), Verdict::Ok);
+            // Once more is no harm.
+            let again = bytes.clone();
+            ahead.part(number, 0, &mut bytes).unwrap();
+            assert!(bytes == again && ahead.all_done());
+        }
+    }
+
+    #[test]
+    fn doubt_takes_back_what_was_said() {
+        type Doubt = fn(&Ahead, usize);
+        let doubts: [(&str, Doubt); 4] = [
+            ("removed", |ahead, _| ahead.gone(&path("d/t.ibd"))),
+            ("a second file", |ahead, _| {
+                assert_eq!(ahead.begin(&path("d/u.ibd"), &file(ID, 0x15)), None);
+            }),
+            ("another tablespace", |ahead, _| {
+                assert_eq!(ahead.begin(&path("d/t.ibd"), &file(SpaceId(6), 0x15)), None);
+            }),
+            ("no whole pages", |ahead, number| {
+                ahead.part(number, 100, &mut [0; 100]).unwrap();
+            }),
+        ];
+        for (name, doubt) in doubts {
+            let (ahead, mut bytes) = (ahead(), file(ID, 0x15));
+            let number = ahead.begin(&path("d/t.ibd"), &bytes).unwrap();
+            ahead.part(number, 0, &mut bytes).unwrap();
+            assert!(ahead.all_done());
+            ahead.gone(&path("d/other.ibd"));
+            assert!(ahead.all_done());
+            doubt(&ahead, number);
+            assert!(!ahead.all_done(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_certain_is_left_alone() {
+        let (ahead, mut bytes) = (ahead(), file(ID, 0x15));
+        let number = ahead.begin(&path("d/t.ibd"), &bytes).unwrap();
+        bytes[3 * SIZE + 200] ^= 1;
+        let damaged = bytes.clone();
+        ahead.part(number, 0, &mut bytes).unwrap();
+        assert!(bytes == damaged && !ahead.all_done());
+
+        // Page-compressed, no tablespace, and nothing that says what it is.
+        for (name, start) in [
+            ("d/t.ibd", file(ID, 0x15 | 1 << 5)),
+            ("d/t.MYD", file(ID, 0x15)),
+            ("d/t.ibd", vec![0; SIZE]),
+            ("d/t.ibd", Vec::new()),
+        ] {
+            assert_eq!(self::ahead().begin(&path(name), &start), None);
+        }
+    }
+}
