@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use innodb::{Lsn, PageSize};
+use innodb::{Lsn, PageSize, page};
 
 use super::run::Run;
 use super::tablespace::Role;
@@ -33,10 +33,14 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Whether a page with this LSN is to be in the delta. The first page of a table that was just
-    /// made has none yet: servers up to 10.5 write it past the redo log, and what it says is needed.
-    pub fn wants(&self, lsn: Option<Lsn>, role: Role, page_no: u32) -> bool {
-        lsn > Some(self.since) || (role == Role::Table && page_no == 0 && lsn == Some(Lsn(0)))
+    /// Whether a page is to be in the delta. LSN 0 on a page that is not empty says nothing of its
+    /// age: IMPORT TABLESPACE gives it to all pages of the table, whose tablespace keeps its id, and
+    /// servers up to 10.5 to the first page of a table that was just made, past the redo log.
+    pub fn wants(&self, page: &[u8], role: Role, page_no: u32) -> bool {
+        match page::lsn(page) {
+            Some(Lsn(0)) => role == Role::Table && (page_no == 0 || !page::is_zero(page)),
+            lsn => lsn > Some(self.since),
+        }
     }
 }
 

@@ -457,7 +457,7 @@ impl<'a> TablespaceCopier<'a> {
                 || self.heal(open, page_no, page, compressor)?;
             newest = newest.max(self.page_lsn(open, page_no, page));
             if let Some(limit) = &self.limit
-                && (limit.wants(page::lsn(page), open.role, page_no) || !whole)
+                && (limit.wants(page, open.role, page_no) || !whole)
             {
                 refuse_other_undo(open.role, page_no, page)?;
                 changed.push(index);
