@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::inventory::{Class, OtherFile, ServerFile};
 use super::run::Run;
@@ -34,7 +34,9 @@ const PIECE: usize = 1 << 20;
 const RACY: Duration = Duration::from_millis(50);
 /// The end of an Aria log that may be rewritten while the server runs: some pages of 8 KiB.
 const ARIA_LOG_TAIL: u64 = 64 << 10;
-/// The part of an Aria log's header that changes when the next log is begun.
+/// How long a log may be without its header, commits being blocked.
+const HEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// The header of an Aria log: its first page, part of which changes when the next log is begun.
 const ARIA_LOG_HEADER: usize = 8192;
 
 /// The header of an index file of Aria has the places in the log before which the log does not count
@@ -297,6 +299,9 @@ impl<'a> PlainCopier<'a> {
         self.follow_growing(files, Class::AriaLog)?;
         self.follow_growing(files, Class::LogTable)?;
         for (_, mut growing) in self.growing.drain() {
+            if growing.class == Class::AriaLog {
+                growing.wait_for_header(self.run)?;
+            }
             let length = growing.length()?;
             growing.copy_up_to(length, self.run)?;
             if growing.class == Class::AriaLog {
@@ -321,6 +326,23 @@ impl Growing {
             return Err(Error::new(ErrorKind::Failed, message).advise("run the backup again"));
         }
         Ok(metadata.len())
+    }
+
+    /// Waits until a log that was just created has its header: without one, no server starts on it.
+    fn wait_for_header(&self, run: &Run<'_>) -> Result<()> {
+        let since = Instant::now();
+        while self.length()? < ARIA_LOG_HEADER as u64 {
+            run.check()?;
+            if since.elapsed() > HEADER_PATIENCE {
+                let message = format!("{} has no header", self.file.source.display());
+                return Err(Error::new(ErrorKind::Failed, message).advise(
+                    "is the disk of the server full? Move it away if it is not the server's, and run \
+                     the backup again",
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn copy_up_to(&mut self, end: u64, run: &Run<'_>) -> Result<()> {
@@ -519,6 +541,24 @@ mod tests {
             fs::write(from.join("aria_log.00000001"), &log).unwrap();
             copier.finish_growing(&files).unwrap();
             assert!(fs::read(to.join("aria_log.00000001")).unwrap() == log);
+        });
+    }
+
+    #[test]
+    fn a_log_without_a_header_is_waited_for() {
+        copying(|from, to, copier| {
+            let name = "aria_log.00000002";
+            let files = [other(from, name, Class::AriaLog)];
+            fs::write(from.join(name), "").unwrap();
+            copier.follow_growing(&files, Class::AriaLog).unwrap();
+            let source = from.join(name);
+            let server = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                fs::write(source, vec![3; 16384]).unwrap();
+            });
+            copier.finish_growing(&files).unwrap();
+            server.join().unwrap();
+            assert!(fs::read(to.join(name)).unwrap() == vec![3; 16384]);
         });
     }
 }
