@@ -19,8 +19,14 @@ use super::keys::Keys;
 use crate::console::Outcome;
 use crate::mysqlbinlog::{datetime, files};
 
+const EXAMPLES: &str = "Examples:
+  haulout binlog dump mysql-bin.000042 | mariadb
+  haulout binlog dump --rows --table orders mysql-bin.000042
+  haulout binlog dump --json --keys-file /etc/mysql/keys.enc mysql-bin.000042";
+
 /// Read binary logs
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Binlog {
     #[command(subcommand)]
     command: Command,
@@ -33,10 +39,7 @@ enum Command {
 
 /// Print binary logs as text that the mariadb client replays, or one line of JSON an event
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  haulout binlog dump mysql-bin.000042 | mariadb
-  haulout binlog dump --rows --table orders mysql-bin.000042
-  haulout binlog dump --json --keys-file /etc/mysql/keys.enc mysql-bin.000042")]
+#[command(after_help = EXAMPLES)]
 struct Dump {
     /// Files, in the order of the log; - is standard input
     #[arg(value_name = "FILE", required = true)]
