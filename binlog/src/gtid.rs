@@ -133,6 +133,47 @@ impl GtidState {
     pub fn position(&self) -> GtidPosition {
         GtidPosition(self.0.iter().map(|gtid| (gtid.domain, *gtid)).collect())
     }
+
+    /// The state with these entries, in the order of a file's list.
+    pub fn new(entries: Vec<Gtid>) -> Result<Self, GtidError> {
+        let mut seen = std::collections::BTreeSet::new();
+        match entries.iter().find(|gtid| !seen.insert((gtid.domain, gtid.server))) {
+            Some(gtid) => Err(GtidError::ServerTwice(gtid.domain, gtid.server)),
+            None => Ok(Self(entries)),
+        }
+    }
+
+    /// Takes note of a transaction that was logged: it is the newest of its domain and server, and
+    /// of its domain.
+    pub fn record(&mut self, gtid: Gtid) {
+        let same = |entry: &Gtid| (entry.domain, entry.server) == (gtid.domain, gtid.server);
+        if let Some(last) = self.0.last_mut().filter(|last| same(last)) {
+            *last = gtid;
+            return;
+        }
+        self.0.retain(|entry| !same(entry));
+        self.0.push(gtid);
+    }
+
+    /// The newest transaction of a domain and a server.
+    pub fn of(&self, domain: u32, server: u32) -> Option<Gtid> {
+        self.0.iter().find(|gtid| (gtid.domain, gtid.server) == (domain, server)).copied()
+    }
+
+    /// Whether a transaction was logged before: its server had written it or a later one.
+    pub fn covers(&self, gtid: Gtid) -> bool {
+        self.of(gtid.domain, gtid.server).is_some_and(|newest| newest.sequence >= gtid.sequence)
+    }
+
+    /// Whether everything that `other` had logged was logged here.
+    pub fn includes(&self, other: &Self) -> bool {
+        other.entries().iter().all(|gtid| self.covers(*gtid))
+    }
+
+    /// Whether both say the same: the order counts only for what is newest in a domain.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.includes(other) && other.includes(self) && self.position() == other.position()
+    }
 }
 
 impl FromStr for GtidState {
@@ -200,6 +241,23 @@ mod tests {
         let state: GtidState = "0-2-9,0-1-12,3-1-1".parse().unwrap();
         assert_eq!(state.to_string(), "0-2-9,0-1-12,3-1-1");
         assert_eq!(state.position().to_string(), "0-1-12,3-1-1");
+    }
+
+    #[test]
+    fn a_state_goes_on_with_each_transaction() {
+        let gtid = |text: &str| text.parse::<Gtid>().unwrap();
+        let mut state: GtidState = "0-2-9,0-1-12,3-1-1".parse().unwrap();
+        let before = state.clone();
+        state.record(gtid("0-2-13"));
+        assert_eq!(state.position().to_string(), "0-2-13,3-1-1");
+        assert!(state.includes(&before) && !before.includes(&state));
+        assert!(state.covers(gtid("0-1-12")) && !state.covers(gtid("0-1-13")));
+        assert!(!state.covers(gtid("1-1-1")));
+        // Only what is newest in a domain depends on the order.
+        let other: GtidState = "3-1-1,0-1-12,0-2-13".parse().unwrap();
+        assert!(state.is_same_as(&other));
+        assert!(!state.is_same_as(&"3-1-1,0-2-13,0-1-12".parse().unwrap()));
+        assert!(GtidState::new(vec![gtid("0-1-1"), gtid("0-1-2")]).is_err());
     }
 
     #[test]

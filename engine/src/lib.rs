@@ -16,11 +16,13 @@
 //! | [`keys`] | where encryption keys come from |
 //! | [`aria`] | recovery of Aria tables |
 //! | [`export`] | `.cfg` files for the import of single tables |
+//! | [`archive`] | binary logs in a store: archiving, finding, fetching |
 //! | [`repo`] | backups in a store: frames, packs, manifests; keeping and expiring them |
 //! | [`restore`] | placing a prepared backup in a data directory |
 //! | [`store`] | where repositories keep their objects: a bucket or a folder |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
+pub mod archive;
 pub mod aria;
 pub mod cancel;
 pub mod capture;

@@ -1,4 +1,4 @@
-//! `haulout binlog`: what binary logs say.
+//! `haulout binlog`: what binary logs say, and those of a repository.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -11,10 +11,11 @@ use binlog::dump::{Failure, filter::Windows};
 use binlog::json::Lines;
 use binlog::{Fault, GtidPosition, ReadOptions};
 use clap::{Args, Subcommand};
-use engine::keys::settings::KeyStore;
+use engine::keys::settings::{KeySettings, KeyStore};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 use zeroize::Zeroizing;
 
+use super::binlog_archive::{Fetch, Find, List, Push};
 use super::keys::Keys;
 use crate::console::Outcome;
 use crate::mysqlbinlog::{datetime, files};
@@ -24,7 +25,7 @@ const EXAMPLES: &str = "Examples:
   haulout binlog dump --rows --table orders mysql-bin.000042
   haulout binlog dump --json --keys-file /etc/mysql/keys.enc mysql-bin.000042";
 
-/// Read binary logs
+/// Read binary logs, archive them in a repository, find what they say
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Binlog {
@@ -35,6 +36,10 @@ pub struct Binlog {
 #[derive(Debug, Subcommand)]
 enum Command {
     Dump(Box<Dump>),
+    Push(Box<Push>),
+    List(Box<List>),
+    Fetch(Box<Fetch>),
+    Find(Box<Find>),
 }
 
 /// Print binary logs as text that the mariadb client replays, or one line of JSON an event
@@ -87,14 +92,27 @@ struct Dump {
 impl Binlog {
     /// Runs the command.
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>, json: bool) -> Result<Outcome> {
-        let Command::Dump(dump) = self.command;
+        match self.command {
+            Command::Dump(dump) => dump.run(cancel, reporter, json),
+            Command::Push(push) => push.run(cancel, reporter),
+            Command::List(list) => list.run(cancel, reporter),
+            Command::Fetch(fetch) => fetch.run(cancel, reporter),
+            Command::Find(find) => find.run(cancel, reporter, json),
+        }
+    }
+
+    /// Whether its data goes to standard output.
+    pub fn streams(&self) -> bool {
+        matches!(self.command, Command::Dump(_) | Command::Find(_))
+    }
+}
+
+impl Dump {
+    fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>, json: bool) -> Result<Outcome> {
+        let dump = self;
         let options = dump.options()?;
-        let settings = dump.keys.resolve(&**reporter)?;
-        let read = ReadOptions {
-            keys: (!settings.is_empty())
-                .then(|| Rc::new(Ring(KeyStore::new(settings))) as Rc<dyn KeySource>),
-            ..ReadOptions::default()
-        };
+        let keys = key_source(dump.keys.resolve(&**reporter)?);
+        let read = ReadOptions { keys, ..ReadOptions::default() };
         let stdout = std::io::stdout().lock();
         let mut sink = Interruptible { sink: stdout, cancel };
         if json {
@@ -105,9 +123,7 @@ impl Binlog {
         }
         Outcome::new(&serde_json::json!({ "format": 1, "files": dump.files.len() }), Vec::new())
     }
-}
 
-impl Dump {
     fn options(&self) -> Result<Options> {
         let mut options = Options::default();
         if self.rows {
@@ -163,6 +179,11 @@ fn lines(files: &[String], read: &ReadOptions, sink: &mut dyn Write) -> Result<(
         printed?;
     }
     Ok(())
+}
+
+/// The engine's keys, for the reader of logs; `None` if none were named.
+pub(super) fn key_source(settings: KeySettings) -> Option<Rc<dyn KeySource>> {
+    (!settings.is_empty()).then(|| Rc::new(Ring(KeyStore::new(settings))) as _)
 }
 
 /// The engine's keys, for the reader of logs.

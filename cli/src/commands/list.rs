@@ -165,7 +165,7 @@ fn remarks(about: &About, kept: &str) -> String {
 }
 
 /// Columns of equal width.
-fn align(lines: &[Vec<String>]) -> Vec<String> {
+pub(super) fn align(lines: &[Vec<String>]) -> Vec<String> {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()

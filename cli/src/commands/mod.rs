@@ -6,6 +6,7 @@
 
 mod backup;
 mod binlog;
+mod binlog_archive;
 mod check;
 mod connection;
 mod copy;
@@ -106,7 +107,8 @@ impl Command {
     fn writes_stdout(&self) -> bool {
         match self {
             Self::Backup(backup) => backup.streams(),
-            Self::GetStream(_) | Self::Binlog(_) => true,
+            Self::GetStream(_) => true,
+            Self::Binlog(binlog) => binlog.streams(),
             _ => false,
         }
     }

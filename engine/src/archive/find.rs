@@ -1,0 +1,190 @@
+//! Finding transactions by what they do: from the indexes alone, without the logs.
+
+use std::collections::HashSet;
+
+use glob::Pattern;
+
+use super::Archive;
+use super::index::{Index, Transaction};
+use super::statement::Operation;
+use crate::{Cancel, Error, ErrorKind, Result};
+
+/// What is looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Any of these tables; all, if there is none.
+    tables: Vec<(Pattern, Pattern)>,
+    /// Any of these operations; all, if there is none.
+    pub operations: Vec<Operation>,
+    /// From this second on.
+    pub from: Option<u32>,
+    /// Up to this second.
+    pub to: Option<u32>,
+}
+
+impl Query {
+    /// For tables that are named `database.table`, with `*`, `?` and `[…]` as in a shell.
+    pub fn new(tables: &[String]) -> Result<Self> {
+        let pattern = |text: &str, whole: &str| {
+            Pattern::new(text).map_err(|error| {
+                Error::new(ErrorKind::Usage, format!("{whole:?} names no table: {}", error.msg))
+            })
+        };
+        let mut patterns = Vec::new();
+        for text in tables {
+            let plain = text.replace('`', "");
+            let Some((database, table)) = plain.split_once('.') else {
+                let message = format!("{text:?} names no table: it has no database before a point");
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .advise("write database.table, with * and ? for what may differ"));
+            };
+            patterns.push((pattern(database, text)?, pattern(table, text)?));
+        }
+        Ok(Self { tables: patterns, ..Self::default() })
+    }
+
+    fn means(&self, operation: Operation, database: &str, table: &str) -> bool {
+        // A database that is removed takes its tables along.
+        let all = table.is_empty() && operation == Operation::Drop;
+        self.tables.is_empty()
+            || self
+                .tables
+                .iter()
+                .any(|(wanted, name)| wanted.matches(database) && (all || name.matches(table)))
+    }
+
+    /// Whether a part with transactions of these times can have what is looked for.
+    fn can_be_within(&self, times: (u32, u32)) -> bool {
+        self.from.is_none_or(|from| times.1 >= from) && self.to.is_none_or(|to| times.0 <= to)
+    }
+
+    /// What of a transaction is looked for.
+    fn changes(&self, transaction: &Transaction, index: &Index) -> Vec<Changed> {
+        if !self.can_be_within((transaction.time, transaction.time)) {
+            return Vec::new();
+        }
+        let changes = transaction.changes.iter().filter_map(|change| {
+            let (database, table) = index.table(change);
+            let wanted = self.operations.is_empty() || self.operations.contains(&change.1);
+            (wanted && self.means(change.1, database, table)).then(|| Changed {
+                operation: change.1,
+                database: database.to_owned(),
+                table: table.to_owned(),
+                rows: change.2,
+            })
+        });
+        changes.collect()
+    }
+}
+
+/// What a transaction did to a table.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Changed {
+    /// What it did.
+    pub operation: Operation,
+    /// To a table of this database,
+    pub database: String,
+    /// of this name; to all of them, if it has none.
+    pub table: String,
+    /// To how many rows, where the log tells.
+    pub rows: Option<u64>,
+}
+
+/// A transaction that was found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Found {
+    /// Its number.
+    pub gtid: String,
+    /// When its last statement began.
+    pub time: jiff::Timestamp,
+    /// `server_id` of who wrote the file.
+    pub server: u32,
+    /// Which row of files it belongs to.
+    pub epoch: String,
+    /// The file.
+    pub file: String,
+    /// Where in the file it begins: a replay that is to stop before it stops here.
+    pub position: u64,
+    /// Offset behind it.
+    pub end: u64,
+    /// What of it was looked for.
+    pub changes: Vec<Changed>,
+    /// The beginning of its first statement, if the log has it.
+    pub statement: String,
+}
+
+/// What was looked through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FindSummary {
+    /// Transactions that were found.
+    pub found: u64,
+    /// Transactions that were looked at.
+    pub transactions: u64,
+    /// Bytes of indexes that were read.
+    pub read_bytes: u64,
+}
+
+impl Archive<'_> {
+    /// Tells `tell` of each transaction that is found, in the order of the logs. One that several
+    /// servers logged is told once.
+    pub fn find(
+        &self,
+        query: &Query,
+        cancel: &Cancel,
+        tell: &mut dyn FnMut(Found) -> Result<()>,
+    ) -> Result<FindSummary> {
+        let mut summary = FindSummary::default();
+        let mut told = HashSet::new();
+        for file in self.files() {
+            for part in &file.parts {
+                if part.head.times.is_none_or(|times| !query.can_be_within(times)) {
+                    continue;
+                }
+                cancel.check()?;
+                let index = part.index(self.repository, cancel)?;
+                summary.read_bytes += u64::from(part.head.index.stored);
+                for transaction in &index.transactions {
+                    summary.transactions += 1;
+                    let changes = query.changes(transaction, &index);
+                    if changes.is_empty() || !told.insert((transaction.gtid, transaction.time)) {
+                        continue;
+                    }
+                    summary.found += 1;
+                    tell(Found {
+                        gtid: transaction.gtid.to_string(),
+                        time: jiff::Timestamp::from_second(transaction.time.into())
+                            .unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+                        server: file.server,
+                        epoch: file.epoch.to_string(),
+                        file: file.name.clone(),
+                        position: transaction.begin,
+                        end: transaction.end,
+                        changes,
+                        statement: transaction.statement.clone(),
+                    })?;
+                }
+            }
+        }
+        Ok(summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn tables_are_meant_by_patterns_and_by_their_database() {
+        let query = Query::new(&["shop.order*".to_owned(), "`x`.y".to_owned()]).unwrap();
+        let means = |database, table| query.means(Operation::Drop, database, table);
+        assert!(means("shop", "orders") && means("x", "y") && means("shop", ""));
+        assert!(!means("shop", "items") && !means("y", ""));
+        assert!(!query.means(Operation::Create, "shop", ""));
+        assert!(Query::default().means(Operation::Create, "any", ""));
+        for wrong in ["orders", "a.[b"] {
+            let error = Query::new(&[wrong.to_owned()]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{wrong}");
+        }
+    }
+}

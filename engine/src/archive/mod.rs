@@ -1,0 +1,107 @@
+//! The archive of binary logs in a repository: what was committed since a backup was taken.
+//!
+//! ```text
+//! files of a server ─▶ push ─▶ scan ─▶ parts ─▶ store
+//! store ─▶ catalog ─▶ list, find, fetch, plan ─▶ read ─▶ plain bytes of the files
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`layout`] | what objects are called: by server, epoch and place in the log |
+//! | [`part`] | an object: bytes of a file, and an index of what is in them |
+//! | [`scan`], [`statement`], [`index`] | transactions of a log, and the tables that they touch |
+//! | [`catalog`] | which logs, files and parts there are |
+//! | [`gaps`] | what is missing, told by content |
+//! | [`push`], `files`, `writer` | archiving closed files |
+//! | [`read`] | a file of the archive as if it were one on disk |
+//! | [`plan`] | which files lead from a place in the log to a later one |
+//! | [`find`], [`fetch`] | transactions by what they do; files back on disk |
+//!
+//! Promises:
+//! - An object is a run of bytes of one file, put whole, and never changed. What is there counts; who
+//!   was killed goes on where the archive ends. Nothing depends on the names of files alone.
+//! - What comes out is what was in the file, byte for byte. Files that their server had encrypted come
+//!   out as the server sends them to replicas: decrypted. Such files go only into sealed repositories.
+//! - Whatever is missing between two files of a server, or between what is there of two servers, is
+//!   found by the GTIDs that files say were logged before them.
+//!
+//! # For whoever replays
+//!
+//! ```no_run
+//! # use engine::archive::{Archive, plan::{Start, Until}};
+//! # fn example(repository: &engine::repo::Repository, cancel: &engine::Cancel) -> engine::Result<()> {
+//! let archive = Archive::read(repository, cancel)?;
+//! let start = Start { position: "0-1-42".parse().unwrap_or_default(), ..Start::default() };
+//! let plan = archive.plan(&start, &Until::End, cancel)?;
+//! for step in &plan.steps {
+//!     // `Read + Seek`: the whole file from its first byte on; only what is read is fetched.
+//!     let file = archive.open(&step.file, cancel);
+//!     let mut reader = binlog::Reader::new(file, &step.file.name, Default::default()).unwrap();
+//!     // The first event describes the format. Then go to where the step begins.
+//!     reader.next_event().unwrap();
+//!     reader.seek_to(step.begin).unwrap();
+//!     // Up to `step.end`, leaving out what `plan::Skipper` says was there before.
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod catalog;
+pub mod fetch;
+mod files;
+pub mod find;
+pub mod gaps;
+pub mod index;
+pub mod layout;
+pub mod part;
+pub mod plan;
+pub mod push;
+pub mod read;
+pub mod scan;
+pub mod statement;
+mod writer;
+
+use crate::repo::Repository;
+use crate::{Error, ErrorKind};
+pub use catalog::File;
+use layout::Epoch;
+
+/// The archive of a repository, as it was when it was read.
+pub struct Archive<'r> {
+    repository: &'r Repository,
+    /// What there is of each server and epoch, in the order of names.
+    pub logs: Vec<Log>,
+}
+
+/// Files that follow one another.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `server_id` of who wrote them.
+    pub server: u32,
+    /// Which row of files of that server.
+    pub epoch: Epoch,
+    /// By number.
+    pub files: Vec<File>,
+}
+
+/// What is wrong with a log, as an error of an operation.
+pub(crate) fn unreadable(error: binlog::Error) -> Error {
+    use binlog::Fault;
+    let (kind, advice) = match &error.fault {
+        Fault::Io(cause) => {
+            // What the archive said comes through what can only read.
+            let ours = cause.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+            (ours.map_or(ErrorKind::Failed, Error::kind), None)
+        }
+        Fault::Crypt(_) => {
+            (ErrorKind::Usage, Some("name the server's keys, as with --keys-file FILE"))
+        }
+        Fault::NotBinlog | Fault::Empty | Fault::InnodbBinlog => (ErrorKind::Usage, None),
+        _ => (ErrorKind::Damage, None),
+    };
+    let error = Error::new(kind, error.to_string());
+    match advice {
+        Some(advice) => error.advise(advice),
+        None => error,
+    }
+}
