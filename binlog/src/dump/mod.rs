@@ -5,6 +5,8 @@
 //! | [`options`] | what to print, and how |
 //! | [`filter`] | which groups, by their GTIDs |
 //! | `print` | events |
+//! | `problem` | why one cannot be printed |
+//! | `file_state` | what is known of the file that is read |
 //! | `rows` | events of rows, and of the tables that they belong to |
 //! | `undo` | events that undo events of rows |
 //! | `session` | what a statement needs to be set before it |
@@ -15,11 +17,13 @@
 //! The text is that of 11.8, which for logs of servers before it is that of 10.11, byte for byte.
 //! What is different on purpose is in the documentation of compatibility.
 
+mod file_state;
 pub mod filter;
 mod load;
 mod metadata;
 pub mod options;
 mod print;
+mod problem;
 mod rows;
 mod session;
 mod text;
@@ -34,9 +38,11 @@ use crate::format::{FIRST_EVENT, FormatDescription};
 use crate::gtid::Gtid;
 use crate::header::{EventType, flag};
 use crate::reader::{Event, Reader};
+use file_state::FileState;
 use filter::{Order, Progress};
 use load::LoadFiles;
 use options::{Base64, Options};
+use problem::Problem;
 use text::Clock;
 
 /// What ends a statement in the text.
@@ -124,7 +130,7 @@ pub struct Dump<'o, W> {
     undo: Vec<Vec<u8>>,
     undo_stop: Vec<u8>,
     /// What is known in the current file.
-    file: print::FileState,
+    file: FileState,
 }
 
 impl<'o, W: Write> Dump<'o, W> {
@@ -146,7 +152,7 @@ impl<'o, W: Write> Dump<'o, W> {
             last_time: 0,
             undo: Vec::new(),
             undo_stop: Vec::new(),
-            file: print::FileState::default(),
+            file: FileState::default(),
         };
         let out = &mut dump.out;
         out.extend_from_slice(
@@ -201,7 +207,7 @@ impl<'o, W: Write> Dump<'o, W> {
         go_to: fn(&mut Reader<R>, u64) -> Result<(), Error>,
     ) -> Result<Went, Failure> {
         text::put!(self.out, "DELIMITER {DELIMITER}\n");
-        self.file = print::FileState::default();
+        self.file = FileState::default();
         self.file.stop = self.options.stop_position.filter(|_| last);
         let start = if first { self.options.start_position } else { FIRST_EVENT };
         let went = self.events(reader, start, go_to)?;
@@ -278,7 +284,7 @@ impl<'o, W: Write> Dump<'o, W> {
                 }
             } else {
                 let format = FormatDescription::parse(event.bytes);
-                let broken = |what| print::Problem::Malformed(event.header.kind, what);
+                let broken = |what| Problem::Malformed(event.header.kind, what);
                 let format = format.map_err(broken);
                 self.file.format = Some(format.map_err(|e| e.of(reader.file(), offset))?);
             }
@@ -360,22 +366,22 @@ impl<'o, W: Write> Dump<'o, W> {
     }
 
     /// Whether an event is outside of what is wanted, and whether everything behind it is.
-    fn select(&mut self, event: &Event<'_>) -> Result<Selected, print::Problem> {
+    fn select(&mut self, event: &Event<'_>) -> Result<Selected, Problem> {
         let (header, options) = (&event.header, self.options);
         if header.kind == EventType::GTID_LIST && header.timestamp != 0 && !self.state_seen {
             self.state_seen = true;
             let list = crate::event::GtidList::parse(event.body())
-                .map_err(|what| print::Problem::Malformed(header.kind, what))?;
+                .map_err(|what| Problem::Malformed(header.kind, what))?;
             let lacks = options.windows.lacks(&list.entries);
             if !lacks.is_empty() {
-                return Err(print::Problem::Gtids(lacks.join("\n")));
+                return Err(Problem::Gtids(lacks.join("\n")));
             }
             self.order.begin(&list.entries);
             self.seen.begin(&list.entries);
         }
         if header.kind == EventType::GTID {
             let gtid = crate::event::GtidEvent::parse(event.body(), header.server_id)
-                .map_err(|what| print::Problem::Malformed(header.kind, what))?
+                .map_err(|what| Problem::Malformed(header.kind, what))?
                 .gtid;
             self.seen.note(gtid);
             if options.filters_groups() {
@@ -391,7 +397,7 @@ impl<'o, W: Write> Dump<'o, W> {
                 && let Some(before) = self.order.note(gtid)
             {
                 if options.gtid_strict {
-                    return Err(print::Problem::OutOfOrder { got: gtid, before });
+                    return Err(Problem::OutOfOrder { got: gtid, before });
                 }
                 self.notes.push(format!("Found out of order GTID. Got {gtid} after {before}"));
             }
@@ -417,11 +423,11 @@ impl<'o, W: Write> Dump<'o, W> {
     }
 
     /// Takes one event.
-    fn event(&mut self, event: &Event<'_>) -> Result<Went, print::Problem> {
+    fn event(&mut self, event: &Event<'_>) -> Result<Went, Problem> {
         self.file.last_kind = Some(event.header.kind);
         if event.header.kind == EventType::FORMAT_DESCRIPTION {
             let format = FormatDescription::parse(event.bytes);
-            let broken = |what| print::Problem::Malformed(event.header.kind, what);
+            let broken = |what| Problem::Malformed(event.header.kind, what);
             self.file.format = Some(format.map_err(broken)?);
         }
         let selected = self.select(event)?;

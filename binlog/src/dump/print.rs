@@ -4,101 +4,20 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use super::options::Base64;
-use super::rows::{Statement, Tables};
-use super::session::Known;
+use super::problem::Problem;
 use super::text::{general, push_base64, push_escaped, push_hexdump, push_int, push_name, put};
-use super::{DELIMITER, Dump, Failure, skips_replication};
-use crate::bytes::Malformed;
+use super::{DELIMITER, Dump, skips_replication};
 use crate::collation::Collation;
 use crate::crypt::StartEncryption;
-use crate::error::{Error, Fault};
 use crate::event::control::{self, XaPrepare};
 use crate::event::gtid::{extra, flag as group};
 use crate::event::load::{Block, Duplicates, ExecuteLoad};
 use crate::event::variables::UserValue;
 use crate::event::{GtidEvent, GtidList, Incident, IntVar, Query, Rand, Rotate, UserVar, Xid};
-use crate::format::FormatDescription;
 use crate::gtid::Gtid;
 use crate::header::{EventType, Header, flag};
 use crate::reader::Event;
 use crate::row::decimal;
-
-/// What is known in a file, and forgotten with it.
-#[derive(Debug)]
-pub(super) struct FileState {
-    pub format: Option<FormatDescription>,
-    pub stop: Option<u64>,
-    pub last_kind: Option<EventType>,
-    /// Whether the group that an event belongs to is printed.
-    pub in_group: bool,
-    pub known: Known,
-    pub tables: Tables,
-    pub statement: Statement,
-    /// The event with the statement that rows come from, until the first of their tables is
-    /// printed; and its checksum.
-    pub annotation: Option<(Vec<u8>, Option<u32>)>,
-    pub format_printed: bool,
-    skip_replication: bool,
-    group_flags: u8,
-    domain: Option<u32>,
-    server: Option<u32>,
-    parallel: Option<bool>,
-}
-
-impl Default for FileState {
-    fn default() -> Self {
-        Self {
-            format: None,
-            stop: None,
-            last_kind: None,
-            in_group: true,
-            known: Known::default(),
-            tables: Tables::default(),
-            statement: Statement::default(),
-            annotation: None,
-            format_printed: false,
-            skip_replication: false,
-            group_flags: 0,
-            domain: None,
-            server: None,
-            parallel: None,
-        }
-    }
-}
-
-/// What goes wrong with one event.
-#[derive(Debug)]
-pub(super) enum Problem {
-    Malformed(EventType, Malformed),
-    Unknown(EventType),
-    NoFormat(EventType),
-    NoTable(EventType, u64),
-    Row(String),
-    LoadFile(std::path::PathBuf, std::io::Error),
-    OutOfOrder { got: Gtid, before: Gtid },
-    NoUndo(&'static str),
-    Gtids(String),
-}
-
-impl Problem {
-    /// The same with its place.
-    pub(super) fn of(self, file: &str, position: u64) -> Failure {
-        let fault = match self {
-            Self::Malformed(kind, what) => Fault::Malformed { kind, what },
-            Self::Unknown(kind) => Fault::Unknown(kind),
-            Self::NoFormat(kind) => Fault::NoFormat(kind),
-            Self::NoTable(kind, table) => Fault::NoTable { kind, table },
-            Self::Row(table) => Fault::Row { table },
-            Self::LoadFile(path, source) => return Failure::LoadFile { path, source },
-            Self::OutOfOrder { got, before } => return Failure::OutOfOrder { got, before },
-            Self::Gtids(words) => return Failure::Gtids(words),
-            Self::NoUndo(why) => {
-                return Failure::NoUndo { file: file.to_owned(), position, why };
-            }
-        };
-        Failure::Log(Error { file: file.to_owned(), position, fault })
-    }
-}
 
 impl<W: Write> Dump<'_, W> {
     /// Appends `#TIME server id N  end_log_pos N CRC32 0x… `, and the bytes if they are wanted.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
-use super::print::Problem;
+use super::problem::Problem;
 use super::text::{base64_len, push_base64, push_name, push_uint, put};
 use super::undo;
 use super::value::{push_type, push_value};

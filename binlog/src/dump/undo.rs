@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use super::Dump;
-use super::print::Problem;
+use super::problem::Problem;
 use crate::bytes::bit;
 use crate::event::rows::{FLAGS_AT, Rows, flag};
 use crate::header::{HEADER_LEN, Header, Operation, at};

@@ -26,7 +26,8 @@ use engine::server::option_file::OptionFiles;
 
 use crate::console::say;
 use crate::stock::split_defaults;
-use parse::{Given, Refusal};
+use crate::stock::value::Refusal;
+use parse::Given;
 use request::Request;
 
 /// Option groups that the stock tool reads.

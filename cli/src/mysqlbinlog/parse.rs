@@ -1,49 +1,7 @@
 //! The option grammar of clients: names may be abbreviated as long as they are unique.
 
 use super::table::{Entry, Kind, TABLE};
-
-/// Exit statuses of the stock grammar.
-mod status {
-    /// Whatever is not about the grammar.
-    pub const FAILED: u8 = 1;
-    /// An option that nobody knows.
-    pub const UNKNOWN_OPTION: u8 = 2;
-    /// An abbreviation of several options.
-    pub const AMBIGUOUS: u8 = 3;
-    /// A value for an option that takes none.
-    pub const NO_ARGUMENT: u8 = 4;
-    /// No value for an option that takes one.
-    pub const ARGUMENT_REQUIRED: u8 = 5;
-    /// A variable that nobody knows.
-    pub const UNKNOWN_VARIABLE: u8 = 7;
-}
-
-/// Why a request is refused.
-#[derive(Debug)]
-pub struct Refusal {
-    /// The exit status.
-    pub status: u8,
-    /// What to say.
-    pub message: String,
-}
-
-impl Refusal {
-    /// As the stock tool says that something went wrong.
-    pub fn error(message: impl std::fmt::Display) -> Self {
-        Self { status: status::FAILED, message: format!("ERROR: {message}") }
-    }
-}
-
-/// A value of an option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// A switch that is turned on, or counts.
-    On,
-    /// A switch that is turned off.
-    Off,
-    /// A text or a number.
-    Text(String),
-}
+use crate::stock::value::{Refusal, Value, boolean, status};
 
 /// An option that was given.
 #[derive(Clone, Debug)]
@@ -98,9 +56,8 @@ fn short(
     let mut chars = letters.chars();
     while let Some(letter) = chars.next() {
         let known = TABLE.iter().find(|entry| entry.letter == letter && letter != ' ');
-        let entry = known.ok_or_else(|| Refusal {
-            status: status::UNKNOWN_OPTION,
-            message: format!("{program}: unknown option '-{letter}'"),
+        let entry = known.ok_or_else(|| {
+            Refusal::new(status::UNKNOWN_OPTION, format!("{program}: unknown option '-{letter}'"))
         })?;
         let attached = chars.as_str();
         let value = match entry.kind {
@@ -110,9 +67,11 @@ fn short(
             }
             Kind::OptionalText if attached.is_empty() => Value::On,
             Kind::Text | Kind::Number if attached.is_empty() => {
-                Value::Text(next().ok_or_else(|| Refusal {
-                    status: status::ARGUMENT_REQUIRED,
-                    message: format!("{program}: option '-{letter}' requires an argument"),
+                Value::Text(next().ok_or_else(|| {
+                    Refusal::new(
+                        status::ARGUMENT_REQUIRED,
+                        format!("{program}: option '-{letter}' requires an argument"),
+                    )
                 })?)
             }
             _ => Value::Text(attached.to_owned()),
@@ -151,34 +110,22 @@ pub fn option(
     };
     let is_switch = matches!(entry.kind, Kind::Switch | Kind::Count);
     let value = match value {
-        Some(text) if is_switch => match text.to_ascii_lowercase().as_str() {
-            "1" | "on" | "true" => {
-                if on {
-                    Value::On
-                } else {
-                    Value::Off
-                }
-            }
-            "0" | "off" | "false" => {
-                if on {
-                    Value::Off
-                } else {
-                    Value::On
-                }
-            }
-            _ => {
-                return Err(Refusal {
-                    status: status::NO_ARGUMENT,
-                    message: format!("{program}: option '--{written}' cannot take an argument"),
-                });
+        Some(text) if is_switch => match boolean(&text) {
+            Some(wanted) if wanted == on => Value::On,
+            Some(_) => Value::Off,
+            None => {
+                let message = format!("{program}: option '--{written}' cannot take an argument");
+                return Err(Refusal::new(status::NO_ARGUMENT, message));
             }
         },
         Some(text) => Value::Text(text),
         None if !on => Value::Off,
         None if is_switch || entry.kind == Kind::OptionalText => Value::On,
-        None => Value::Text(next().ok_or_else(|| Refusal {
-            status: status::ARGUMENT_REQUIRED,
-            message: format!("{program}: option '--{written}' requires an argument"),
+        None => Value::Text(next().ok_or_else(|| {
+            Refusal::new(
+                status::ARGUMENT_REQUIRED,
+                format!("{program}: option '--{written}' requires an argument"),
+            )
         })?),
     };
     Ok((Given { entry, value }, note))
@@ -203,21 +150,21 @@ fn abbreviated(
     }
     match (found.as_slice(), value) {
         ([entry], _) => Ok((entry, on)),
-        ([], None) => Err(Refusal {
-            status: status::UNKNOWN_OPTION,
-            message: format!("{program}: unknown option '--{written}'"),
-        }),
-        ([], Some(value)) => Err(Refusal {
-            status: status::UNKNOWN_VARIABLE,
-            message: format!("{program}: unknown variable '{written}={value}'"),
-        }),
-        (several, _) => Err(Refusal {
-            status: status::AMBIGUOUS,
-            message: format!(
+        ([], None) => Err(Refusal::new(
+            status::UNKNOWN_OPTION,
+            format!("{program}: unknown option '--{written}'"),
+        )),
+        ([], Some(value)) => Err(Refusal::new(
+            status::UNKNOWN_VARIABLE,
+            format!("{program}: unknown variable '{written}={value}'"),
+        )),
+        (several, _) => Err(Refusal::new(
+            status::AMBIGUOUS,
+            format!(
                 "{program}: ambiguous option '--{written}' ({})",
                 several.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
             ),
-        }),
+        )),
     }
 }
 

@@ -8,8 +8,9 @@ use binlog::dump::options::{Base64, Options};
 use binlog::{Gtid, ReadOptions};
 
 use super::datetime;
-use super::parse::{Given, Refusal, Value};
+use super::parse::Given;
 use super::table::Fate;
+use crate::stock::value::{Refusal, Value};
 
 /// What was asked for.
 pub struct Request {

@@ -29,14 +29,23 @@ impl Refusal {
     pub fn new(status: u8, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
+
+    /// Something that went wrong, in the words of the stock clients.
+    pub fn error(message: impl std::fmt::Display) -> Self {
+        Self::new(status::FAILED, format!("ERROR: {message}"))
+    }
 }
 
-/// Exit statuses of the stock tool's option parser.
+/// Exit statuses of the option parser of the stock tools.
 pub mod status {
     /// Anything that is no matter of the grammar.
     pub const FAILED: u8 = 1;
     /// Unknown option without value.
     pub const UNKNOWN_OPTION: u8 = 2;
+    /// An abbreviation of several options.
+    pub const AMBIGUOUS: u8 = 3;
+    /// An argument for an option that takes none.
+    pub const NO_ARGUMENT: u8 = 4;
     /// An option misses its argument.
     pub const ARGUMENT_REQUIRED: u8 = 5;
     /// Unknown option with value.

@@ -155,7 +155,7 @@ pub fn apply(
     durable::remove_file(&base.join(journal::FILE_NAME))?;
     for path in &plan.removed {
         tell(reporter, "Removing", path);
-        remove_if_there(&base.join(path))?;
+        durable::remove_if_there(&base.join(path))?;
     }
     rename(base, &plan.renamed, reporter)?;
     let written = write_pages(base, &plan, &flags, threads, cancel, reporter)?;
@@ -336,13 +336,6 @@ pub(super) fn create_parent(path: &Path) -> Result<()> {
 
 pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map(drop).map_err(|e| Error::io("copy", from, e))
-}
-
-pub(super) fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
-    }
 }
 
 fn move_file(from: &Path, to: &Path) -> Result<()> {

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::apply::{copy, create_parent, left_over, remove_if_there, tell};
+use super::apply::{copy, create_parent, left_over, tell};
 use super::progress;
 use super::source::{DeltaDir, LOG, list};
 use crate::capture::rocksdb;
+use crate::io::durable;
 use crate::metadata::names;
 use crate::prepare::inventory::is_undo;
 use crate::prepare::{journal, markers};
@@ -52,7 +53,7 @@ pub fn replace(
             if gone {
                 tell(reporter, "Removing", path);
             }
-            remove_if_there(&base.join(path))?;
+            durable::remove_if_there(&base.join(path))?;
         }
     }
     for path in &delta.plain {
@@ -78,11 +79,11 @@ fn metadata(base: &Path, delta: &DeltaDir) -> Result<()> {
     for name in names.iter().filter(|name| !state.iter().any(|state| name.as_os_str() == *state)) {
         let from = delta.dir.join(name);
         if from.exists() {
-            remove_if_there(&base.join(name))?;
+            durable::remove_if_there(&base.join(name))?;
             copy(&from, &base.join(name))?;
         } else if name.as_os_str() != names::CORRUPTED_PAGES {
             // It describes what the base was.
-            remove_if_there(&base.join(name))?;
+            durable::remove_if_there(&base.join(name))?;
         }
     }
     Ok(())

@@ -31,9 +31,17 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
 
 /// Removes a file durably; one that is not there is as good as removed.
 pub fn remove_file(path: &Path) -> Result<()> {
+    match remove_if_there(path)? {
+        true => sync_dir(parent(path)),
+        false => Ok(()),
+    }
+}
+
+/// Removes a file, which a crash may bring back; whether it was there.
+pub fn remove_if_there(path: &Path) -> Result<bool> {
     match std::fs::remove_file(path) {
-        Ok(()) => sync_dir(parent(path)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("remove", path, error)),
     }
 }

@@ -71,6 +71,11 @@ struct Arriving {
     changed: AtomicBool,
 }
 
+/// Whether a page is up to date.
+pub(super) fn is_set(done: &AtomicBool) -> bool {
+    done.load(Ordering::Relaxed)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -92,6 +97,9 @@ impl Ahead {
         let page_size = settings.page_size;
         let workers = options.parallel.max(1);
         let budget = redo_budget(options.memory, workers);
+        if log.size() > budget as u64 {
+            return Ok(None);
+        }
         let pages = bytes / page_size.bytes() as u64;
         // The lists of all partitions are kept, not only those that are being applied.
         let mut collector = Collector::new(page_size, pages, budget, PARTITIONS);
@@ -116,11 +124,12 @@ impl Ahead {
         self.pages.load(Ordering::Relaxed)
     }
 
-    /// Whether the page of a chain is up to date in its file.
-    pub(super) fn is_done(&self, partition: usize, chain: usize, space: SpaceId) -> bool {
-        let done = self.sorted.get(partition).and_then(|sorted| sorted.done.get(chain));
-        done.is_some_and(|done| done.load(Ordering::Relaxed))
-            && !lock(&self.files).doubtful.contains(&space)
+    /// Whether the page of each chain from `first` on, all of one tablespace, is up to date in its
+    /// file; shorter when the rest are not.
+    pub(super) fn done(&self, partition: usize, first: usize, space: SpaceId) -> &[AtomicBool] {
+        let sorted = self.sorted.get(partition);
+        let sorted = sorted.filter(|_| !lock(&self.files).doubtful.contains(&space));
+        sorted.and_then(|sorted| sorted.done.get(first..)).unwrap_or_default()
     }
 
     /// The files with such pages.
@@ -334,10 +343,11 @@ mod tests {
 
     impl Ahead {
         fn all_done(&self) -> bool {
-            let mut done = self.sorted.iter().enumerate().flat_map(|(partition, sorted)| {
-                (0..sorted.chains.chains().len()).map(move |chain| (partition, chain))
-            });
-            done.all(|(partition, chain)| self.is_done(partition, chain, ID))
+            let mut partitions = self.sorted.iter().enumerate();
+            partitions.all(|(number, sorted)| {
+                let done = self.done(number, 0, ID);
+                done.len() == sorted.done.len() && done.iter().all(is_set)
+            })
         }
     }
 

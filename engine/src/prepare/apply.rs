@@ -17,7 +17,7 @@ use innodb::redo::record::{Bodies, Body};
 use innodb::space::SpaceFlags;
 use innodb::{Lsn, PageId, PageNo, SpaceId};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, is_set};
 use super::arena::Arena;
 use super::chains::{Chain, Chains};
 use super::codec::{CodecScratch, PageCodec};
@@ -195,9 +195,9 @@ impl<'a> Worker<'a> {
         let page_size = space.flags.physical_size().bytes();
         let base =
             first.page.page.0 / batch.collector.window_pages() * batch.collector.window_pages();
-        let is_done = |at: usize| {
-            batch.ahead.is_some_and(|ahead| ahead.is_done(place.0, place.1 + at, first.page.space))
-        };
+        let ahead = batch.ahead.map(|ahead| ahead.done(place.0, place.1, first.page.space));
+        let done = ahead.unwrap_or_default();
+        let is_done = |at: usize| done.get(at).is_some_and(is_set);
         let mut slots: Vec<Slot<'_>> = window
             .iter()
             .enumerate()

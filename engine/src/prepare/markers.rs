@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::io::durable;
 use crate::{Error, ErrorKind, Event, Reporter, Result};
 
 /// What a file that waits for its new name ends in.
@@ -36,8 +37,8 @@ pub fn apply(dir: &Path, reporter: &dyn Reporter) -> Result<()> {
 fn delete(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Result<()> {
     for marker in with_extension(files, "del") {
         let dropped = marker.with_extension("ibd");
-        remove_if_there(&dropped)?;
-        remove_if_there(marker)?;
+        durable::remove_if_there(&dropped)?;
+        durable::remove_if_there(marker)?;
         tell(reporter, "Removing", dir, &dropped);
     }
     Ok(())
@@ -80,7 +81,7 @@ fn rename(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Res
         }
     }
     for (_, _, marker) in &renames {
-        remove_if_there(marker)?;
+        durable::remove_if_there(marker)?;
     }
     for path in files_of_databases(dir)? {
         let Some(target) = path.to_str().and_then(|path| path.strip_suffix(WAITING)) else {
@@ -141,13 +142,6 @@ fn with_extension<'a>(
 
 fn move_file(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|e| Error::io("rename", from, e))
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
-    }
 }
 
 fn tell(reporter: &dyn Reporter, verb: &'static str, dir: &Path, path: &Path) {

@@ -171,7 +171,7 @@ pub(crate) fn prepare_without(
     prepare_locked(&left_out, None, &options, cancel, reporter)
 }
 
-/// Prepares a backup whose redo was sorted before it was unpacked, and applied to most of its pages.
+/// Prepares a backup whose redo was sorted before it was unpacked, and applied to pages on their way.
 pub(crate) fn prepare_after(
     ahead: Ahead,
     options: PrepareOptions,
