@@ -4,8 +4,10 @@ pub mod buffer;
 pub mod direct;
 pub mod durable;
 pub mod holes;
+pub mod pool;
 pub mod read_ahead;
 pub mod spool;
 
 pub use buffer::Buffer;
+pub use pool::{Pool, Pooled};
 pub use read_ahead::{IoMode, ReadAhead};

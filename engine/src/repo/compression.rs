@@ -5,6 +5,8 @@
 
 use std::io::{Read, Write};
 
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
+
 use crate::{Error, ErrorKind, Result};
 
 /// Longest frame, uncompressed. Ours are shorter; a manifest that says more is refused.
@@ -87,6 +89,7 @@ impl std::str::FromStr for Compression {
 pub struct Compressor {
     compression: Compression,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    lz4: FrameEncoder<Vec<u8>>,
 }
 
 impl Compressor {
@@ -100,66 +103,83 @@ impl Compressor {
             }
             _ => None,
         };
-        Ok(Self { compression, zstd })
+        Ok(Self { compression, zstd, lz4: lz4() })
     }
 
-    /// The compressed form of a frame.
-    pub fn compress(&mut self, frame: &[u8]) -> Result<Vec<u8>> {
-        let room = || Vec::with_capacity(frame.len() / 3);
+    /// Appends the compressed form of a frame to a buffer that is empty.
+    pub fn compress(&mut self, frame: &[u8], into: &mut Vec<u8>) -> Result<()> {
         match (self.compression, &mut self.zstd) {
-            (Compression::Zstd { .. }, Some(zstd)) => zstd.compress(frame),
+            (Compression::Zstd { .. }, Some(zstd)) => {
+                into.reserve(zstd::zstd_safe::compress_bound(frame.len()));
+                zstd.compress_to_buffer(frame, into).map(drop)
+            }
             (Compression::Lz4, _) => {
-                use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
-                let mut info = FrameInfo::new();
-                info.block_size = BlockSize::Max4MB;
-                info.content_checksum = true;
-                let mut encoder = FrameEncoder::with_frame_info(info, room());
-                encoder.write_all(frame).and_then(|()| encoder.finish().map_err(Into::into))
+                if frame.is_empty() {
+                    // An encoder that was used before forgets to begin an empty frame.
+                    self.lz4 = lz4();
+                }
+                std::mem::swap(self.lz4.get_mut(), into);
+                let done = self.lz4.write_all(frame).and_then(|()| Ok(self.lz4.try_finish()?));
+                std::mem::swap(self.lz4.get_mut(), into);
+                done
             }
             (Compression::Gzip { level }, _) => {
                 let level = flate2::Compression::new(u32::from(level));
-                let mut encoder = flate2::write::GzEncoder::new(room(), level);
-                encoder.write_all(frame).and_then(|()| encoder.finish())
+                let mut encoder = flate2::write::GzEncoder::new(into, level);
+                encoder.write_all(frame).and_then(|()| encoder.finish().map(drop))
             }
             (Compression::Bzip2 { level }, _) => {
                 let level = bzip2::Compression::new(u32::from(level));
-                let mut encoder = bzip2::write::BzEncoder::new(room(), level);
-                encoder.write_all(frame).and_then(|()| encoder.finish())
+                let mut encoder = bzip2::write::BzEncoder::new(into, level);
+                encoder.write_all(frame).and_then(|()| encoder.finish().map(drop))
             }
-            _ => Ok(frame.to_vec()),
+            _ => {
+                into.extend_from_slice(frame);
+                Ok(())
+            }
         }
         .map_err(cannot)
     }
+}
+
+fn lz4() -> FrameEncoder<Vec<u8>> {
+    let mut info = FrameInfo::new();
+    info.block_size = BlockSize::Max4MB;
+    info.content_checksum = true;
+    FrameEncoder::with_frame_info(info, Vec::new())
 }
 
 fn cannot(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Failed, "cannot compress").caused_by(error)
 }
 
-/// The frame of `len` bytes that was compressed to `stored`; why not, in words.
-pub fn decompress(compression: Compression, stored: &[u8], len: usize) -> Result<Vec<u8>, String> {
+/// Unpacks the frame of `len` bytes that was compressed to `stored` into a buffer that is empty; why
+/// not, in words.
+pub fn decompress(
+    compression: Compression,
+    stored: &[u8],
+    len: usize,
+    into: &mut Vec<u8>,
+) -> Result<(), String> {
     if len > FRAME_MAX {
         return Err(format!("a frame of {len} bytes is longer than any"));
     }
-    let mut frame = Vec::new();
     // One byte more than there should be, so that more is noticed.
-    let read = |reader: &mut dyn Read, frame: &mut Vec<u8>| {
-        frame.reserve_exact(len + 1);
-        reader.take(len as u64 + 1).read_to_end(frame)
+    into.reserve_exact(len + 1);
+    let read = |reader: &mut dyn Read, into: &mut Vec<u8>| {
+        reader.take(len as u64 + 1).read_to_end(into).map(drop)
     };
     let read = match compression {
-        Compression::Zstd { .. } => {
-            frame = zstd::bulk::decompress(stored, len).map_err(|error| error.to_string())?;
-            Ok(frame.len())
-        }
-        Compression::Lz4 => read(&mut lz4_flex::frame::FrameDecoder::new(stored), &mut frame),
-        Compression::Gzip { .. } => read(&mut flate2::read::GzDecoder::new(stored), &mut frame),
-        Compression::Bzip2 { .. } => read(&mut bzip2::read::BzDecoder::new(stored), &mut frame),
-        Compression::None => read(&mut &*stored, &mut frame),
+        Compression::Zstd { .. } => zstd::bulk::Decompressor::new()
+            .and_then(|mut zstd| zstd.decompress_to_buffer(stored, into).map(drop)),
+        Compression::Lz4 => read(&mut lz4_flex::frame::FrameDecoder::new(stored), into),
+        Compression::Gzip { .. } => read(&mut flate2::read::GzDecoder::new(stored), into),
+        Compression::Bzip2 { .. } => read(&mut bzip2::read::BzDecoder::new(stored), into),
+        Compression::None => read(&mut &*stored, into),
     };
     match read {
-        Ok(_) if frame.len() == len => Ok(frame),
-        Ok(_) => Err(format!("it unpacks to other than {len} bytes")),
+        Ok(()) if into.len() == len => Ok(()),
+        Ok(()) => Err(format!("it unpacks to other than {len} bytes")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -175,21 +195,30 @@ mod tests {
         for text in ["zstd", "zstd:3", "lz4", "gzip", "gzip:6", "bzip2", "none"] {
             let compression: Compression = text.parse().unwrap();
             let mut compressor = Compressor::new(compression).unwrap();
-            for len in [0, 1, frame.len()] {
-                let stored = compressor.compress(&frame[..len]).unwrap();
-                assert_eq!(decompress(compression, &stored, len).unwrap(), &frame[..len], "{text}");
-                assert!(decompress(compression, &stored, len + 1).is_err(), "{text}");
+            let mut compress = |frame: &[u8]| {
+                let mut stored = Vec::new();
+                compressor.compress(frame, &mut stored).unwrap();
+                stored
+            };
+            let decompress = |stored: &[u8], len| {
+                let mut frame = Vec::new();
+                decompress(compression, stored, len, &mut frame).map(|()| frame)
+            };
+            for len in [0, 1, frame.len(), 0, 2] {
+                let stored = compress(&frame[..len]);
+                assert_eq!(decompress(&stored, len).unwrap(), &frame[..len], "{text}");
+                assert!(decompress(&stored, len + 1).is_err(), "{text}");
                 if len > 1 {
-                    assert!(decompress(compression, &stored, len - 1).is_err(), "{text}");
-                    assert!(decompress(compression, &stored[..stored.len() / 2], len).is_err());
+                    assert!(decompress(&stored, len - 1).is_err(), "{text}");
+                    assert!(decompress(&stored[..stored.len() / 2], len).is_err());
                 }
             }
-            let mut stored = compressor.compress(&frame).unwrap();
+            let mut stored = compress(&frame);
             if compression != Compression::None {
                 assert!(stored.len() < frame.len() / 10, "{text}: {}", stored.len());
                 let middle = stored.len() / 2;
                 stored[middle] ^= 1;
-                assert_ne!(decompress(compression, &stored, frame.len()).ok(), Some(frame.clone()));
+                assert_ne!(decompress(&stored, frame.len()).ok(), Some(frame.clone()));
             }
         }
     }

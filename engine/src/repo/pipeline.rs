@@ -21,6 +21,8 @@ use super::layout::{BackupName, pack_name};
 use super::manifest::{Frame, frame_hash};
 use super::panicked;
 use super::seal::Sealer;
+use super::sink::FRAME_LEN;
+use crate::io::{Pool, Pooled};
 use crate::store::{PutOptions, Store};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -48,21 +50,23 @@ pub struct Packed {
 
 /// How often somebody who is too far ahead looks again.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Room of a frame that is as long as ours get, compressed badly.
+const BUFFER_MAX: usize = 2 * FRAME_LEN;
 
 struct Job {
     number: u32,
-    bytes: Vec<u8>,
+    bytes: Pooled,
 }
 
 struct Compressed {
     number: u32,
     len: u32,
-    bytes: Vec<u8>,
+    bytes: Pooled,
 }
 
 struct Pack {
     number: u32,
-    bytes: Vec<u8>,
+    bytes: Pooled,
 }
 
 /// What all threads share.
@@ -71,8 +75,8 @@ struct Shared {
     packed: AtomicU32,
     stop: Cancel,
     failure: Mutex<Option<Error>>,
-    /// Buffers to be used again.
-    spare: Mutex<Vec<Vec<u8>>>,
+    /// Of frames, and of their compressed forms.
+    buffers: Pool,
 }
 
 /// Takes frames and puts packs.
@@ -126,11 +130,11 @@ impl Pipeline {
             packed: AtomicU32::new(0),
             stop: cancel.child(),
             failure: Mutex::default(),
-            spare: Mutex::default(),
+            buffers: Pool::new(4 * threads + 8, BUFFER_MAX),
         });
         let (jobs, to_compress) = bounded::<Job>(1);
         let (compressed, to_pack) = bounded::<Compressed>(1);
-        let (packs, to_put) = bounded::<Pack>(0);
+        let (full, to_put) = bounded::<Pack>(0);
         let mut workers = Vec::new();
         for _ in 0..threads {
             let (from, to) = (to_compress.clone(), compressed.clone());
@@ -153,7 +157,7 @@ impl Pipeline {
                         // Nobody else knows this name, so what is there is what we put before.
                         let _ = store.put(
                             &backup.object(&name)?,
-                            pack.bytes.into(),
+                            pack.bytes.freeze().into(),
                             &options,
                             &shared.stop,
                         )?;
@@ -167,13 +171,15 @@ impl Pipeline {
         }
         let packer = {
             let (shared, pack_size) = (Arc::clone(&shared), options.pack_size);
+            let packs = Pool::new(options.uploads.max(1) + 2, pack_size + BUFFER_MAX);
             std::thread::spawn(move || {
                 let _fuse = Fuse(Arc::clone(&shared));
                 let mut packer = Packer {
                     pack_size,
                     sealer,
-                    out: packs,
-                    pack: Vec::new(),
+                    out: full,
+                    pack: packs.take(),
+                    packs,
                     packed: Packed::default(),
                 };
                 if let Err(error) = packer.run(&to_pack, &shared.packed) {
@@ -192,17 +198,12 @@ impl Pipeline {
     }
 
     /// An empty buffer for a frame.
-    pub fn buffer(&self) -> Vec<u8> {
-        lock(&self.shared.spare).pop().unwrap_or_default()
-    }
-
-    /// Takes a buffer that [`Pipeline::buffer`] gave and that is not needed.
-    pub fn give_back(&self, bytes: Vec<u8>) {
-        lock(&self.shared.spare).push(bytes);
+    pub fn buffer(&self) -> Pooled {
+        self.shared.buffers.take()
     }
 
     /// Hands a frame over; returns its number. Frames keep the order in which they were submitted.
-    pub fn submit(&self, bytes: Vec<u8>) -> Result<u32> {
+    pub fn submit(&self, bytes: Pooled) -> Result<u32> {
         let mut entry = lock(&self.entry);
         let number = entry.0;
         while number > self.shared.packed.load(Ordering::Acquire) + self.ahead {
@@ -269,18 +270,16 @@ fn compress(
     from: &Receiver<Job>,
     to: &Sender<Compressed>,
 ) {
-    for Job { number, mut bytes } in from {
+    for Job { number, bytes } in from {
         if shared.stop.is_cancelled() {
             return;
         }
-        let mut compressed = match compressor.compress(&bytes) {
-            Ok(compressed) => compressed,
-            Err(error) => return shared.fail(error),
-        };
+        let mut compressed = shared.buffers.take();
+        if let Err(error) = compressor.compress(&bytes, &mut compressed) {
+            return shared.fail(error);
+        }
         let len = bytes.len() as u32;
-        bytes.clear();
-        lock(&shared.spare).push(bytes);
-        compressed.shrink_to_fit();
+        drop(bytes);
         if to.send(Compressed { number, len, bytes: compressed }).is_err() {
             return;
         }
@@ -292,7 +291,8 @@ struct Packer {
     pack_size: usize,
     sealer: Option<Sealer>,
     out: Sender<Pack>,
-    pack: Vec<u8>,
+    packs: Pool,
+    pack: Pooled,
     packed: Packed,
 }
 
@@ -327,7 +327,7 @@ impl Packer {
             len: frame.len,
             hash: frame_hash(&frame.bytes),
         });
-        if self.pack.capacity() == 0 {
+        if self.pack.is_empty() {
             self.pack.reserve_exact(self.pack_size.max(frame.bytes.len()));
         }
         self.pack.extend_from_slice(&frame.bytes);
@@ -339,7 +339,7 @@ impl Packer {
             return Ok(());
         }
         let number = self.packed.packs.len() as u32;
-        let bytes = std::mem::take(&mut self.pack);
+        let bytes = std::mem::replace(&mut self.pack, self.packs.take());
         self.packed.packs.push(bytes.len() as u64);
         self.out
             .send(Pack { number, bytes })

@@ -13,7 +13,9 @@ use super::compression::decompress;
 use super::layout::damaged;
 use super::manifest::{Frame, Manifest, frame_hash};
 use super::seal::Sealer;
+use super::sink::FRAME_LEN;
 use super::{Repository, panicked};
+use crate::io::{Pool, Pooled};
 use crate::store::Store;
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -43,8 +45,10 @@ pub struct BackupReader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
-    current: std::vec::IntoIter<Vec<u8>>,
-    frame: io::Cursor<Vec<u8>>,
+    current: std::vec::IntoIter<Pooled>,
+    frame: Pooled,
+    /// Bytes of it that were read.
+    at: usize,
     failed: bool,
     failure: Failure,
 }
@@ -76,6 +80,7 @@ struct Shared {
     fetched: Arc<AtomicU64>,
     state: Mutex<State>,
     changed: Condvar,
+    buffers: Pool,
 }
 
 #[derive(Default)]
@@ -87,7 +92,7 @@ struct State {
     /// Bytes, unpacked, that are fetched or being fetched and not read.
     bytes: u64,
     limit: u64,
-    done: BTreeMap<usize, Result<Vec<Vec<u8>>>>,
+    done: BTreeMap<usize, Result<Vec<Pooled>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,6 +123,11 @@ impl BackupReader {
             fetched: Arc::default(),
             state: Mutex::new(State { limit: options.memory, ..State::default() }),
             changed: Condvar::new(),
+            // About as many as there is memory for.
+            buffers: Pool::new(
+                (options.memory / FRAME_LEN as u64) as usize + threads,
+                2 * FRAME_LEN,
+            ),
         });
         let threads = (0..threads)
             .map(|_| {
@@ -130,7 +140,8 @@ impl BackupReader {
             threads,
             next: 0,
             current: Vec::new().into_iter(),
-            frame: io::Cursor::default(),
+            frame: Pooled::default(),
+            at: 0,
             failed: false,
             failure: Failure::default(),
         })
@@ -147,7 +158,7 @@ impl BackupReader {
     }
 
     /// The next frame, unpacked; `None` at the end.
-    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>> {
+    pub fn next_frame(&mut self) -> Result<Option<Pooled>> {
         loop {
             if let Some(frame) = self.current.next() {
                 return Ok(Some(frame));
@@ -185,12 +196,14 @@ impl BackupReader {
 impl Read for BackupReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let read = self.frame.read(buffer)?;
+            let read = self.frame.get(self.at..).unwrap_or_default().read(buffer)?;
+            self.at += read;
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
+            self.frame = Pooled::default();
             match self.next_frame() {
-                Ok(Some(frame)) => self.frame = io::Cursor::new(frame),
+                Ok(Some(frame)) => (self.frame, self.at) = (frame, 0),
                 Ok(None) => return Ok(0),
                 Err(error) => return Err(self.failure.note(error)),
             }
@@ -278,7 +291,7 @@ impl Shared {
     }
 
     /// Fetches, checks, opens and unpacks.
-    fn fetch(&self, fetch: &Fetch) -> Result<Vec<Vec<u8>>> {
+    fn fetch(&self, fetch: &Fetch) -> Result<Vec<Pooled>> {
         let frames = self.frames(fetch);
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
             return Ok(Vec::new());
@@ -306,21 +319,23 @@ impl Shared {
         Ok(unpacked)
     }
 
-    fn open(&self, number: u32, frame: &Frame, stored: &[u8]) -> Result<Vec<u8>, String> {
+    fn open(&self, number: u32, frame: &Frame, stored: &[u8]) -> Result<Pooled, String> {
         if frame_hash(stored) != frame.hash {
             return Err("its hash is not that of the manifest".to_owned());
         }
         let len = frame.len as usize;
         let compression = self.manifest.compression;
+        let mut unpacked = self.buffers.take();
         match &self.opener {
-            None => decompress(compression, stored, len),
+            None => decompress(compression, stored, len, &mut unpacked)?,
             Some(sealer) => {
                 let mut stored = stored.to_vec();
                 sealer
                     .open(frame.pack, number, &mut stored)
                     .ok_or("it is not what was sealed for this place")?;
-                decompress(compression, &stored, len)
+                decompress(compression, &stored, len, &mut unpacked)?;
             }
         }
+        Ok(unpacked)
     }
 }

@@ -16,6 +16,7 @@ use xbstream::{RemoveTarget, StreamPath};
 
 use super::manifest::{FileEntry, SpaceEntry, path_to_text};
 use super::pipeline::Pipeline;
+use crate::io::Pooled;
 use crate::sink::{Mode, Sink, SinkFile};
 use crate::{Error, ErrorKind, Result};
 
@@ -45,7 +46,7 @@ struct Shared {
 /// The frame that takes the ends of files, and small files whole.
 #[derive(Default)]
 struct Common {
-    bytes: Vec<u8>,
+    bytes: Pooled,
     number: FrameNumber,
 }
 
@@ -189,7 +190,7 @@ struct FileState {
     next: u64,
     size: u64,
     /// The frame that is being filled.
-    bytes: Vec<u8>,
+    bytes: Pooled,
     frames: Vec<FrameNumber>,
     space: Option<SpaceEntry>,
     sparse: bool,
@@ -293,8 +294,7 @@ impl SinkFile for RepoFile {
         } else {
             let number = self.shared.join(&state.bytes)?;
             state.frames.push(number);
-            state.bytes.clear();
-            self.shared.pipeline.give_back(std::mem::take(&mut state.bytes));
+            state.bytes = Pooled::default();
         }
         let entry = Entry {
             size: state.size,

@@ -15,6 +15,7 @@ use super::hooks::CapAnswer;
 use super::options::{Checksum, Encryption};
 use super::transfer::{Progress, paced};
 use super::{Refused, S3Store};
+use crate::io::Pooled;
 use crate::store::retry::{Outlook, Refusal};
 use crate::store::{Key, absent, out_of_bounds};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -25,7 +26,7 @@ const PERMISSION: &str = "s3:GetObject";
 /// What has arrived of an object.
 #[derive(Default)]
 struct Arrived {
-    bytes: Vec<u8>,
+    bytes: Pooled,
     /// How many there will be.
     len: Option<u64>,
     /// The version that they are of.
@@ -45,10 +46,10 @@ impl S3Store {
         limit: u64,
         cancel: &Cancel,
     ) -> Result<Bytes> {
-        let mut arrived = Arrived::default();
+        let mut arrived = Arrived { bytes: self.buffers.take(), ..Arrived::default() };
         let doing = || format!("get {key} from {}", self.place_of_objects());
         self.retry(&doing, cancel, |_| self.try_get(key, range, limit, &mut arrived, cancel))?;
-        Ok(arrived.bytes.into())
+        Ok(arrived.bytes.freeze())
     }
 
     fn try_get(

@@ -52,11 +52,15 @@ use super::retry::{Outlook, Refusal, retry};
 use super::{
     Body, Key, Leftover, Object, Put, PutOptions, Store, StoreOptions, check_folder, check_range,
 };
+use crate::io::Pool;
 use crate::store::key::check_prefix;
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// Threads that move bytes; the callers' threads only wait.
 const WORKERS: usize = 2;
+
+/// Longest buffer that is used again. Requests for parts of packs fit.
+const BUFFER_MAX: usize = 16 << 20;
 
 /// Objects behind S3's interface.
 pub struct S3Store {
@@ -79,6 +83,8 @@ pub struct S3Store {
     gate: Gate,
     out: Arc<Pace>,
     into: Pace,
+    /// For what arrives.
+    buffers: Pool,
     /// Whether the store honours `If-None-Match`.
     guards: OnceLock<bool>,
     clock_was_told: AtomicBool,
@@ -152,6 +158,7 @@ impl S3Store {
             gate: Gate::new(options.concurrency),
             out: Arc::new(Pace::new(options.bandwidth)),
             into: Pace::new(options.bandwidth),
+            buffers: Pool::new(options.concurrency, BUFFER_MAX),
             guards: OnceLock::new(),
             clock_was_told: AtomicBool::new(false),
             lock_was_seen: AtomicBool::new(false),
