@@ -35,6 +35,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::io::Buffer;
+use crate::io::direct::DirectWrites;
 use crate::{Cancel, Error, Reporter, Result};
 use intake::{Intake, Work};
 use target::Target;
@@ -90,6 +91,16 @@ pub(crate) trait Arrivals: Sync {
     fn gone(&self, path: &StreamPath);
 }
 
+/// How a stream is unpacked.
+pub(crate) struct How<'a> {
+    /// What is done about files that exist.
+    pub existing: Existing,
+    /// Who sees what is written.
+    pub arrivals: &'a dyn Arrivals,
+    /// How the disk is written to.
+    pub disk: DirectWrites,
+}
+
 /// Takes no interest.
 pub(crate) struct Unchanged;
 
@@ -112,22 +123,22 @@ pub fn extract(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<ExtractSummary> {
-    let how = (Existing::Refuse, &Unchanged as &dyn Arrivals);
+    let disk = DirectWrites::default();
+    let how = How { existing: Existing::Refuse, arrivals: &Unchanged, disk };
     unpack(how, input, options, cancel, reporter).map(|(summary, _)| summary)
 }
 
-/// The same, told what to do with files that exist and who sees what is written. Returns the bytes
-/// that were written, too, which of files that exist are those that differ. Who has them updated
+/// The same, told how. Returns the bytes that were written, too, which of files that exist are those that differ. Who has them updated
 /// has made sure that the folder holds nothing else.
 pub(crate) fn unpack(
-    (existing, arrivals): (Existing, &dyn Arrivals),
+    How { existing, arrivals, disk }: How<'_>,
     input: Box<dyn Read + Send>,
     options: ExtractOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<(ExtractSummary, u64)> {
     let started = Instant::now();
-    let target = Target::open(&options.dir, existing)?;
+    let target = Target::open(&options.dir, existing, disk)?;
     let run = Run {
         intake: Mutex::new(Intake::new(input, existing == Existing::Update, arrivals, reporter)),
         busy: RwLock::new(()),

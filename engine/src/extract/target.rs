@@ -49,7 +49,7 @@ pub struct Target {
 impl Target {
     /// Opens the folder, creating it (and the folders above) if missing. This path comes from
     /// the user and may contain symbolic links.
-    pub fn open(dir: &Path, existing: Existing) -> Result<Self> {
+    pub fn open(dir: &Path, existing: Existing, disk: DirectWrites) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -62,7 +62,7 @@ impl Target {
             dir: dir.into(),
             root: Arc::new(root),
             folders: Mutex::default(),
-            disk: Arc::default(),
+            disk: Arc::new(disk),
             existing,
             written: AtomicU64::new(0),
         })

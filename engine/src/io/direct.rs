@@ -26,16 +26,38 @@ const WINDOW: u64 = 64 << 20;
 const WORTH: usize = 512 << 10;
 /// Bytes a second, for each writer, below which the page cache is preferred.
 const SLOW: u64 = 250 << 20;
+/// The same where bytes are fetched and unpacked before they are written: they do not come faster,
+/// and the processors have better to do than to copy them into the cache.
+const SLOW_FROM_AFAR: u64 = 80 << 20;
 
 /// What was learned about the disk; one for all files of a target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DirectWrites {
+    /// Bytes a second that are too few.
+    slow: u64,
     off: AtomicBool,
     bytes: AtomicU64,
     nanoseconds: AtomicU64,
 }
 
+impl Default for DirectWrites {
+    /// For bytes that are at hand.
+    fn default() -> Self {
+        Self::new(SLOW)
+    }
+}
+
 impl DirectWrites {
+    fn new(slow: u64) -> Self {
+        let (bytes, nanoseconds) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { slow, off: AtomicBool::new(false), bytes, nanoseconds }
+    }
+
+    /// For bytes that take their time to come.
+    pub fn from_afar() -> Self {
+        Self::new(SLOW_FROM_AFAR)
+    }
+
     fn worth_trying(&self) -> bool {
         !self.off.load(Ordering::Relaxed)
     }
@@ -52,7 +74,7 @@ impl DirectWrites {
             return;
         }
         let speed = u128::from(bytes) * 1_000_000_000 / u128::from(time.max(1));
-        if speed < u128::from(SLOW) {
+        if speed < u128::from(self.slow) {
             self.give_up();
         }
         self.bytes.store(0, Ordering::Relaxed);

@@ -21,7 +21,9 @@ use super::pick::{Picked, Picks};
 use super::reader::{BackupReader, ReadOptions};
 use crate::capture::TableNeed;
 use crate::delta::{self, Allow, ApplyOptions, DeltaDir};
-use crate::extract::{self, Arrivals, Existing, ExtractOptions, Unchanged};
+use crate::extract::{self, Arrivals, Existing, ExtractOptions, How, Unchanged};
+use crate::io::direct::DirectWrites;
+use crate::io::durable;
 use crate::keys::KeySettings;
 use crate::metadata::names;
 use crate::prepare::{self, Ahead, PrepareOptions};
@@ -189,7 +191,7 @@ impl Repository {
         &self,
         manifest: Manifest,
         frames: Option<&[u32]>,
-        (dir, how): (&Path, (Existing, &dyn Arrivals)),
+        (into, existing, arrivals): (ExtractOptions, Existing, &dyn Arrivals),
         read: ReadOptions,
         cancel: &Cancel,
         reporter: &dyn Reporter,
@@ -197,11 +199,12 @@ impl Repository {
         let files = manifest.files.clone();
         let reader = BackupReader::new(self, manifest, frames, read, cancel)?;
         let failed = reader.failure();
-        let options = ExtractOptions { dir: dir.to_owned(), parallel: read.threads };
-        let unpacked = extract::unpack(how, Box::new(reader), options, cancel, reporter);
+        let dir = into.dir.clone();
+        let how = How { existing, arrivals, disk: DirectWrites::from_afar() };
+        let unpacked = extract::unpack(how, Box::new(reader), into, cancel, reporter);
         // The reader knows better why the stream ended than who was reading it.
         let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
-        check_complete(dir, &files)?;
+        check_complete(&dir, &files)?;
         Ok(written)
     }
 
@@ -269,19 +272,20 @@ impl Repository {
                 if frames.is_some() {
                     redo = Ahead::collect(&prepare, link.bytes, cancel, reporter)?;
                     // It comes once more, with others.
-                    remove_if_there(&stage.dir().join(names::BACKUP_MY_CNF))?;
+                    durable::remove_if_there(&stage.dir().join(names::BACKUP_MY_CNF))?;
                 }
                 let arrivals: &dyn Arrivals = redo.as_ref().map_or(&Unchanged, |redo| redo);
                 let existing = if options.over { Existing::Update } else { Existing::Refuse };
-                let (dir, how) = (stage.dir(), (existing, arrivals));
-                let written =
-                    self.unpack(link, frames.as_deref(), (&dir, how), read, cancel, reporter)?;
+                let into = ExtractOptions { dir: stage.dir(), parallel: threads };
+                let to = (into, existing, arrivals);
+                let written = self.unpack(link, frames.as_deref(), to, read, cancel, reporter)?;
                 rewritten_bytes = options.over.then_some(written);
                 continue;
             }
             reporter.info(format!("applying {}", link.name));
-            let how = (Existing::Refuse, &Unchanged as &dyn Arrivals);
-            self.unpack(link, None, (&stage.delta_dir(), how), read, cancel, reporter)?;
+            let into = ExtractOptions { dir: stage.delta_dir(), parallel: threads };
+            let to = (into, Existing::Refuse, &Unchanged as &dyn Arrivals);
+            self.unpack(link, None, to, read, cancel, reporter)?;
             let delta = DeltaDir::read(&stage.delta_dir())?;
             let apply = ApplyOptions { allow: Allow::Mergeable, durable: false, threads };
             delta::apply(&stage.dir(), &delta, apply, cancel, reporter)?;
@@ -347,7 +351,7 @@ impl Repository {
         let unpack = ExtractOptions { dir: prepare.dir.clone(), parallel: prepare.parallel };
         // What a data directory that is restored over has of these is no use.
         for path in [REDO_LOG, names::BACKUP_MY_CNF] {
-            remove_if_there(&prepare.dir.join(path))?;
+            durable::remove_if_there(&prepare.dir.join(path))?;
         }
         extract::extract(Box::new(picked), unpack, cancel, reporter)
             .map_err(|error| failed.take().unwrap_or(error))?;
@@ -388,13 +392,6 @@ impl Repository {
         }
         output.flush().map_err(cannot_write)?;
         Ok(written)
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
-        _ => Ok(()),
     }
 }
 
