@@ -41,12 +41,24 @@ pub fn release() -> Result<Tool> {
     if let Some(program) = std::env::var_os("HAULOUT_PROGRAM") {
         return Ok(Tool::Haulout(program.into()));
     }
-    cargo(&["build", "--quiet", "--release", "--bin", "haulout"])?;
+    Ok(Tool::Haulout(built("haulout")?))
+}
+
+/// Runs these commands once more as an optimised program, with the same arguments.
+pub fn optimised_self() -> Result<()> {
+    let mut command = Command::new(built("xtask")?);
+    command.args(std::env::args_os().skip(1));
+    visible(command)
+}
+
+/// Builds a program with optimisation.
+fn built(name: &str) -> Result<PathBuf> {
+    cargo(&["build", "--quiet", "--release", "--workspace", "--bin", name])?;
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => root().join("target"),
     };
-    Ok(Tool::Haulout(target.join("release/haulout").canonicalize()?))
+    Ok(target.join("release").join(name).canonicalize()?)
 }
 
 /// The tool that a command's `--tool` names.

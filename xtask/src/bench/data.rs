@@ -19,20 +19,55 @@ const ROWS_PER_TABLE: u64 = 1_000_000;
 /// sysbench and the making of the data may take their time.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// The cached data of one size.
+/// How the tables are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// As they are.
+    #[default]
+    Plain,
+    /// Encrypted, and so is the redo log.
+    Encrypted,
+    /// With compressed pages (zlib).
+    Compressed,
+    /// Compressed and encrypted.
+    Both,
+}
+
+impl Kind {
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Encrypted | Self::Both)
+    }
+
+    fn is_compressed(self) -> bool {
+        matches!(self, Self::Compressed | Self::Both)
+    }
+
+    /// What the name of its directory ends with.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Encrypted => "-encrypted",
+            Self::Compressed => "-compressed",
+            Self::Both => "-both",
+        }
+    }
+}
+
+/// The cached data of one size and kind.
 pub struct Data {
     dir: PathBuf,
+    kind: Kind,
     tables: u64,
     rows: u64,
 }
 
 impl Data {
     /// Makes the data directory if it is not there yet.
-    pub fn open(size_gb: f64) -> Result<Self> {
-        let dir = cache_dir(&format!("haulout-bench/{size_gb}gb"))?;
+    pub fn open(size_gb: f64, kind: Kind) -> Result<Self> {
+        let dir = cache_dir(&format!("haulout-bench/{size_gb}gb{}", kind.suffix()))?;
         let rows = (size_gb * 1e9 / ROW_BYTES) as u64;
         let tables = rows.div_ceil(ROWS_PER_TABLE).max(1);
-        let data = Self { dir, tables, rows: rows / tables };
+        let data = Self { dir, kind, tables, rows: rows / tables };
         if !data.complete("datadir") {
             data.build()?;
         }
@@ -59,12 +94,26 @@ impl Data {
     }
 
     fn options(&self) -> ServerOptions {
-        ServerOptions {
+        let options = ServerOptions {
             log_file_size: 1 << 30,
             buffer_pool: 1 << 30,
             binlog: false,
             ..ServerOptions::default()
+        };
+        if !self.kind.is_encrypted() {
+            return options;
         }
+        options
+            .arg("--plugin-load-add=file_key_management")
+            .arg(format!("--file-key-management-filename={}", self.keys().display()))
+            .arg("--innodb-encrypt-tables=ON")
+            .arg("--innodb-encrypt-log=ON")
+            .arg("--innodb-encryption-threads=0")
+    }
+
+    /// The key file, which backups name.
+    fn keys(&self) -> PathBuf {
+        self.dir.join("keys")
     }
 
     /// Starts the server on the data directory.
@@ -75,9 +124,14 @@ impl Data {
     fn build(&self) -> Result<()> {
         eprintln!("making {} tables of {} rows", self.tables, self.rows);
         remove(&self.datadir())?;
+        std::fs::write(self.keys(), "1;770a8a65da156d24ee2a093277530142\n")?;
         let mut server = self.options().start()?;
         server.run("CREATE DATABASE sbtest")?;
-        process::start(self.sysbench(&server, "prepare", &[]), None)?.wait(LIMIT)?.success()?;
+        let stored: &[&str] = match self.kind.is_compressed() {
+            true => &["--create-table-options=PAGE_COMPRESSED=1"],
+            false => &[],
+        };
+        process::start(self.sysbench(&server, "prepare", stored), None)?.wait(LIMIT)?.success()?;
         server.run("SET GLOBAL innodb_fast_shutdown = 0")?;
         server.stop()?;
         // The server's own directory goes with it, so the data moves out before.
@@ -114,7 +168,7 @@ impl Data {
     }
 
     /// A server on a copy of the data, so that what other measurements use stays as it is.
-    fn copied_server(&self) -> Result<Server> {
+    pub fn copied_server(&self) -> Result<Server> {
         let datadir = self.scratch("source");
         remove(&datadir)?;
         copy_tree(&self.datadir(), &datadir)?;
@@ -127,6 +181,14 @@ impl Data {
         let command = self.sysbench(&server, "run", &["--time=3600", "--rate=200"]);
         let load = process::start(command, Some(Stdio::null()))?;
         Ok((server, load))
+    }
+
+    /// Changes rows all over the tables, and waits until the pages are in their files.
+    pub fn change(&self, server: &Server, transactions: u64) -> Result<()> {
+        let events = format!("--events={transactions}");
+        let changes = [events.as_str(), "--time=0", "--rand-type=uniform"];
+        process::start(self.sysbench(server, "run", &changes), None)?.wait(LIMIT)?.success()?;
+        server.checkpoint()
     }
 
     /// An unprepared backup by the stock tool with so many MiB of redo, taken while sysbench

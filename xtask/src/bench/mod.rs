@@ -5,6 +5,7 @@
 //! medians. The floors (`cat`, `cp`) show what reading once and copying once cost here.
 
 mod data;
+mod delta;
 mod locks;
 mod repository;
 mod rounds;
@@ -13,7 +14,7 @@ mod table;
 use harness::{Result, Tool};
 
 use crate::{build, setup, text};
-use data::Data;
+use data::{Data, Kind};
 use table::Table;
 
 /// What to measure, on how much data.
@@ -21,6 +22,9 @@ use table::Table;
 pub struct Arguments {
     /// What to measure; everything when nothing is named
     what: Vec<What>,
+    /// How the tables are stored
+    #[arg(long, value_enum, default_value_t)]
+    data: Kind,
     /// Size of the sysbench data in GB
     #[arg(long, default_value_t = 2.9)]
     size_gb: f64,
@@ -55,38 +59,47 @@ pub enum What {
     Store,
     /// Restore from a bucket, against the aws command line, zstd, mbstream and the stock tool
     Fetch,
+    /// An incremental backup, and the prepare of a chain of three
+    Delta,
     /// `cat` and `cp` of the data directory
     Floors,
 }
 
-const EVERYTHING: [What; 8] = [
+const EVERYTHING: [What; 9] = [
     What::Floors,
     What::Backup,
     What::Stream,
     What::Locks,
     What::Extract,
     What::Prepare,
+    What::Delta,
     What::Store,
     What::Fetch,
 ];
 
 /// Measures and prints the table.
 pub fn bench(arguments: &Arguments) -> Result<()> {
+    // The S3 server runs in this process, and a slow one would be all that is measured.
+    if cfg!(debug_assertions) {
+        return build::optimised_self();
+    }
     setup::setup()?;
     let tools = [Tool::stock(), build::release()?];
-    let data = Data::open(arguments.size_gb)?;
+    let data = Data::open(arguments.size_gb, arguments.data)?;
     let what = if arguments.what.is_empty() { &EVERYTHING[..] } else { &arguments.what };
     let mut table = Table::default();
     for what in what {
         eprintln!("measuring {what:?}, {} rounds", arguments.rounds);
         match what {
+            What::Delta => delta::measure(arguments, &tools, &data, &mut table)?,
             What::Store => repository::store(arguments, &tools, &data, &mut table)?,
             What::Fetch => repository::fetch(arguments, &tools, &data, &mut table)?,
             _ => rounds::measure(*what, arguments, &tools, &data, &mut table)?,
         }
     }
     println!(
-        "sysbench data of {}, {} threads, median of {} rounds, {} processors",
+        "{:?} sysbench data of {}, {} threads, median of {} rounds, {} processors",
+        arguments.data,
         text::size(data.bytes()?),
         arguments.parallel,
         arguments.rounds,

@@ -107,7 +107,7 @@ pub fn measure(
                 table.push(row);
             }
         }
-        What::Store | What::Fetch => anyhow::bail!("measured elsewhere"),
+        What::Delta | What::Store | What::Fetch => anyhow::bail!("measured elsewhere"),
     }
     remove(&target)
 }
