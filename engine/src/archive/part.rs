@@ -232,7 +232,7 @@ impl Builder {
     }
 
     fn ship(&mut self) -> Result<()> {
-        self.frames.push((self.compressor.compress(&self.frame)?, self.frame.len()));
+        self.frames.push(compressed(&mut self.compressor, &self.frame)?);
         self.frame.clear();
         Ok(())
     }
@@ -269,7 +269,7 @@ impl Builder {
         if listed.len() > FRAME_MAX {
             return Err(Error::new(ErrorKind::Failed, format!("the index of {key} is too long")));
         }
-        let listed = (self.compressor.compress(&listed)?, listed.len());
+        let listed = compressed(&mut self.compressor, &listed)?;
         let mut pieces = Vec::with_capacity(frames.len() + 1);
         let mut parts = Vec::with_capacity(frames.len() + 3);
         for (number, (mut bytes, len)) in (0..).zip(frames.into_iter().chain([listed])) {
@@ -499,8 +499,18 @@ impl Part {
                 &opened
             }
         };
-        decompress(Compression::default(), bytes, piece.len as usize).map_err(wrong)
+        let mut frame = Vec::new();
+        decompress(Compression::default(), bytes, piece.len as usize, &mut frame).map_err(wrong)?;
+        Ok(frame)
     }
+}
+
+/// The compressed form of a frame, and the length of the frame.
+fn compressed(compressor: &mut Compressor, frame: &[u8]) -> Result<(Vec<u8>, usize)> {
+    let mut bytes = Vec::new();
+    compressor.compress(frame, &mut bytes)?;
+    bytes.shrink_to_fit();
+    Ok((bytes, frame.len()))
 }
 
 fn cut(key: &Key) -> Error {
