@@ -98,6 +98,13 @@ impl GtidPosition {
     }
 }
 
+/// The last entry of a domain counts.
+impl FromIterator<Gtid> for GtidPosition {
+    fn from_iter<I: IntoIterator<Item = Gtid>>(gtids: I) -> Self {
+        Self(gtids.into_iter().map(|gtid| (gtid.domain, gtid)).collect())
+    }
+}
+
 impl FromStr for GtidPosition {
     type Err = GtidError;
 

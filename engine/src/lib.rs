@@ -17,8 +17,10 @@
 //! | [`aria`] | recovery of Aria tables |
 //! | [`export`] | `.cfg` files for the import of single tables |
 //! | [`archive`] | binary logs in a store: archiving, finding, fetching |
+//! | [`replay`] | binary logs onto a running server, up to a target |
 //! | [`repo`] | backups in a store: frames, packs, manifests; keeping and expiring them |
 //! | [`restore`] | placing a prepared backup in a data directory |
+//! | [`serve`] | binary logs for replicas, as a primary serves them |
 //! | [`store`] | where repositories keep their objects: a bucket or a folder |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
@@ -36,9 +38,11 @@ pub mod keys;
 pub mod metadata;
 pub mod prepare;
 mod redo_files;
+pub mod replay;
 pub mod repo;
 pub mod report;
 pub mod restore;
+pub mod serve;
 pub mod server;
 pub mod sink;
 pub mod store;

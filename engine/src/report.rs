@@ -19,6 +19,8 @@ pub enum Phase {
     Extract,
     /// Placing files in the data directory.
     Place,
+    /// Applying binary logs to a server.
+    Replay,
 }
 
 /// Something worth telling.

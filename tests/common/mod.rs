@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod corpus;
 pub mod repo;
 
 use std::path::Path;
@@ -44,6 +45,8 @@ pub mod exit {
     pub const SERVER: i32 = 4;
     /// A lock or time limit ran out.
     pub const TIMEOUT: i32 = 6;
+    /// Nothing matches the request.
+    pub const NOTHING_MATCHES: i32 = 8;
     /// Redo is missing in between.
     pub const GAP: i32 = 7;
     /// Interrupted by the user.

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::binlog_archive::{Fetch, Find, List, Push};
 use super::keys::Keys;
+use super::serve::Serve;
 use crate::console::Outcome;
 use crate::mysqlbinlog::{datetime, files};
 
@@ -40,6 +41,7 @@ enum Command {
     List(Box<List>),
     Fetch(Box<Fetch>),
     Find(Box<Find>),
+    Serve(Box<Serve>),
 }
 
 /// Print binary logs as text that the mariadb client replays, or one line of JSON an event
@@ -98,6 +100,7 @@ impl Binlog {
             Command::List(list) => list.run(cancel, reporter),
             Command::Fetch(fetch) => fetch.run(cancel, reporter),
             Command::Find(find) => find.run(cancel, reporter, json),
+            Command::Serve(serve) => serve.run(cancel, reporter),
         }
     }
 

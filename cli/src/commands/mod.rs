@@ -20,8 +20,10 @@ pub mod keys;
 mod list;
 mod needs;
 mod prepare;
+mod replay;
 mod repo;
 mod restore;
+mod serve;
 mod tables;
 mod verify;
 
@@ -79,6 +81,7 @@ enum Command {
     Copy(copy::Copy),
     Key(key::Key),
     Binlog(binlog::Binlog),
+    Replay(Box<replay::Replay>),
 }
 
 impl Command {
@@ -100,6 +103,7 @@ impl Command {
             Self::Copy(_) => "copy",
             Self::Key(_) => "key",
             Self::Binlog(_) => "binlog",
+            Self::Replay(_) => "replay",
         }
     }
 
@@ -131,6 +135,7 @@ impl Command {
             Self::Copy(copy) => copy.run(cancel, reporter),
             Self::Key(key) => key.run(cancel, reporter),
             Self::Binlog(binlog) => binlog.run(cancel, reporter, json),
+            Self::Replay(replay) => replay.run(cancel, reporter),
         }
     }
 }

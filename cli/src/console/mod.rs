@@ -159,6 +159,7 @@ fn phase_words(phase: Phase) -> &'static str {
         Phase::ApplyRedo => "Applying redo",
         Phase::Extract => "Unpacking",
         Phase::Place => "Placing",
+        Phase::Replay => "Replaying",
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`option_file`] | `my.cnf` files: groups, includes, precedence |
 //! | [`connect`] | how to reach the server, from option files, environment and command line |
 //! | [`session`] | one connection, blocking, with deadlines and cancelling |
+//! | `script` | many statements in one request |
 //! | [`failure`] | why a statement or a connection failed, in words that help |
 //! | [`rows`] | what the server answered |
 //! | [`profile`] | what kind of server this is and where its files are |
@@ -21,6 +22,7 @@ pub mod position;
 pub mod privileges;
 pub mod profile;
 pub mod rows;
+mod script;
 pub mod session;
 pub mod stages;
 

@@ -58,20 +58,29 @@ impl<'a> Wait<'a> {
 
 /// One connection to the server.
 pub struct Session {
-    runtime: Runtime,
-    conn: Option<Conn>,
+    pub(super) runtime: Runtime,
+    pub(super) conn: Option<Conn>,
     options: ConnectOptions,
-    cancel: Cancel,
+    pub(super) cancel: Cancel,
     id: u64,
 }
 
 impl Session {
     /// Connects and logs in.
     pub fn connect(options: &ConnectOptions, cancel: &Cancel) -> Result<Self> {
+        Self::connect_taking(options, PACKET_MAX, cancel)
+    }
+
+    /// The same for packets of up to so many bytes.
+    pub(super) fn connect_taking(
+        options: &ConnectOptions,
+        packet_max: usize,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         cancel.check()?;
         let endpoint = options.endpoint();
         let timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let client = client_options(options, &endpoint)?;
+        let client = client_options(options, &endpoint)?.max_allowed_packet(Some(packet_max));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -162,17 +171,18 @@ impl Session {
             wait.deadline,
             collect(conn, statement),
         ));
-        match outcome {
-            Ok(rows) => Ok(rows),
-            Err(failure @ Failure::Server(_)) => Err(failure),
-            Err(failure) => {
-                self.conn = None;
-                if matches!(failure, Failure::Deadline(_) | Failure::Cancelled) {
-                    self.kill();
-                }
-                Err(failure)
+        outcome.map_err(|failure| self.gave_up(failure))
+    }
+
+    /// Ends the connection after a failure that leaves a statement running, or unknown.
+    pub(super) fn gave_up(&mut self, failure: Failure) -> Failure {
+        if !matches!(failure, Failure::Server(_)) {
+            self.conn = None;
+            if matches!(failure, Failure::Deadline(_) | Failure::Cancelled) {
+                self.kill();
             }
         }
+        failure
     }
 
     /// Tells the server to end this connection, which may still be waiting for a lock there.
@@ -223,11 +233,11 @@ impl fmt::Debug for Session {
 }
 
 /// Runs `work` until it is done, `deadline` has passed or `cancel` is raised.
-async fn unless_interrupted<T>(
+pub(super) async fn unless_interrupted<T, E: From<Failure>>(
     cancel: &Cancel,
     deadline: Duration,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let watch = async {
         let started = tokio::time::Instant::now();
         loop {
@@ -244,7 +254,7 @@ async fn unless_interrupted<T>(
     tokio::select! {
         biased;
         outcome = work => outcome,
-        failure = watch => Err(failure),
+        failure = watch => Err(failure.into()),
     }
 }
 

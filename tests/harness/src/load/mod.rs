@@ -16,7 +16,7 @@ mod shape;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct LoadOptions {
     pub ddl: bool,
     /// Pause between statements, to leave the machine some air.
     pub pause: Duration,
+    /// Replication domains that the workers log in.
+    pub domains: usize,
 }
 
 impl LoadOptions {
@@ -81,6 +83,7 @@ impl LoadOptions {
             tables: TableOptions::default(),
             ddl: true,
             pause: Duration::from_millis(1),
+            domains: 1,
         }
     }
 }
@@ -123,6 +126,7 @@ impl LoadReport {
 /// A load that runs until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    turn: Arc<RwLock<()>>,
     workers: Vec<JoinHandle<Result<LoadReport>>>,
 }
 
@@ -141,9 +145,11 @@ impl Load {
             client.run(&format!("CREATE DATABASE IF NOT EXISTS `{database}`"))?;
         }
         let board: Board = Arc::new(Mutex::new(vec![Vec::new(); options.threads]));
+        let turn = Arc::new(RwLock::new(()));
         let mut workers = Vec::new();
         for number in 0..options.threads {
             let mut worker = Worker {
+                turn: Arc::clone(&turn),
                 client: server.client()?,
                 rng: Rng::with_seed(options.seed.wrapping_mul(1009).wrapping_add(number as u64)),
                 namer: Namer::new(number),
@@ -163,7 +169,13 @@ impl Load {
                 std::thread::spawn(move || worker.work(&stop))
             })
             .collect();
-        Ok(Self { stop, workers })
+        Ok(Self { stop, turn, workers })
+    }
+
+    /// Runs `work` while no statement is running. Transactions may be open.
+    pub fn paused<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        work()
     }
 
     /// Stops the workers and tells what they did. Fails when the server gave an error that a
@@ -197,6 +209,7 @@ impl Drop for Load {
 }
 
 struct Worker {
+    turn: Arc<RwLock<()>>,
     client: Client,
     rng: Rng,
     namer: Namer,
@@ -214,6 +227,10 @@ impl Worker {
             "SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION'",
         ] {
             self.client.run(setting)?;
+        }
+        let domain = self.number % self.options.domains.max(1);
+        if domain > 0 {
+            self.client.run(&format!("SET SESSION gtid_domain_id = {domain}"))?;
         }
         // The shapes are dealt out, so that every one of them exists from the start.
         for shape in self.options.mix.all().skip(self.number).step_by(self.options.threads) {
@@ -328,7 +345,10 @@ impl Worker {
     }
 
     fn attempt(&mut self, statement: &str) -> std::result::Result<(), SqlError> {
-        let Err(error) = self.client.run(statement) else { return Ok(()) };
+        let turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+        let done = self.client.run(statement);
+        drop(turn);
+        let Err(error) = done else { return Ok(()) };
         if EXPECTED_ERRORS.contains(&error.code) {
             self.report.refused += 1;
         } else {

@@ -1,0 +1,172 @@
+//! `haulout replay`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use binlog::{Gtid, GtidPosition};
+use clap::Args;
+use engine::keys::settings::KeyStore;
+use engine::replay::plan::{Anchor, Plan};
+use engine::replay::source::FileLogs;
+use engine::replay::target::{Edge, Target};
+use engine::replay::{self, ReplayOptions, ReplaySummary};
+use engine::{Cancel, Error, ErrorKind, Reporter, Result};
+
+use super::connection::Connection;
+use super::counted;
+use super::keys::Keys;
+use crate::console::Outcome;
+use crate::duration::show_seconds;
+use crate::size::Size;
+
+const EXAMPLES: &str = "\
+Examples:
+  haulout replay --binlogs /logs --from-backup /backups/monday --until '2026-02-28 17:30:00' --plan
+  haulout replay --binlogs /logs --from-backup /backups/monday --until 0-1-4711 --before
+  haulout replay --binlogs /logs --from-gtid 0-1-42 --until end --skip-gtid 0-1-4711
+
+The server must be as it was restored: nothing may have written to it. A replay that was interrupted
+goes on with the same command.
+
+TARGET is 'end', a time (local, unless it has a zone), a GTID, or LOG:OFFSET. Times of transactions are
+whole seconds in the log: --before a time leaves out what may have been later, --after takes it in.";
+
+/// Apply binary logs to a running server, exactly up to a target
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Replay {
+    /// Binary logs, or directories of them
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    binlogs: Vec<PathBuf>,
+    /// The backup that the server was restored from
+    #[arg(long, value_name = "DIR", required_unless_present = "from_gtid")]
+    from_backup: Option<PathBuf>,
+    /// GTID position that the server was restored to; '' is the beginning of all
+    #[arg(long, value_name = "GTIDS", conflicts_with = "from_backup")]
+    from_gtid: Option<GtidPosition>,
+    /// Where to stop
+    #[arg(long, value_name = "TARGET")]
+    until: Target,
+    /// Stop before what TARGET names [default, save for GTIDs, where one of both has to be said]
+    #[arg(long, conflicts_with = "after")]
+    before: bool,
+    /// Stop after what TARGET names
+    #[arg(long)]
+    after: bool,
+    /// Leave out a transaction
+    #[arg(long, value_name = "GTID")]
+    skip_gtid: Vec<Gtid>,
+    /// Leave out the rows of a table; definitions are replayed for all
+    #[arg(long, value_name = "DB.TABLE", value_parser = parse_table)]
+    exclude_table: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Only say what would be done; the server is only asked how far it is
+    #[arg(long)]
+    plan: bool,
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+impl Replay {
+    /// Runs the command.
+    pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
+        let edge = edge(&self.until, self.before, self.after)?;
+        let anchor = match (&self.from_backup, self.from_gtid) {
+            (Some(dir), _) => Anchor::of_backup(dir)?,
+            (None, gtid) => Anchor { position: None, gtid: gtid.unwrap_or_default() },
+        };
+        let keys = self.keys.resolve(&**reporter)?;
+        let keys = (!keys.is_empty()).then(|| KeyStore::new(keys));
+        let logs = FileLogs::open(&self.binlogs, keys.as_ref())?;
+        let options = ReplayOptions {
+            anchor,
+            target: self.until,
+            edge,
+            skip: self.skip_gtid.into_iter().collect(),
+            exclude: self.exclude_table.into_iter().collect(),
+            keys,
+        };
+        let connect = self.connection.resolve(&**reporter)?;
+        if self.plan {
+            let plan = replay::plan(&logs, &options, Some(&connect), cancel, &**reporter)?;
+            return Outcome::new(&plan, describe_plan(&plan));
+        }
+        let summary = replay::replay(&logs, &options, &connect, cancel, &**reporter)?;
+        Outcome::new(&summary, describe(&summary))
+    }
+}
+
+/// On which side of a target to stop.
+pub fn edge(target: &Target, before: bool, after: bool) -> Result<Edge> {
+    match (before, after, target) {
+        (true, ..) => Ok(Edge::Before),
+        (_, true, _) => Ok(Edge::After),
+        (.., Target::Gtid(gtid)) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("whether {gtid} itself is to happen is not said"),
+        )
+        .advise("add --before or --after")),
+        _ => Ok(Edge::Before),
+    }
+}
+
+fn parse_table(text: &str) -> std::result::Result<(Vec<u8>, Vec<u8>), String> {
+    match text.split_once('.') {
+        Some((database, table)) if !database.is_empty() && !table.is_empty() => {
+            Ok((database.into(), table.into()))
+        }
+        _ => Err("a table is DB.TABLE".to_owned()),
+    }
+}
+
+/// What a replay would do.
+pub fn describe_plan(plan: &Plan) -> Vec<String> {
+    let none =
+        |gtid: &str| if gtid.is_empty() { "no transaction".to_owned() } else { gtid.to_owned() };
+    let mut words = vec![format!(
+        "From {} ({}:{}) to {} ({}:{}): {} of {}, {} of events.",
+        none(&plan.from),
+        plan.from_log,
+        plan.from_offset,
+        none(&plan.to),
+        plan.to_log,
+        plan.to_offset,
+        counted(plan.transactions, "transaction", "transactions"),
+        counted(plan.logs.len() as u64, "log", "logs"),
+        Size(plan.bytes),
+    )];
+    words.extend(plan.resumes_after.as_ref().map(|at| format!("It goes on behind {at}.")));
+    let moment = |time: Option<jiff::Timestamp>| {
+        time.map(|time| time.strftime(" of %F %TZ").to_string()).unwrap_or_default()
+    };
+    words.extend(
+        plan.last.as_ref().map(|last| format!("Last is {last}{}.", moment(plan.last_time))),
+    );
+    words.extend(
+        plan.next
+            .as_ref()
+            .map(|next| format!("First not applied is {next}{}.", moment(plan.next_time))),
+    );
+    if plan.left_out > 0 {
+        words.push(format!("Left out: {}.", counted(plan.left_out, "transaction", "transactions")));
+    }
+    if plan.domains.len() > 1 {
+        words.push(format!("{} domains, applied in the order of the logs.", plan.domains.len()));
+    }
+    if !plan.target_found {
+        words.push(format!("THE LOGS END BEFORE {}.", plan.until));
+    }
+    words
+}
+
+fn describe(summary: &ReplaySummary) -> Vec<String> {
+    let mut words = describe_plan(&summary.plan);
+    words.push(format!(
+        "Replayed in {}, of which {} for the plan. The server is at {}, as planned.",
+        show_seconds(summary.seconds),
+        show_seconds(summary.plan_seconds),
+        summary.server,
+    ));
+    words
+}

@@ -1,0 +1,480 @@
+//! Replay of binary logs onto a running server, exactly up to a target.
+//!
+//! A server that was restored from a backup gets everything that its source logged since, up to a
+//! moment, a transaction or a place in the logs, in the order of the logs and under the same GTIDs.
+//! Before anything is applied the logs are read once: a gap, a target that is not there, a server that
+//! something else has written to, are found then. What was applied is what the server itself says that
+//! it has logged, so a replay that was interrupted goes on where the server is, and at the end its
+//! state is compared with the plan.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`source`] | where logs are, and in which order |
+//! | [`walk`] | through logs, group by group |
+//! | [`state`] | what has been logged up to a place |
+//! | [`target`] | where to stop |
+//! | [`filter`] | what is left out |
+//! | [`plan`] | start, end, and what is between them |
+//! | `session` | what statements need to be set before them |
+//! | `script` | from events to statements |
+
+pub mod filter;
+pub mod plan;
+mod script;
+mod session;
+pub mod source;
+pub mod state;
+pub mod target;
+pub mod walk;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use binlog::{Gtid, GtidState};
+
+use crate::keys::settings::KeyStore;
+use crate::metadata::BinlogInfo;
+use crate::prepare::Meter;
+use crate::server::failure::Failure;
+use crate::server::profile::ServerVersion;
+use crate::server::{ConnectOptions, Session, Wait};
+use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
+use filter::{Filter, TableName};
+use plan::{Anchor, Plan, Planner};
+use script::{Batch, Builder, Limits, Mark, What};
+use source::{LogSource, reading};
+use state::State;
+use target::{Edge, Target};
+use walk::{Place, walk};
+
+/// Batches that wait for the server at most.
+const AHEAD: usize = 4;
+/// What the server takes at most in one packet, whatever it is set to.
+const PACKET_MAX: usize = 1 << 30;
+/// How long to wait for a replay that was killed.
+const OTHERS_SECONDS: u32 = 20;
+/// A definition of a large table may take as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What to replay.
+pub struct ReplayOptions {
+    /// What the data is.
+    pub anchor: Anchor,
+    /// Where to stop.
+    pub target: Target,
+    /// On which side of it.
+    pub edge: Edge,
+    /// Transactions to leave out.
+    pub skip: BTreeSet<Gtid>,
+    /// Tables to leave out.
+    pub exclude: BTreeSet<TableName>,
+    /// Keys of encrypted logs.
+    pub keys: Option<Arc<KeyStore>>,
+}
+
+/// What was replayed.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ReplaySummary {
+    /// What was to be done, and was.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// GTID position of the server now.
+    pub server: String,
+    /// Seconds for reading the logs the first time.
+    pub plan_seconds: f64,
+    /// Seconds in all.
+    pub seconds: f64,
+}
+
+impl Anchor {
+    /// What the metadata of a backup say.
+    pub fn of_backup(dir: &Path) -> Result<Self> {
+        let info = BinlogInfo::read(dir)?.ok_or_else(|| {
+            let message =
+                format!("the backup in {} does not say where its binary log was", dir.display());
+            Error::new(ErrorKind::Usage, message)
+                .advise("give the GTID position of the data with --from-gtid")
+        })?;
+        Ok(Self { position: Some(info.position), gtid: info.gtid })
+    }
+}
+
+/// What a replay would do. With a server, one that it had begun on goes on.
+pub fn plan(
+    source: &dyn LogSource,
+    options: &ReplayOptions,
+    connect: Option<&ConnectOptions>,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<Plan> {
+    let server = connect.map(|connect| Server::connect(connect, cancel)).transpose()?;
+    let logged = server.map(|server| server.logged).filter(|state| !state.is_empty());
+    make_plan(source, options, logged, cancel, reporter)
+}
+
+/// Where logs end for somebody who is served them.
+pub struct Cut {
+    /// Groups from here on are left out.
+    pub place: Place,
+    /// Up to where each log has whole groups.
+    pub ends: Vec<u64>,
+    /// What is logged up to there.
+    pub state: State,
+    /// The place, in words.
+    pub words: String,
+}
+
+/// Looks where logs are to end; the data that they begin at is of no account.
+pub fn cut(
+    source: &dyn LogSource,
+    options: &ReplayOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<Cut> {
+    let first = source.logs().first().map(|log| State::of(&log.before)).unwrap_or_default();
+    let anchor = Anchor { position: None, gtid: first.position() };
+    let options = ReplayOptions {
+        anchor,
+        target: options.target.clone(),
+        skip: options.skip.clone(),
+        exclude: BTreeSet::new(),
+        keys: options.keys.clone(),
+        edge: options.edge,
+    };
+    let plan = make_plan(source, &options, None, cancel, reporter)?;
+    let words = format!("{}:{}", plan.to_log, plan.to_offset);
+    let course = plan.course;
+    Ok(Cut { place: course.cut, ends: course.ends, state: course.end_state, words })
+}
+
+fn make_plan(
+    source: &dyn LogSource,
+    options: &ReplayOptions,
+    logged: Option<State>,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<Plan> {
+    let read = reading(options.keys.as_ref());
+    let mut anchor = options.anchor.clone();
+    loop {
+        let filter = Filter::new(options.skip.clone(), options.exclude.clone());
+        let target = (&options.target, options.edge);
+        let mut planner = Planner::new(source, &anchor, target, filter, logged.clone());
+        walk(source, &read, 0, None, cancel, &mut planner)?;
+        let Some(known) = planner.without_unknown_domains() else {
+            return planner.finish();
+        };
+        // A server that does not log what it replicates has domains that its logs have nothing of.
+        reporter.warn(format!(
+            "of the position {} of the data the logs have only {known}; what the server replicated \
+             without logging it cannot be replayed",
+            anchor.gtid
+        ));
+        anchor.gtid = known;
+    }
+}
+
+/// Replays logs onto a server.
+///
+/// # Errors
+/// The first statement that fails ends the replay, with the event that it came from. What was applied
+/// until then stays, and the same call goes on behind it.
+pub fn replay(
+    source: &dyn LogSource,
+    options: &ReplayOptions,
+    connect: &ConnectOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<ReplaySummary> {
+    let clock = Instant::now();
+    let mut server = Server::connect(connect, cancel)?;
+    server.be_alone()?;
+    server.check()?;
+    let logged = Some(server.logged.clone()).filter(|state| !state.is_empty());
+    let plan = make_plan(source, options, logged, cancel, reporter)?;
+    let plan_seconds = clock.elapsed().as_secs_f64();
+    if !plan.target_found {
+        reporter.warn(format!(
+            "the logs end before {}: the last transaction in them is of {}",
+            plan.until,
+            plan.last_time.map_or_else(|| "unknown time".to_owned(), |time| time.to_string())
+        ));
+    }
+    server.check_plan(&plan)?;
+    server.adopt(&plan, reporter)?;
+    server.apply(source, options, &plan, cancel, reporter)?;
+    let state = server.read_state()?;
+    if state != plan.course.end_state {
+        let list = |gtids: Vec<Gtid>| {
+            let gtids: Vec<String> = gtids.iter().map(Gtid::to_string).collect();
+            if gtids.is_empty() { "nothing".to_owned() } else { gtids.join(",") }
+        };
+        let message = format!(
+            "the server has logged {} beyond the plan, and the plan {} beyond the server",
+            list(state.beyond(&plan.course.end_state)),
+            list(plan.course.end_state.beyond(&state))
+        );
+        return Err(Error::new(ErrorKind::Failed, message).advise(
+            "something else wrote to the server during the replay, or a transaction had no effect on it; \
+             do not use it before this is understood",
+        ));
+    }
+    Ok(ReplaySummary {
+        plan,
+        server: state.position().to_string(),
+        plan_seconds,
+        seconds: clock.elapsed().as_secs_f64(),
+    })
+}
+
+/// The server that logs are applied to.
+struct Server {
+    session: Session,
+    limits: Limits,
+    logged: State,
+}
+
+impl Server {
+    fn connect(options: &ConnectOptions, cancel: &Cancel) -> Result<Self> {
+        let mut session = Session::connect_for_scripts(options, PACKET_MAX, cancel)?;
+        let wait = Wait::short("asking what the server takes");
+        let text = session.value("SELECT VERSION()", wait)?.unwrap_or_default();
+        let version = ServerVersion::parse(&text).ok_or_else(|| {
+            Error::new(ErrorKind::Server, format!("cannot understand the server version '{text}'"))
+        })?;
+        let packet = session.value("SELECT @@max_allowed_packet", wait)?;
+        let packet = packet.and_then(|text| text.parse().ok()).unwrap_or(1 << 20);
+        let limits = Limits {
+            version: (version.major.into(), version.minor.into(), version.patch.into()),
+            packet,
+        };
+        let mut server = Self { session, limits, logged: State::default() };
+        server.logged = server.read_state()?;
+        Ok(server)
+    }
+
+    /// What the server has logged.
+    fn read_state(&mut self) -> Result<State> {
+        let wait = Wait::short("asking what the server has logged");
+        let text = self.session.value("SELECT @@GLOBAL.gtid_binlog_state", wait)?;
+        let state: GtidState = text.unwrap_or_default().parse().map_err(|cause| {
+            Error::new(ErrorKind::Server, "cannot read the server's gtid_binlog_state")
+                .caused_by(cause)
+        })?;
+        Ok(State::from(&state))
+    }
+
+    /// Waits until no other replay is at work on the server, such as one that was killed, whose last
+    /// request the server still serves.
+    fn be_alone(&mut self) -> Result<()> {
+        let wait = Wait { deadline: PATIENCE, reason: "waiting for another replay" };
+        let question = format!("SELECT GET_LOCK('haulout.replay', {OTHERS_SECONDS})");
+        if self.session.value(&question, wait)?.as_deref() != Some("1") {
+            return Err(Error::new(ErrorKind::Timeout, "another replay is at work on this server")
+                .advise("wait for its end, or end its connection (SHOW PROCESSLIST, KILL)"));
+        }
+        self.logged = self.read_state()?;
+        Ok(())
+    }
+
+    /// Whether the server is set up so that a replay can be exact.
+    fn check(&mut self) -> Result<()> {
+        let wait = Wait::short("asking how the server is set up");
+        let mut is_on = |variable: &str| -> Result<bool> {
+            let value = self.session.value(&format!("SELECT @@GLOBAL.{variable}"), wait)?;
+            Ok(value.is_some_and(|value| matches!(&*value.to_ascii_uppercase(), "1" | "ON")))
+        };
+        if !is_on("log_bin")? {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the server has no binary log, which is where it keeps what was replayed",
+            )
+            .advise("start it with --log-bin, at least for the replay"));
+        }
+        if is_on("event_scheduler")? {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the server runs events, which change what is replayed",
+            )
+            .advise("SET GLOBAL event_scheduler=OFF until the replay is done"));
+        }
+        Ok(())
+    }
+
+    /// Makes the state of the data that of the server, if it has none.
+    fn adopt(&mut self, plan: &Plan, reporter: &dyn Reporter) -> Result<()> {
+        let wait = Wait::short("preparing the replay");
+        let state = &plan.course.start_state;
+        if self.logged.is_empty() && !state.is_empty() {
+            let statement = format!("SET GLOBAL gtid_binlog_state='{state}'");
+            self.session.execute(&statement, wait)?;
+            reporter.info(format!("the server has no transactions yet and goes on behind {state}"));
+        }
+        // Statements are logged as they are in the log; rows as rows.
+        let settings = "SET SESSION pseudo_slave_mode=1, binlog_format=MIXED, completion_type=0, \
+                        binlog_annotate_row_events=0, sql_log_bin=1, autocommit=1";
+        self.session.execute(settings, wait)
+    }
+
+    fn apply(
+        &mut self,
+        source: &dyn LogSource,
+        options: &ReplayOptions,
+        plan: &Plan,
+        cancel: &Cancel,
+        reporter: &dyn Reporter,
+    ) -> Result<()> {
+        let course = &plan.course;
+        let meter = Meter::new(reporter, Phase::Replay, Some(plan.bytes));
+        let stop = cancel.child();
+        let rows_only_of = self.half_filled(plan)?;
+        let limits = self.limits;
+        let name = |mark: &Mark| source.logs().get(mark.place.log).map_or("", |log| &*log.name);
+        std::thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel::<Batch>(AHEAD);
+            let stop = &stop;
+            let reader = scope.spawn(move || -> Result<()> {
+                let filter = Filter::new(options.skip.clone(), options.exclude.clone());
+                let mut builder = Builder::new(source, course, filter, limits, send);
+                builder.rows_only_of = rows_only_of;
+                let first = course.resume.unwrap_or(course.start).log;
+                let read = reading(options.keys.as_ref());
+                walk(source, &read, first, Some(&course.ends), stop, &mut builder)?;
+                builder.flush();
+                Ok(())
+            });
+            let mut applied = Ok(());
+            for batch in receive {
+                applied = self.send(batch, &meter, &name);
+                if applied.is_err() {
+                    // The reader notices that nobody listens.
+                    stop.cancel();
+                    break;
+                }
+            }
+            let read = reader
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Failed, "reading the logs failed")));
+            applied.and(read)
+        })?;
+        meter.finish();
+        Ok(())
+    }
+
+    /// Runs a batch.
+    fn send<'n>(
+        &mut self,
+        batch: Batch,
+        meter: &Meter<'_>,
+        name: &dyn Fn(&Mark) -> &'n str,
+    ) -> Result<()> {
+        if batch.marks.is_empty() {
+            meter.add(batch.bytes);
+            return Ok(());
+        }
+        let wait = Wait { deadline: PATIENCE, reason: "replaying" };
+        let last = batch.marks.len() - 1;
+        match (self.session.run_script(batch.sql, batch.load, wait), batch.expected) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(code)) => {
+                let mark = batch.marks.last();
+                let where_ = mark.map(|mark| describe(mark, name(mark))).unwrap_or_default();
+                let message =
+                    format!("{where_} ended with error {code} at its server, and here it did not");
+                return Err(Error::new(ErrorKind::Server, message).advise(
+                    "the data is not what it was there; leave the transaction out with --skip-gtid",
+                ));
+            }
+            (Err((index, failure)), expected) => {
+                let is_expected = index == last && expected.is_some() && failure.code() == expected;
+                if !is_expected {
+                    let mark = batch.marks.get(index).or(batch.marks.last());
+                    return Err(failed(failure, mark.map(|mark| (mark, name(mark)))));
+                }
+            }
+        }
+        meter.add(batch.bytes);
+        Ok(())
+    }
+
+    /// Where the last replay ended between a table that was made and the rows that it was made with:
+    /// those rows are still to come.
+    fn half_filled(&mut self, plan: &Plan) -> Result<Option<Gtid>> {
+        let Some((gtid, (database, table))) = &plan.course.resumes_behind else { return Ok(None) };
+        let wait = Wait { deadline: PATIENCE, reason: "looking where the last replay ended" };
+        let hex = |name: &[u8]| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let engine = format!(
+            "SELECT e.transactions FROM information_schema.tables t JOIN information_schema.engines e \
+             USING (engine) WHERE t.table_schema = CONVERT(X'{}' USING utf8) AND t.table_name = \
+             CONVERT(X'{}' USING utf8)",
+            hex(database),
+            hex(table)
+        );
+        if self.session.value(&engine, wait)?.as_deref() != Some("YES") {
+            let message = format!(
+                "the replay was interrupted at {gtid}, which fills a table of an engine without \
+                 transactions: how much of it is there cannot be known"
+            );
+            return Err(Error::new(ErrorKind::Usage, message)
+                .advise("restore the backup again and replay in one go"));
+        }
+        let mut name = Vec::new();
+        session::push_name(&mut name, database);
+        name.push(b'.');
+        session::push_name(&mut name, table);
+        let any = format!("SELECT 1 FROM {} LIMIT 1", String::from_utf8_lossy(&name));
+        let is_empty = self.session.value(&any, wait)?.is_none();
+        Ok(is_empty.then_some(*gtid))
+    }
+
+    /// Whether the server takes what the plan has.
+    fn check_plan(&mut self, plan: &Plan) -> Result<()> {
+        let wait = Wait::short("asking how the server is set up");
+        if plan.course.filling == 0
+            || self.session.value("SELECT @@GLOBAL.gtid_strict_mode", wait)?.as_deref() != Some("1")
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "the logs have {} CREATE TABLE … SELECT, whose rows are logged behind their table under \
+             the same GTID, which gtid_strict_mode forbids",
+            plan.course.filling
+        );
+        Err(Error::new(ErrorKind::Usage, message)
+            .advise("SET GLOBAL gtid_strict_mode=OFF until the replay is done"))
+    }
+}
+
+/// Where a statement comes from, in words.
+fn describe(mark: &Mark, log: &str) -> String {
+    let gtid = mark.gtid.map(|gtid| format!("{gtid}, ")).unwrap_or_default();
+    let at = format!("{gtid}{log} at {}", mark.place.offset);
+    match &mark.what {
+        What::Around(word) => format!("{word} of {at}"),
+        What::Rows(tables) => format!("rows of {tables} of {at}"),
+        What::Statement(text) => format!("'{text}' of {at}"),
+    }
+}
+
+/// A statement that failed, with the event that it came from.
+fn failed(failure: Failure, mark: Option<(&Mark, &str)>) -> Error {
+    let Some((mark, log)) = mark else {
+        return failure.into_error("", Wait { deadline: PATIENCE, reason: "replaying" });
+    };
+    let described = describe(mark, log);
+    match failure {
+        Failure::Server(error) => Error::new(
+            ErrorKind::Server,
+            format!("the server refused {described}"),
+        )
+        .caused_by(error)
+        .advise(
+            "everything before it is applied; mend the cause and start the replay again, or \
+                     leave the transaction out with --skip-gtid",
+        ),
+        other => other.into_error(&described, Wait { deadline: PATIENCE, reason: "replaying" }),
+    }
+}

@@ -1,0 +1,638 @@
+//! From events to statements, many of which go to the server at once.
+//!
+//! A batch is one request: statements that the server runs one after another, up to the first that
+//! fails. It ends one group and begins the next: the text of a statement of the log is always the last
+//! one of its batch, so that nothing in it can reach what follows, and so is BINLOG. Nothing of a group
+//! is sent that is not whole in the log.
+//!
+//! Rows are applied by BINLOG, with the tables that they belong to: all that follow one another in a
+//! transaction at once, or in several pieces, each of which ends as a statement, if they are many.
+
+use std::collections::HashMap;
+use std::io::{Seek, SeekFrom, Write};
+use std::sync::mpsc::SyncSender;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use binlog::bytes::Malformed;
+use binlog::event::gtid::flag as group;
+use binlog::event::load::{Block, Duplicates, ExecuteLoad};
+use binlog::event::rows::{self, FLAGS_AT, flag as rows_flag};
+use binlog::event::{GtidEvent, IntVar, Query, Rand, UserVar, control, table_map};
+use binlog::format::{FormatDescription, Version};
+use binlog::header::HEADER_LEN;
+use binlog::{Event, EventType, Gtid};
+use tempfile::SpooledTempFile;
+
+use super::filter::{Filter, Kept};
+use super::plan::Course;
+use super::session::{Session, UnknownCollation, push_name, put};
+use super::source::{LogSource, malformed};
+use super::state::State;
+use super::walk::{Flow, Group, Place, Visitor};
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes of statements after which a batch is sent. The server takes memory for each statement of a
+/// batch in the length of all that follow it.
+const BATCH_BYTES: usize = 128 << 10;
+/// Statements after which a batch is sent: the answers to one request are numbered with one byte, and
+/// the client library does not follow when it wraps.
+const BATCH_STATEMENTS: usize = 180;
+/// Bytes of rows after which a statement goes out in a piece of its own.
+const PIECE: usize = 2 << 20;
+/// Bytes of a file of LOAD DATA that are kept in memory.
+const LOAD_MEMORY: usize = 4 << 20;
+/// What a BINLOG statement has around its text, generously.
+const AROUND: usize = 64;
+/// Characters of a statement that messages show.
+const SHOWN: usize = 200;
+
+/// What a statement of a batch is part of, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    /// Its group.
+    pub gtid: Option<Gtid>,
+    /// Its event.
+    pub place: Place,
+    /// In words.
+    pub what: What,
+}
+
+/// What a statement does.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// Brackets others, or sets variables.
+    Around(&'static str),
+    /// Changes rows of tables.
+    Rows(String),
+    /// Is one of the log.
+    Statement(String),
+}
+
+/// Statements that go out at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Separated by semicolons.
+    pub sql: Vec<u8>,
+    /// One for each statement.
+    pub marks: Vec<Mark>,
+    /// The error that the last statement has to end with.
+    pub expected: Option<u16>,
+    /// What the last statement loads.
+    pub load: Option<SpooledTempFile>,
+    /// Groups that end in it.
+    pub groups: u64,
+    /// Bytes of the log in it.
+    pub bytes: u64,
+}
+
+/// Rows that are not in a batch yet.
+#[derive(Default)]
+struct Statement {
+    /// Events of statements that have ended.
+    ended: Vec<u8>,
+    /// Names of the tables.
+    tables: String,
+    /// Events with the tables of the statement that has not.
+    maps: Vec<u8>,
+    /// Events with the rows.
+    rows: Vec<u8>,
+    /// Where in `rows` the flags of the last event are.
+    flags_at: usize,
+    place: Place,
+}
+
+impl Statement {
+    /// Ends the statement, or a piece of it: what does not end as a statement is not done at all.
+    fn end(&mut self, last: bool) {
+        if !self.rows.is_empty() {
+            if let Some(flags) = self.rows.get_mut(self.flags_at) {
+                *flags |= rows_flag::STATEMENT_END as u8;
+            }
+            self.ended.extend_from_slice(&self.maps);
+            self.ended.append(&mut self.rows);
+        }
+        if last {
+            self.maps.clear();
+        }
+    }
+}
+
+/// What the server takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Its version.
+    pub version: Version,
+    /// `max_allowed_packet`
+    pub packet: usize,
+}
+
+/// Makes batches of what it sees.
+pub(super) struct Builder<'a> {
+    source: &'a dyn LogSource,
+    course: &'a Course,
+    filter: Filter,
+    limits: Limits,
+    send: SyncSender<Batch>,
+    batch: Batch,
+    session: Session,
+    format: Option<FormatDescription>,
+    statement: Statement,
+    loads: HashMap<(u32, u32), SpooledTempFile>,
+    /// Whether the group is applied, and whether something of it has gone into a batch.
+    active: bool,
+    opened: bool,
+    begins: Vec<u8>,
+    /// Whether only the rows of the group are to be applied, because its table was made before.
+    pub rows_only_of: Option<Gtid>,
+    inflated: Vec<u8>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(
+        source: &'a dyn LogSource,
+        course: &'a Course,
+        filter: Filter,
+        limits: Limits,
+        send: SyncSender<Batch>,
+    ) -> Self {
+        Self {
+            source,
+            course,
+            filter,
+            limits,
+            send,
+            batch: Batch::default(),
+            session: Session::default(),
+            format: None,
+            statement: Statement::default(),
+            loads: HashMap::new(),
+            active: false,
+            opened: false,
+            begins: Vec::new(),
+            rows_only_of: None,
+            inflated: Vec::new(),
+        }
+    }
+
+    fn name(&self, place: Place) -> &'a str {
+        self.source.logs().get(place.log).map_or("", |log| &log.name)
+    }
+
+    /// Sends what there is; [`Flow::Stop`] if nobody wants it any more.
+    pub(super) fn flush(&mut self) -> Flow {
+        if self.batch.marks.is_empty() && self.batch.groups == 0 {
+            return Flow::On;
+        }
+        match self.send.send(std::mem::take(&mut self.batch)) {
+            Ok(()) => Flow::On,
+            Err(_) => Flow::Stop,
+        }
+    }
+
+    /// Adds a statement to the batch.
+    fn push(&mut self, mark: Mark, write: impl FnOnce(&mut Vec<u8>)) {
+        let sql = &mut self.batch.sql;
+        if !sql.is_empty() {
+            sql.push(b';');
+        }
+        write(sql);
+        self.batch.marks.push(mark);
+    }
+
+    /// Ends the group, at the time at which it was ended.
+    fn push_end(&mut self, group: &Group, place: Place, words: &[u8]) {
+        self.session.time(group.time, 0);
+        self.push_set(group.gtid, place);
+        let mark = Mark { gtid: Some(group.gtid), place, what: What::Around("the end") };
+        self.push(mark, |sql| sql.extend_from_slice(words));
+    }
+
+    /// Sets what is still to be set.
+    fn push_set(&mut self, gtid: Gtid, place: Place) {
+        let mut set = Vec::new();
+        if self.session.take_set(&mut set) {
+            let mark = Mark { gtid: Some(gtid), place, what: What::Around("SET") };
+            self.push(mark, |sql| sql.append(&mut set));
+        }
+    }
+
+    /// Opens the group in the batch, before the first thing that it does.
+    fn open(&mut self, group: &Group) {
+        if self.opened {
+            return;
+        }
+        self.opened = true;
+        let no_parallel = !group.has(group::ALLOW_PARALLEL);
+        self.session.time(group.time, 0);
+        self.session.group(group.gtid, (group.skips_replication, no_parallel));
+        let begins = std::mem::take(&mut self.begins);
+        if !begins.is_empty() {
+            self.push_set(group.gtid, group.place);
+            let word = if group.has(group::PREPARED_XA) { "XA START" } else { "START TRANSACTION" };
+            let mark =
+                Mark { gtid: Some(group.gtid), place: group.place, what: What::Around(word) };
+            self.push(mark, |sql| sql.extend_from_slice(&begins));
+        }
+    }
+
+    /// Puts the rows that wait into the batch, which ends with them; `last` if their statement ends.
+    fn push_rows(&mut self, group: &Group, last: bool) -> Result<()> {
+        self.statement.end(last);
+        let events = std::mem::take(&mut self.statement.ended);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let place = self.statement.place;
+        let tables = match last {
+            true => std::mem::take(&mut self.statement.tables),
+            false => self.statement.tables.clone(),
+        };
+        let length = events.len().div_ceil(3) * 4 + AROUND;
+        if length > self.limits.packet {
+            let message = format!(
+                "{} ({} at {}) changes rows of {tables} in one statement of {length} bytes, and the \
+                 server takes {}",
+                group.gtid,
+                self.name(place),
+                place.offset,
+                self.limits.packet
+            );
+            return Err(Error::new(ErrorKind::Usage, message).advise(
+                "SET GLOBAL max_allowed_packet=1073741824 on the server, and start again",
+            ));
+        }
+        self.open(group);
+        self.push_set(group.gtid, place);
+        if self.batch.sql.len() + length > self.limits.packet {
+            self.flush();
+        }
+        let mark = Mark { gtid: Some(group.gtid), place, what: What::Rows(tables) };
+        self.push(mark, |sql| push_binlog(sql, &events));
+        // The answer to BINLOG does not say that others follow.
+        self.flush();
+        Ok(())
+    }
+
+    fn table_map(&mut self, event: &Event<'_>) -> Result<(), Malformed> {
+        let (_, database, name) = table_map::names(event.body())?;
+        let (database, name) = (String::from_utf8_lossy(database), String::from_utf8_lossy(name));
+        let tables = &mut self.statement.tables;
+        let name = format!("{database}.{name}");
+        if tables.len() < SHOWN && !tables.contains(&name) {
+            let comma = if tables.is_empty() { "" } else { ", " };
+            *tables = format!("{tables}{comma}{name}");
+        }
+        self.statement.maps.extend_from_slice(event.bytes);
+        Ok(())
+    }
+
+    fn rows(&mut self, group: &Group, event: &Event<'_>) -> Result<()> {
+        let place = Place { log: group.place.log, offset: event.offset };
+        let name = self.name(place);
+        let broken = |what| malformed(name, event, what);
+        let (_, flags) = rows::begin(event.body()).map_err(broken)?;
+        let mut inflated = std::mem::take(&mut self.inflated);
+        let bytes = match event.header.kind.rows().is_some_and(|kind| kind.compressed) {
+            true => {
+                rows::inflate(event, &mut inflated).map_err(broken)?;
+                &*inflated
+            }
+            false => event.bytes,
+        };
+        let statement = &mut self.statement;
+        if statement.rows.is_empty() && statement.ended.is_empty() {
+            statement.place = place;
+        }
+        statement.flags_at = statement.rows.len() + HEADER_LEN + FLAGS_AT;
+        statement.rows.extend_from_slice(bytes);
+        self.inflated = inflated;
+        let ends = flags & rows_flag::STATEMENT_END != 0;
+        // What cannot be rolled back is logged at the end of each statement, as a group of its own.
+        let is_transactional = group.has(group::TRANSACTIONAL);
+        let waiting = self.statement.ended.len() + self.statement.rows.len();
+        if is_transactional && waiting > PIECE.min(self.limits.packet / 4) {
+            self.push_rows(group, ends)?;
+        } else if ends && is_transactional {
+            self.statement.end(true);
+        } else if ends {
+            self.push_rows(group, true)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a statement of the log.
+    fn query(&mut self, group: &Group, event: &Event<'_>) -> Result<()> {
+        let place = Place { log: group.place.log, offset: event.offset };
+        let query = Query::parse(event.body(), event.header.kind)
+            .map_err(|what| malformed(self.name(place), event, what))?;
+        let in_xa = group.has(group::PREPARED_XA | group::COMPLETED_XA);
+        if query.is_bracket(in_xa) {
+            if *query.text == *b"BEGIN" {
+                return Ok(());
+            }
+            let ends = matches!(&*query.text, b"COMMIT" | b"ROLLBACK");
+            if ends && !self.opened {
+                return Ok(());
+            }
+            self.open(group);
+            if ends {
+                self.push_end(group, place, &query.text);
+                return Ok(());
+            }
+            if in_xa {
+                // Behind XA END nothing can be set.
+                self.session.time(group.time, 0);
+            }
+            self.push_set(group.gtid, place);
+            let mark = Mark { gtid: Some(group.gtid), place, what: What::Around("a bracket") };
+            self.push(mark, |sql| sql.extend_from_slice(&query.text));
+            return Ok(());
+        }
+        if self.rows_only_of == Some(group.gtid) {
+            return Ok(());
+        }
+        if !is_filling(group) {
+            return self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text));
+        }
+        // Making the table commits. Its rows are logged behind it, under the same number.
+        let begins = std::mem::take(&mut self.begins);
+        self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text))?;
+        self.begins = begins;
+        self.opened = false;
+        Ok(())
+    }
+
+    /// Adds what a statement needs and, as the end of the batch, its text.
+    fn text(
+        &mut self,
+        group: &Group,
+        event: &Event<'_>,
+        query: &Query<'_>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        let place = Place { log: group.place.log, offset: event.offset };
+        if KILLED.contains(&query.error_code) {
+            let message = format!(
+                "{} ({} at {}) is a statement that was killed at its server after it had changed \
+                 something; how much is not in the log",
+                group.gtid,
+                self.name(place),
+                place.offset
+            );
+            return Err(Error::new(ErrorKind::Damage, message)
+                .advise("leave it out with --skip-gtid, and look at its tables afterwards"));
+        }
+        self.open(group);
+        let format = self.format.as_ref().ok_or_else(|| no_format(self.name(place)))?;
+        let database = self
+            .session
+            .statement(query, &event.header, format, self.limits.version)
+            .map_err(|unknown| self.unknown_collation(place, unknown))?;
+        if let Some(database) = database {
+            let mark = Mark { gtid: Some(group.gtid), place, what: What::Around("USE") };
+            self.push(mark, |sql| {
+                sql.extend_from_slice(b"USE ");
+                push_name(sql, database);
+            });
+        }
+        self.push_set(group.gtid, place);
+        let what = What::Statement(shown(&query.text));
+        if self.batch.sql.len() + query.text.len() + AROUND > self.limits.packet {
+            self.flush();
+        }
+        self.push(Mark { gtid: Some(group.gtid), place, what }, write);
+        self.batch.expected = Some(query.error_code).filter(|code| *code != 0);
+        Ok(())
+    }
+
+    fn unknown_collation(&self, place: Place, UnknownCollation(number): UnknownCollation) -> Error {
+        let message = format!(
+            "{} at {}: nothing is known of collation number {number}",
+            self.name(place),
+            place.offset
+        );
+        Error::new(ErrorKind::Damage, message)
+    }
+
+    fn execute_load(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
+        let place = Place { log: group.place.log, offset: event.offset };
+        let load = ExecuteLoad::parse(event.body())
+            .map_err(|what| malformed(self.name(place), event, what))?;
+        let key = (event.header.server_id, load.file_id);
+        let Some(mut file) = self.loads.remove(&key) else {
+            let message = format!(
+                "{} at {}: the file that a LOAD DATA statement reads is not in the log",
+                self.name(place),
+                place.offset
+            );
+            return Err(Error::new(ErrorKind::Damage, message));
+        };
+        file.seek(SeekFrom::Start(0)).map_err(cannot_spool)?;
+        let text = &load.query.text;
+        let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+        let (front, behind) = (part(0..load.name.start), part(load.name.end..text.len()));
+        // Alone, because the server asks for the file in the middle of it.
+        self.open(group);
+        self.push_set(group.gtid, place);
+        if self.flush() == Flow::Stop {
+            return Ok(Flow::Stop);
+        }
+        self.text(group, event, &load.query, |sql| {
+            sql.extend_from_slice(front);
+            sql.extend_from_slice(b" LOCAL INFILE 'x'");
+            if load.duplicates == Duplicates::Replace {
+                sql.extend_from_slice(b" REPLACE");
+            }
+            sql.extend_from_slice(b" INTO");
+            sql.extend_from_slice(behind);
+        })?;
+        self.batch.load = Some(file);
+        Ok(self.flush())
+    }
+
+    fn block(&mut self, event: &Event<'_>, place: Place) -> Result<()> {
+        let block =
+            Block::parse(event.body()).map_err(|what| malformed(self.name(place), event, what))?;
+        let key = (event.header.server_id, block.file_id);
+        if event.header.kind == EventType::BEGIN_LOAD_QUERY {
+            self.loads.insert(key, SpooledTempFile::new(LOAD_MEMORY));
+        }
+        if let Some(file) = self.loads.get_mut(&key) {
+            file.write_all(block.data).map_err(cannot_spool)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an event that changes something or is needed for that.
+    fn apply(&mut self, group: &Group, event: &Event<'_>) -> Result<()> {
+        let kind = event.header.kind;
+        let place = Place { log: group.place.log, offset: event.offset };
+        let name = self.name(place);
+        let broken = |what| malformed(name, event, what);
+        if kind == EventType::TABLE_MAP {
+            return self.table_map(event).map_err(broken);
+        }
+        if kind.rows().is_some() {
+            return self.rows(group, event);
+        }
+        self.push_rows(group, true)?;
+        let body = event.body();
+        match kind {
+            EventType::QUERY | EventType::QUERY_COMPRESSED => self.query(group, event)?,
+            EventType::EXECUTE_LOAD_QUERY => {
+                self.execute_load(group, event)?;
+            }
+            EventType::BEGIN_LOAD_QUERY | EventType::APPEND_BLOCK => self.block(event, place)?,
+            EventType::INTVAR => {
+                let variable = IntVar::parse(body).map_err(broken)?;
+                if !matches!(variable.kind, 1 | 2) {
+                    return Err(broken(Malformed("kind")));
+                }
+                self.open(group);
+                self.session.int(variable);
+            }
+            EventType::RAND => {
+                self.open(group);
+                self.session.rand(Rand::parse(body).map_err(broken)?);
+            }
+            EventType::USER_VAR => {
+                self.open(group);
+                let variable = UserVar::parse(body).map_err(broken)?;
+                let set = self.session.user_variable(&variable);
+                set.map_err(|unknown| self.unknown_collation(place, unknown))?;
+            }
+            EventType::XID if self.opened => self.push_end(group, place, b"COMMIT"),
+            EventType::XA_PREPARE => {
+                let xa = control::XaPrepare::parse(body).map_err(broken)?.name.text();
+                self.open(group);
+                self.push_end(group, place, format!("XA PREPARE {xa}").as_bytes());
+            }
+            _ => {}
+        }
+        // A statement of the log ends its batch.
+        if matches!(self.batch.marks.last(), Some(Mark { what: What::Statement(_), .. })) {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.sql.len() > BATCH_BYTES.min(self.limits.packet / 4)
+            || self.batch.marks.len() > BATCH_STATEMENTS
+    }
+}
+
+/// Errors of statements that were killed on the way.
+const KILLED: [u16; 4] = [1053, 1317, 1927, 1969];
+
+impl Visitor for Builder<'_> {
+    fn log(&mut self, log: usize, _: &State) -> Result<Flow> {
+        Ok(if log > self.course.cut.log { Flow::Stop } else { Flow::On })
+    }
+
+    fn format(&mut self, event: &Event<'_>, format: &FormatDescription) -> Result<()> {
+        self.format = Some(format.clone());
+        let place = Place { log: 0, offset: event.offset };
+        let mark = Mark { gtid: None, place, what: What::Around("BINLOG") };
+        self.push(mark, |sql| push_binlog(sql, event.bytes));
+        self.flush();
+        Ok(())
+    }
+
+    fn begin(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
+        if group.place >= self.course.cut {
+            return Ok(Flow::Stop);
+        }
+        let is_filling = self.rows_only_of == Some(group.gtid);
+        let from = self.course.resume.unwrap_or(self.course.start);
+        self.active = (group.place >= from || is_filling) && self.filter.admits(group);
+        self.opened = false;
+        self.begins.clear();
+        if !self.active {
+            return Ok(Flow::On);
+        }
+        self.batch.bytes += event.bytes.len() as u64;
+        if group.has(group::PREPARED_XA) {
+            let gtid = GtidEvent::parse(event.body(), event.header.server_id)
+                .map_err(|what| malformed(self.name(group.place), event, what))?;
+            if let Some(xa) = &gtid.xa {
+                put!(self.begins, "XA START {}", xa.text());
+            }
+        } else if !group.has(group::STANDALONE) {
+            self.begins.extend_from_slice(b"START TRANSACTION");
+        }
+        Ok(Flow::On)
+    }
+
+    fn event(&mut self, group: &Group, event: &Event<'_>) -> Result<()> {
+        if !self.active {
+            return Ok(());
+        }
+        self.batch.bytes += event.bytes.len() as u64;
+        match self.filter.keeps(self.name(group.place), group, event)? {
+            Kept::Out { ends: true } => self.statement.end(true),
+            Kept::Out { ends: false } => {}
+            Kept::Change | Kept::Needed => self.apply(group, event)?,
+        }
+        if self.is_full() {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _: &Group, _: Place, _: &State) -> Result<Flow> {
+        self.loads.clear();
+        if self.active {
+            self.batch.groups += 1;
+        }
+        self.active = false;
+        Ok(if self.is_full() { self.flush() } else { Flow::On })
+    }
+
+    fn incident(&mut self, place: Place, words: String) -> Result<()> {
+        let from = self.course.resume.unwrap_or(self.course.start);
+        if place < from || place >= self.course.cut {
+            return Ok(());
+        }
+        let message =
+            format!("{} at {}: events were lost: {words}", self.name(place), place.offset);
+        Err(Error::new(ErrorKind::Gap, message))
+    }
+}
+
+/// Whether a group makes a table and fills it.
+pub(super) fn is_filling(group: &Group) -> bool {
+    group.has(group::DDL) && !group.has(group::STANDALONE)
+}
+
+/// Appends a statement that applies events.
+fn push_binlog(sql: &mut Vec<u8>, events: &[u8]) {
+    sql.extend_from_slice(b"BINLOG '");
+    let begin = sql.len();
+    sql.resize(begin + events.len().div_ceil(3) * 4, 0);
+    // The room is exactly that of the text.
+    let _ = STANDARD.encode_slice(events, sql.get_mut(begin..).unwrap_or_default());
+    sql.push(b'\'');
+}
+
+/// The beginning of a statement, as messages show it.
+fn shown(text: &[u8]) -> String {
+    let cut = text.get(..SHOWN).unwrap_or(text);
+    let mut shown: String = String::from_utf8_lossy(cut)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.len() > SHOWN {
+        shown.push('…');
+    }
+    shown
+}
+
+fn no_format(name: &str) -> Error {
+    Error::new(ErrorKind::Damage, format!("{name} does not say what its events look like"))
+}
+
+fn cannot_spool(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Failed, "cannot keep a file of LOAD DATA").caused_by(error)
+}

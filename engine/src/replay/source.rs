@@ -1,0 +1,185 @@
+//! Where the logs to replay are.
+//!
+//! Their order is that of their content: what a log says had been logged before it. Names only decide
+//! between logs of which the first has no transaction.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use binlog::bytes::Malformed;
+use binlog::crypt::KeySource;
+use binlog::event::GtidList;
+use binlog::format::MAGIC;
+use binlog::{Event, EventType, Fault, Gtid, ReadOptions, Reader};
+use zeroize::Zeroizing;
+
+use super::state::State;
+use crate::keys::settings::KeyStore;
+use crate::{Error, ErrorKind, Result};
+
+/// A log, and what it says of itself.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its name, without directory.
+    pub name: String,
+    /// Bytes of it.
+    pub bytes: u64,
+    /// When it was begun, in seconds since 1970.
+    pub begun: u32,
+    /// Version of the server that wrote it.
+    pub version: String,
+    /// `server_id` of it.
+    pub server: u32,
+    /// What had been logged before it.
+    pub before: Vec<Gtid>,
+}
+
+/// Logs of one server, the oldest first.
+pub trait LogSource: Sync {
+    /// What there is, in the order of its content.
+    fn logs(&self) -> &[Log];
+
+    /// Opens one of them, by its place in [`logs`](Self::logs).
+    fn open(&self, index: usize) -> Result<Box<dyn Read + '_>>;
+}
+
+/// How logs are read with keys of a server. Made anew in each thread.
+pub fn reading(keys: Option<&Arc<KeyStore>>) -> ReadOptions {
+    let keys = keys.map(|keys| Rc::new(Ring(Arc::clone(keys))) as Rc<dyn KeySource>);
+    ReadOptions { keys, ..ReadOptions::default() }
+}
+
+/// The engine's keys, for the reader of logs.
+struct Ring(Arc<KeyStore>);
+
+impl KeySource for Ring {
+    fn key(&self, id: u32, version: u32) -> Result<Zeroizing<Vec<u8>>, String> {
+        let ring = self.0.ring().map_err(|error| error.to_string())?;
+        let key = ring.key(id, version).map_err(|error| error.to_string())?;
+        Ok(Zeroizing::new(key.bytes().to_vec()))
+    }
+}
+
+/// Files of binary logs.
+pub struct FileLogs {
+    logs: Vec<Log>,
+    paths: Vec<PathBuf>,
+}
+
+impl FileLogs {
+    /// The logs among these files, and in these directories.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a file that is named and is no binary log; in directories others are
+    /// passed over.
+    pub fn open(places: &[PathBuf], keys: Option<&Arc<KeyStore>>) -> Result<Self> {
+        let mut found = Vec::new();
+        for place in places {
+            if !place.is_dir() {
+                found.push(describe(place, keys)?);
+                continue;
+            }
+            let entries = std::fs::read_dir(place).map_err(|e| Error::io("read", place, e))?;
+            for entry in entries {
+                let path = entry.map_err(|e| Error::io("read", place, e))?.path();
+                if path.is_file() && begins_as_log(&path)? {
+                    found.push(describe(&path, keys)?);
+                }
+            }
+        }
+        if found.is_empty() {
+            let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+            let message = format!("there is no binary log in {}", places.join(", "));
+            return Err(Error::new(ErrorKind::NothingMatches, message)
+                .advise("give the directory with the server's logs, or the files"));
+        }
+        found.sort_by_key(|(log, _)| {
+            (State::of(&log.before).extent(), log.begun, number(&log.name), log.name.clone())
+        });
+        let (logs, paths) = found.into_iter().unzip();
+        Ok(Self { logs, paths })
+    }
+}
+
+impl LogSource for FileLogs {
+    fn logs(&self) -> &[Log] {
+        &self.logs
+    }
+
+    fn open(&self, index: usize) -> Result<Box<dyn Read + '_>> {
+        let path = self.paths.get(index).map_or(Path::new(""), PathBuf::as_path);
+        Ok(Box::new(File::open(path).map_err(|e| Error::io("open", path, e))?))
+    }
+}
+
+/// The number at the end of a log's name, which has more digits after a million logs.
+fn number(name: &str) -> u64 {
+    name.rsplit('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn begins_as_log(path: &Path) -> Result<bool> {
+    let mut magic = [0; MAGIC.len()];
+    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    match file.read_exact(&mut magic) {
+        Ok(()) => Ok(magic == MAGIC),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(Error::io("read", path, error)),
+    }
+}
+
+/// Reads how a log begins.
+fn describe(path: &Path, keys: Option<&Arc<KeyStore>>) -> Result<(Log, PathBuf)> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let bytes = file.metadata().map_err(|e| Error::io("look at", path, e))?.len();
+    let mut reader =
+        Reader::new(file, path.display().to_string(), reading(keys)).map_err(log_error)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut log =
+        Log { name, bytes, begun: 0, version: String::new(), server: 0, before: Vec::new() };
+    while let Some(event) = reader.next_event().map_err(log_error)? {
+        match event.header.kind {
+            EventType::FORMAT_DESCRIPTION => {
+                (log.begun, log.server) = (event.header.timestamp, event.header.server_id);
+            }
+            EventType::GTID_LIST => {
+                let list = GtidList::parse(event.body());
+                let list = list.map_err(|what| malformed(&log.name, &event, what))?;
+                log.before = list.entries;
+                let version = reader.format().map(|format| format.server_version.clone());
+                log.version = version.unwrap_or_default();
+                return Ok((log, path.to_owned()));
+            }
+            EventType::START_ENCRYPTION => {}
+            _ => break,
+        }
+    }
+    let message = format!("{} does not say which transactions came before it", path.display());
+    Err(Error::new(ErrorKind::Usage, message)
+        .advise("only binary logs of MariaDB 10.0 and later can be replayed"))
+}
+
+/// An event that is not what its type says.
+pub fn malformed(log: &str, event: &Event<'_>, what: Malformed) -> Error {
+    let fault = Fault::Malformed { kind: event.header.kind, what };
+    log_error(binlog::Error { file: log.to_owned(), position: event.offset, fault })
+}
+
+/// An error of a log as an error of the engine.
+pub fn log_error(error: binlog::Error) -> Error {
+    let (kind, advice) = match &error.fault {
+        Fault::Io(_) => (ErrorKind::Failed, None),
+        Fault::Crypt(_) => {
+            (ErrorKind::Usage, Some("name the server's keys, as with --keys-file FILE"))
+        }
+        Fault::NotBinlog | Fault::Empty | Fault::InnodbBinlog => (ErrorKind::Usage, None),
+        _ => (ErrorKind::Damage, None),
+    };
+    let error = Error::new(kind, error.to_string());
+    match advice {
+        Some(advice) => error.advise(advice),
+        None => error,
+    }
+}

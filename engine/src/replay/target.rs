@@ -1,0 +1,177 @@
+//! Where a replay stops.
+//!
+//! Always between two groups, and always one place in the order of the logs: stops by domain are not
+//! consistent with each other, because one domain may need what another has done. Times of groups are
+//! whole seconds, save where a statement used fractions; a group whose second is that of the target
+//! is *before* it only if it certainly is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use binlog::Gtid;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// On which side of the target to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// What is named does not happen.
+    Before,
+    /// What is named is the last that happens.
+    After,
+}
+
+/// What is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The end of the logs.
+    End,
+    /// A moment.
+    Time(Timestamp),
+    /// A transaction.
+    Gtid(Gtid),
+    /// A place in a log.
+    Position {
+        /// The log.
+        file: String,
+        /// Offset in it.
+        offset: u64,
+    },
+}
+
+/// Why a text is no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Several GTIDs.
+    #[error(
+        "a list of GTIDs is no target: domains depend on each other, so name the one transaction at \
+         which to stop"
+    )]
+    List,
+    /// None of the known forms.
+    #[error(
+        "'{0}' is neither a time such as '2026-02-28 17:30:00.25' or 2026-02-28T17:30:00Z, nor a \
+         GTID such as 0-1-42, nor a place such as binlog.000042:1234"
+    )]
+    Unknown(String),
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("end") {
+            return Ok(Self::End);
+        }
+        if let Ok(gtid) = text.parse() {
+            return Ok(Self::Gtid(gtid));
+        }
+        let parts = || text.split(',').map(|part| part.trim().parse::<Gtid>());
+        if text.contains(',') && parts().all(|part| part.is_ok()) {
+            return Err(TargetError::List);
+        }
+        if let Some(time) = time(text) {
+            return Ok(Self::Time(time));
+        }
+        let unknown = || TargetError::Unknown(text.chars().take(80).collect());
+        let (file, offset) = text.rsplit_once(':').ok_or_else(unknown)?;
+        let offset = offset.parse().map_err(|_| unknown())?;
+        let position = binlog::BinlogPosition::new(file, offset).map_err(|_| unknown())?;
+        Ok(Self::Position { file: position.file().to_owned(), offset })
+    }
+}
+
+/// A moment, in the local time zone if the text names none. A date alone is none.
+fn time(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    if !text.contains(':') {
+        return None;
+    }
+    let civil: DateTime = text.parse().ok()?;
+    Some(civil.to_zoned(TimeZone::system()).ok()?.timestamp())
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End => f.write_str("the end of the logs"),
+            Self::Time(time) => write!(f, "{time}"),
+            Self::Gtid(gtid) => write!(f, "{gtid}"),
+            Self::Position { file, offset } => write!(f, "{file}:{offset}"),
+        }
+    }
+}
+
+/// When a group was, as far as its log says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// Second.
+    pub seconds: u32,
+    /// Fraction of it, in microseconds, if it is known.
+    pub micros: Option<u32>,
+}
+
+impl When {
+    /// Whether a group of this moment is behind a target.
+    pub fn is_late(&self, target: Timestamp, edge: Edge) -> bool {
+        const SECOND: i128 = 1_000_000;
+        let target = target.as_microsecond().into();
+        let second = i128::from(self.seconds) * SECOND;
+        match (self.micros, edge) {
+            (Some(micros), Edge::Before) => second + i128::from(micros) >= target,
+            (Some(micros), Edge::After) => second + i128::from(micros) > target,
+            // It may have been at the end of its second, or at its beginning.
+            (None, Edge::Before) => second + SECOND > target,
+            (None, Edge::After) => second > target,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let target = |text: &str| text.parse::<Target>();
+        assert_eq!(target("0-1-42"), Ok(Target::Gtid("0-1-42".parse().unwrap())));
+        assert_eq!(target("end"), Ok(Target::End));
+        let position = Target::Position { file: "mysql-bin.000042".to_owned(), offset: 1234 };
+        assert_eq!(target("mysql-bin.000042:1234"), Ok(position));
+        assert_eq!(target("0-1-2,1-1-3"), Err(TargetError::List));
+        let Ok(Target::Time(time)) = target("2026-02-28T17:30:00.25Z") else { panic!("no time") };
+        assert_eq!(time.as_millisecond() % 1000, 250);
+        for local in ["2026-02-28 17:30:00", "2026-02-28 17:30:00.000001", "2026-02-28T17:30"] {
+            assert!(matches!(target(local), Ok(Target::Time(_))), "{local}");
+        }
+        for bad in ["", "yesterday", "17:30", "a/b:4", "2026-13-01 00:00:00", "0-1"] {
+            assert!(matches!(target(bad), Err(TargetError::Unknown(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_seconds_are_before_only_what_is_surely_behind_them() {
+        let at = |micros: i64| Timestamp::from_microsecond(micros).unwrap();
+        let coarse = When { seconds: 5, micros: None };
+        for (target, before, after) in [
+            (4_900_000, true, true),
+            (5_000_000, true, false),
+            (5_500_000, true, false),
+            (6_000_000, false, false),
+        ] {
+            assert_eq!(coarse.is_late(at(target), Edge::Before), before, "{target}");
+            assert_eq!(coarse.is_late(at(target), Edge::After), after, "{target}");
+        }
+        let fine = When { seconds: 5, micros: Some(250_000) };
+        assert!(fine.is_late(at(5_250_000), Edge::Before));
+        assert!(!fine.is_late(at(5_250_001), Edge::Before));
+        assert!(!fine.is_late(at(5_250_000), Edge::After));
+        assert!(fine.is_late(at(5_249_999), Edge::After));
+    }
+}

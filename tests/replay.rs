@@ -1,0 +1,394 @@
+//! Replay: a restored copy becomes what its source was at a transaction, a place or a moment.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail, ensure};
+use common::corpus::Corpus;
+use common::{exit, ok};
+use harness::compare::Contents;
+use harness::load::{Load, LoadOptions};
+use harness::process::{self, Finished};
+use harness::proof::replica_options;
+use harness::{Client, Generation, Result, Scratch, Server, ServerOptions};
+use serde_json::Value;
+
+/// How many targets the random proof has.
+const TARGETS: &str = "HAULOUT_REPLAY_TARGETS";
+/// What it begins with.
+const SEED: &str = "HAULOUT_REPLAY_SEED";
+
+/// A replay onto a server.
+fn replay(server: &Server, logs: &Path, arguments: &[&str]) -> Command {
+    let mut command = common::repo::haulout();
+    command.arg("replay").arg("--binlogs").arg(logs).args(["--no-defaults", "--user=root"]);
+    command.arg(format!("--socket={}", server.socket().display())).args(arguments);
+    command
+}
+
+fn run(server: &Server, logs: &Path, arguments: &[&str]) -> Result<Finished> {
+    process::run(replay(server, logs, arguments))
+}
+
+/// A replay that must succeed; its document.
+fn json(server: &Server, logs: &Path, arguments: &[&str]) -> Result<Value> {
+    let mut command = replay(server, logs, arguments);
+    command.arg("--json");
+    let done = process::run(command)?;
+    ensure!(done.code() == Some(0), "{}{}", done.report(), done.stdout_text());
+    Ok(serde_json::from_slice(&done.stdout)?)
+}
+
+/// A server as restored, that logs what is replayed.
+fn target_options(source: &ServerOptions) -> ServerOptions {
+    let mut options = replica_options(source);
+    options.binlog = true;
+    options
+}
+
+/// What a server has logged, as a set.
+fn state(client: &mut Client) -> Result<Vec<String>> {
+    let text = client.scalar("SELECT @@gtid_binlog_state")?.unwrap_or_default();
+    let mut gtids: Vec<String> = text.split(',').map(str::to_owned).collect();
+    gtids.sort();
+    Ok(gtids)
+}
+
+/// What there was at a place in the log.
+struct Witness {
+    contents: Contents,
+    state: Vec<String>,
+    file: String,
+    offset: u64,
+    /// The first whole second behind everything before, at which nothing had happened yet.
+    second: u64,
+}
+
+impl Witness {
+    fn take(source: &Server) -> Result<Self> {
+        let mut client = source.client()?;
+        let contents = Contents::read(&mut client)?;
+        let status = client.text("SHOW MASTER STATUS")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let second = now.as_secs() + 1;
+        std::thread::sleep(Duration::from_secs(second) - now);
+        Ok(Self {
+            contents,
+            state: state(&mut client)?,
+            file: status[0][0].clone(),
+            offset: status[0][1].parse()?,
+            second,
+        })
+    }
+
+    /// The transactions around the place: the last one before it in its log, the first one behind it.
+    fn around(&self, client: &mut Client) -> Result<(Option<String>, Option<String>)> {
+        let events = client.text(&format!("SHOW BINLOG EVENTS IN '{}'", self.file))?;
+        let (mut last, mut next) = (None, None);
+        for event in events.iter().filter(|event| event[2] == "Gtid") {
+            let words = event[5].split_whitespace();
+            let gtid = words.skip_while(|word| *word != "GTID").nth(1).map(str::to_owned);
+            ensure!(gtid.is_some(), "no GTID in {event:?}");
+            if event[1].parse::<u64>()? < self.offset {
+                last = gtid;
+            } else {
+                next = gtid;
+                break;
+            }
+        }
+        Ok((last, next))
+    }
+}
+
+/// Random transactions in several domains and engines, with DDL; a witness at random places. From a
+/// backup in the middle, each place is reached by what names it: a transaction before or after it, its
+/// position, its time.
+#[test]
+fn random_targets() {
+    let number = |variable: &str, default: u64| {
+        std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+    };
+    let (targets, seed) = (number(TARGETS, 3), number(SEED, 1));
+    ok(proof(targets, seed).with_context(|| format!("seed {seed}")));
+}
+
+fn proof(targets: u64, seed: u64) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let tool = common::haulout();
+    // Small logs, so that there are many.
+    let options = ServerOptions::default().arg("--max-binlog-size=1M");
+    let source = options.start()?;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let load = LoadOptions { domains: 3, rows: 200, ..LoadOptions::new(seed) };
+    let load = Load::start(&source, &load)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let backup = scratch.join("backup");
+    tool.run_backup(&source, &backup)?;
+    let mut witnesses = Vec::new();
+    for _ in 0..targets {
+        std::thread::sleep(Duration::from_millis(rng.u64(100..900)));
+        witnesses.push(load.paused(|| Witness::take(&source))?);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let report = load.stop()?;
+    ensure!(report.changes > 50, "too little happened: {report:?}");
+    tool.run_prepare(&backup)?;
+    let from = backup.to_str().unwrap().to_owned();
+    let mut kinds = 0;
+    for (index, witness) in witnesses.iter().enumerate() {
+        let (last, next) = witness.around(&mut source.client()?)?;
+        let position = format!("{}:{}", witness.file, witness.offset);
+        let time = format!("{}", jiff::Timestamp::from_second(witness.second as i64)?);
+        // Each target in one of the ways that there are for it.
+        let mut ways = vec![vec![position], vec![time]];
+        ways.extend(last.map(|gtid| vec![gtid, "--after".to_owned()]));
+        ways.extend(next.map(|gtid| vec![gtid, "--before".to_owned()]));
+        let way = &ways[(index + rng.usize(0..2)) % ways.len()];
+        kinds += ways.len();
+        let datadir = scratch.join(&format!("copy{index}"));
+        tool.run_restore(&backup, &datadir)?;
+        let mut copy = target_options(&options).start_on(&datadir)?;
+        let mut arguments = vec!["--from-backup", &from, "--until"];
+        arguments.extend(way.iter().map(String::as_str));
+        let done = json(&copy, source.datadir(), &arguments)?;
+        eprintln!("{index}: {way:?}: {} transactions", done["transactions"]);
+        let mut client = copy.client()?;
+        ensure!(state(&mut client)? == witness.state, "{way:?}: the states differ: {done:#}");
+        let differences = witness.contents.differences(&Contents::read(&mut client)?);
+        ensure!(differences.is_empty(), "{way:?} differs:\n{}", differences.join("\n"));
+        copy.stop()?;
+        std::fs::remove_dir_all(&datadir)?;
+    }
+    ensure!(kinds >= 2 * witnesses.len());
+    Ok(())
+}
+
+/// Every kind of event, of logs with checksums, compressed, and without: a server that they are
+/// replayed onto from the very beginning has the same tables under the same GTIDs.
+#[test]
+fn every_kind_of_event() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let options = ServerOptions::default();
+        let corpus = Corpus::write(options.clone(), &scratch)?;
+        let other = target_options(&options).start()?;
+        let done = json(&other, corpus.server.datadir(), &["--from-gtid=", "--until=end"])?;
+        let mut clients = (corpus.server.client()?, other.client()?);
+        let states = (state(&mut clients.0)?, state(&mut clients.1)?);
+        ensure!(states.0 == states.1, "{states:?}: {done:#}");
+        let contents = (Contents::read(&mut clients.0)?, Contents::read(&mut clients.1)?);
+        let differences = contents.0.differences(&contents.1);
+        ensure!(differences.is_empty(), "{}", differences.join("\n"));
+        ensure!(contents.0.tables() > 9, "too few tables");
+        Ok(())
+    })());
+}
+
+/// What a replay refuses, what it leaves out, and that it goes on where it was killed.
+#[test]
+fn refused_left_out_and_resumed() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let options = ServerOptions::default();
+        let source = options.start()?;
+        let mut client = source.client()?;
+        client.run("CREATE DATABASE d")?;
+        client.run("CREATE TABLE d.t (id INT PRIMARY KEY, b VARCHAR(500))")?;
+        client.run("CREATE TABLE d.other (id INT PRIMARY KEY) ENGINE=Aria")?;
+        let backup = scratch.join("backup");
+        let tool = common::haulout();
+        tool.run_backup(&source, &backup)?;
+        tool.run_prepare(&backup)?;
+        let position = |client: &mut Client| client.scalar("SELECT @@gtid_binlog_pos");
+        let mut unlucky = None;
+        for number in 1..=6 {
+            client.run("FLUSH BINARY LOGS")?;
+            client.run(&format!("INSERT INTO d.t VALUES ({number}, 'single')"))?;
+            unlucky = if number == 3 { position(&mut client)? } else { unlucky };
+            client.run(&format!("INSERT INTO d.other VALUES ({number})"))?;
+            client.run(&format!(
+                "BEGIN NOT ATOMIC FOR i IN 1..500 DO INSERT INTO d.t VALUES ({number} * 1000 + i, \
+                 REPEAT('x', 400)); END FOR; END"
+            ))?;
+        }
+        let unlucky = unlucky.context("no position")?;
+        let from = backup.to_str().unwrap();
+        let boot = |name: &str| -> Result<Server> {
+            let datadir = scratch.join(name);
+            tool.run_restore(&backup, &datadir)?;
+            target_options(&options).start_on(&datadir)
+        };
+        let until_end = ["--from-backup", from, "--until", "end"];
+
+        // Another history, a log too few, targets that are not there.
+        let mut logs: Vec<PathBuf> = std::fs::read_dir(source.datadir())?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<_>>()?;
+        logs.retain(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with("binlog.0") && !name.ends_with(".idx")
+        });
+        logs.sort();
+        let gappy = scratch.join("gappy");
+        std::fs::create_dir(&gappy)?;
+        for (index, log) in logs.iter().enumerate().filter(|(index, _)| *index != 3) {
+            // Names say nothing.
+            std::fs::copy(log, gappy.join(format!("{}.log", 9 - index)))?;
+        }
+        let copy = boot("copy")?;
+        let refused = run(&copy, &gappy, &until_end)?;
+        common::assert_failed(&refused, exit::GAP, &["does not follow", "7.log"]);
+        for (until, code, words) in [
+            ("0-1-999999", exit::NOTHING_MATCHES, "not in the logs"),
+            ("2001-01-01 00:00:00", exit::USAGE, "restore an earlier backup"),
+        ] {
+            let arguments = ["--from-backup", from, "--until", until, "--after"];
+            common::assert_failed(&run(&copy, source.datadir(), &arguments)?, code, &[words]);
+        }
+        let arguments = ["--from-backup", from, "--until", &unlucky];
+        let refused = run(&copy, source.datadir(), &arguments)?;
+        common::assert_failed(&refused, exit::USAGE, &["--before or --after"]);
+
+        // Left out: one transaction, one table.
+        let skip = ["--skip-gtid", &*unlucky, "--exclude-table", "d.other"];
+        let arguments = [&until_end[..], &skip[..]].concat();
+        let plan = json(&copy, source.datadir(), &[&arguments[..], &["--plan"]].concat())?;
+        ensure!(plan["left_out"] == 7, "{plan:#}");
+        let done = json(&copy, source.datadir(), &arguments)?;
+        let sum = |client: &mut Client, condition: &str| {
+            client.scalar(&format!("SELECT COUNT(*), SUM(id) FROM d.t WHERE {condition}"))
+        };
+        let mut there = copy.client()?;
+        let rows = (sum(&mut client, "id <> 3")?, sum(&mut there, "TRUE")?);
+        ensure!(rows.0 == rows.1, "{rows:?}: {done:#}");
+        ensure!(there.scalar("SELECT COUNT(*) FROM d.other")?.as_deref() == Some("0"));
+        // Done is done; what others write is noticed.
+        let again = json(&copy, source.datadir(), &arguments)?;
+        ensure!(again["transactions"] == 0, "{again:#}");
+        there.run("INSERT INTO d.t VALUES (-1, 'stranger')")?;
+        let refused = run(&copy, source.datadir(), &arguments)?;
+        common::assert_failed(&refused, exit::USAGE, &["transactions of its own"]);
+        drop(copy);
+
+        // The first error stops it, and says where it is; behind the mend it goes on.
+        let copy = boot("copy2")?;
+        copy.run("SET sql_log_bin=0; INSERT INTO d.t VALUES (4, 'in the way')")?;
+        let failed = run(&copy, source.datadir(), &until_end)?;
+        common::assert_failed(
+            &failed,
+            exit::SERVER,
+            &["rows of d.t", "Duplicate entry", "binlog.00"],
+        );
+        copy.run("SET sql_log_bin=0; DELETE FROM d.t WHERE id = 4")?;
+        // Killed at some moment, again and again.
+        for delay in [60, 90, 120, 150] {
+            let mut child = replay(&copy, source.datadir(), &until_end)
+                .stderr(std::process::Stdio::null())
+                .spawn()?;
+            std::thread::sleep(Duration::from_millis(delay));
+            child.kill()?;
+            child.wait()?;
+            // The server may still be busy with what it got.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let done = json(&copy, source.datadir(), &until_end)?;
+        let mut there = copy.client()?;
+        let states = (state(&mut client)?, state(&mut there)?);
+        ensure!(states.0 == states.1, "{states:?}: {done:#}");
+        let differences = Contents::read(&mut client)?.differences(&Contents::read(&mut there)?);
+        ensure!(differences.is_empty(), "{}", differences.join("\n"));
+        if done["transactions"].as_u64().is_none() {
+            bail!("no count: {done:#}");
+        }
+        Ok(())
+    })());
+}
+
+/// A restored copy as a replica of the logs: it catches up with parallel appliers and stops at the
+/// target, and goes on when it connects again to logs that end later.
+#[test]
+fn served_to_a_replica() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let options = ServerOptions::default().arg("--max-binlog-size=1M");
+        let source = options.start()?;
+        let load = LoadOptions { rows: 200, ..LoadOptions::new(5) };
+        let load = Load::start(&source, &load)?;
+        let backup = scratch.join("backup");
+        let tool = common::haulout();
+        tool.run_backup(&source, &backup)?;
+        std::thread::sleep(Duration::from_millis(900));
+        let witness = load.paused(|| Witness::take(&source))?;
+        std::thread::sleep(Duration::from_millis(500));
+        load.stop()?;
+        let last = Witness::take(&source)?;
+        tool.run_prepare(&backup)?;
+        let position = harness::tool::BinlogPosition::of_backup(&backup)?;
+        let datadir = scratch.join("copy");
+        tool.run_restore(&backup, &datadir)?;
+        let mut options = target_options(&options);
+        // Nobody in the logs has it.
+        options.server_id = 77;
+        let options = options.arg("--slave-parallel-threads=4").arg("--log-slave-updates");
+        let copy = options.start_on(&datadir)?;
+        let mut client = copy.client()?;
+        client.run(&format!("SET GLOBAL gtid_slave_pos = '{}'", position.gtid))?;
+        let at = format!("{}:{}", witness.file, witness.offset);
+        for (until, witness) in [(at.as_str(), &witness), ("end", &last)] {
+            let (mut served, port) = serve(source.datadir(), until)?;
+            let tls = match options.generation >= Generation::V11_8 {
+                true => "MASTER_SSL=0, ",
+                false => "",
+            };
+            client.run(&format!(
+                "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, \
+                 MASTER_USER='repl', MASTER_PASSWORD='geheim', {tls}MASTER_USE_GTID=slave_pos, \
+                 MASTER_HEARTBEAT_PERIOD=0.5"
+            ))?;
+            client.run("START SLAVE")?;
+            let target = witness.state.join(",");
+            let waited = client.scalar(&format!("SELECT MASTER_GTID_WAIT('{target}', 60)"))?;
+            let status = client.named("SHOW SLAVE STATUS")?;
+            ensure!(waited.as_deref() == Some("0"), "not at {target}: {status:#?}");
+            // Nothing comes behind it; heartbeats do.
+            std::thread::sleep(Duration::from_millis(1500));
+            let status = client.named("SHOW SLAVE STATUS")?;
+            let running = |(name, value): &(String, String)| {
+                matches!(&**name, "Slave_IO_Running" | "Slave_SQL_Running") && value == "Yes"
+            };
+            ensure!(status.iter().filter(|field| running(field)).count() == 2, "{status:#?}");
+            client.run("STOP SLAVE")?;
+            served.kill()?;
+            served.wait()?;
+            let at = client.scalar("SELECT @@gtid_slave_pos")?.unwrap_or_default();
+            ensure!(at == target, "it went on to {at} behind {target}");
+            let differences = witness.contents.differences(&Contents::read(&mut client)?);
+            ensure!(differences.is_empty(), "{until}: {}", differences.join("\n"));
+        }
+        Ok(())
+    })());
+}
+
+/// Serves logs up to a target; the process, and its port.
+fn serve(logs: &Path, until: &str) -> Result<(std::process::Child, u16)> {
+    use std::io::BufRead;
+    let mut command = common::repo::haulout();
+    command.args(["binlog", "serve", "--listen", "127.0.0.1:0", "--until", until, "--binlogs"]);
+    command.arg(logs).env("HAULOUT_SERVE_PASSWORD", "geheim");
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().context("no standard error")?;
+    let mut lines = std::io::BufReader::new(stderr).lines();
+    let port = loop {
+        let line = lines.next().context("it ended before it listened")??;
+        let Some((_, behind)) = line.split_once("listening at 127.0.0.1:") else { continue };
+        break behind.split(',').next().unwrap_or_default().parse()?;
+    };
+    // It must not stop because nobody reads what it says.
+    std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap_or_default())));
+    Ok((child, port))
+}
