@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|bench|fuzz`.
+//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|mtr|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod kills;
 mod matrix;
+mod mtr;
 mod proof;
 mod setup;
 mod test;
@@ -37,6 +38,8 @@ enum Command {
     Matrix(matrix::Arguments),
     /// Commands on repositories, killed at many random moments
     Kills(kills::Arguments),
+    /// MariaDB's own tests of its backup tool, with ours in its place
+    Mtr(mtr::Arguments),
     /// Measure against the stock tool
     Bench(bench::Arguments),
     /// Run the fuzz targets, one after the other
@@ -51,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Command::Proof(arguments) => proof::proof(&arguments),
         Command::Matrix(arguments) => matrix::matrix(&arguments),
         Command::Kills(arguments) => kills::kills(&arguments),
+        Command::Mtr(arguments) => mtr::mtr(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
     };

@@ -22,15 +22,16 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Unpacks the servers that are missing, and installs the packages of other programs.
 pub fn setup() -> Result<()> {
-    install_programs()?;
+    install(PROGRAMS)?;
     for generation in Generation::ALL {
         generation.root()?;
     }
     Ok(())
 }
 
-fn install_programs() -> Result<()> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| !Path::new(program).exists());
+/// Installs the packages of programs that are missing.
+pub fn install(programs: &[(&'static str, &'static str)]) -> Result<()> {
+    let missing = programs.iter().filter(|(program, _)| !Path::new(program).exists());
     let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     packages.dedup();
     if packages.is_empty() {
@@ -78,7 +79,8 @@ impl Drop for NoServices {
     }
 }
 
-fn as_root(words: &[&str]) -> Result<()> {
+/// Runs a command as root, by sudo when somebody else runs this.
+pub fn as_root(words: &[&str]) -> Result<()> {
     let mut command = match harness::runs_as_root() {
         true => Command::new(words[0]),
         false => {

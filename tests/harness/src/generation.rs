@@ -56,6 +56,12 @@ impl Generation {
             .with_context(|| format!("no MariaDB {} to test with", self.series()))
     }
 
+    /// The directory that this server is unpacked in together with MariaDB's own tests of it;
+    /// makes it when it is missing.
+    pub fn suite(self) -> Result<PathBuf> {
+        provision::suite(self)
+    }
+
     /// The server's `--basedir`.
     pub(crate) fn basedir(self) -> Result<PathBuf> {
         Ok(self.root()?.join("usr"))

@@ -10,6 +10,7 @@
 //! processes that want the same one.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,6 +44,9 @@ const PACKAGES: &[&str] = &[
     "patchelf",
 ];
 
+/// What MariaDB's own tests of its tools need besides.
+const SUITE_PACKAGES: &[&str] = &["mariadb-test"];
+
 /// Packages since 10.7; before, the server itself holds what they hold, or does not have it.
 const PACKAGES_SINCE_10_7: &[&str] = &[
     "mariadb-plugin-hashicorp-key-management",
@@ -53,7 +57,7 @@ const PACKAGES_SINCE_10_7: &[&str] = &[
     "mariadb-plugin-provider-snappy",
 ];
 
-/// The programs to keep; the others take twice the room of these.
+/// The programs to keep of a server for our tests; the others take twice the room of these.
 const PROGRAMS: &[&str] = &[
     "aria_chk",
     "aria_dump_log",
@@ -90,10 +94,20 @@ impl Generation {
         matches!(self, Self::V10_11)
     }
 
-    fn packages(self) -> impl Iterator<Item = &'static str> {
+    fn packages(self, contents: Contents) -> impl Iterator<Item = &'static str> {
         let more = if self >= Self::V10_11 { PACKAGES_SINCE_10_7 } else { &[] };
-        PACKAGES.iter().chain(more).copied()
+        let suite = if contents == Contents::Suite { SUITE_PACKAGES } else { &[] };
+        PACKAGES.iter().chain(more).chain(suite).copied()
     }
+}
+
+/// What is unpacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    /// A server and the programs that our tests start.
+    Server,
+    /// Everything, with MariaDB's own tests.
+    Suite,
 }
 
 /// The directory of a generation; fetches and unpacks it when it is not there yet. Without an
@@ -104,7 +118,7 @@ pub(crate) fn root(generation: Generation) -> Result<PathBuf> {
     if root.exists() {
         return Ok(root);
     }
-    match provision(generation, &root) {
+    match provision(generation, Contents::Server, &root) {
         Ok(()) => Ok(root),
         Err(error) if is_installed(generation) => {
             eprintln!("{error:#}; using the installed server");
@@ -112,6 +126,28 @@ pub(crate) fn root(generation: Generation) -> Result<PathBuf> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The directory of a generation with MariaDB's own tests.
+pub(crate) fn suite(generation: Generation) -> Result<PathBuf> {
+    let dir = suites_dir()?;
+    let name = format!("{}-{}-suite-{LAYOUT}", generation.series(), generation.release());
+    let root = dir.join(name);
+    if !root.exists() {
+        provision(generation, Contents::Suite, &root)?;
+    }
+    Ok(root)
+}
+
+/// Where the suites are. They are run by another user than root, who could not look into root's
+/// own cache.
+fn suites_dir() -> Result<PathBuf> {
+    if !crate::runs_as_root() || std::env::var_os(VARIABLE).is_some() {
+        return servers_dir();
+    }
+    let dir = PathBuf::from("/var/cache/haulout");
+    fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    Ok(dir)
 }
 
 fn servers_dir() -> Result<PathBuf> {
@@ -131,7 +167,7 @@ fn is_installed(generation: Generation) -> bool {
         && Path::new("/usr/bin/mariadb-backup").exists()
 }
 
-fn provision(generation: Generation, root: &Path) -> Result<()> {
+fn provision(generation: Generation, contents: Contents, root: &Path) -> Result<()> {
     let beside = |suffix: &str| {
         let mut name = root.as_os_str().to_owned();
         name.push(suffix);
@@ -144,7 +180,7 @@ fn provision(generation: Generation, root: &Path) -> Result<()> {
     }
     eprintln!("unpacking MariaDB {} into {}", generation.series(), root.display());
     let building = beside(".building");
-    let apt = Apt { dir: beside(".apt"), generation };
+    let apt = Apt { dir: beside(".apt"), generation, contents };
     for dir in [&building, &apt.dir] {
         if dir.exists() {
             fs::remove_dir_all(dir)?;
@@ -157,7 +193,7 @@ fn provision(generation: Generation, root: &Path) -> Result<()> {
             unpack.arg("-x").arg(package).arg(&building);
             process::run(unpack)?.success()?;
         }
-        link(&building, root)
+        link(&building, root, contents)
     });
     fs::remove_dir_all(&apt.dir)?;
     unpacked?;
@@ -168,6 +204,7 @@ fn provision(generation: Generation, root: &Path) -> Result<()> {
 struct Apt {
     dir: PathBuf,
     generation: Generation,
+    contents: Contents,
 }
 
 impl Apt {
@@ -181,7 +218,7 @@ impl Apt {
         process::run(self.command(&["-qq", "update"]))?.success()?;
 
         let mut resolve = self.command(&["-qq", "--simulate", "install"]);
-        resolve.args(self.generation.packages());
+        resolve.args(self.generation.packages(self.contents));
         let resolved = process::run(resolve)?.success()?;
         let resolved = String::from_utf8_lossy(&resolved.stdout);
         let wanted: Vec<String> = resolved.lines().filter_map(wanted_package).collect();
@@ -259,7 +296,7 @@ fn wanted_package(line: &str) -> Option<String> {
 }
 
 /// Makes the programs in `building` ready to be started from `root`, where it will be.
-fn link(building: &Path, root: &Path) -> Result<()> {
+fn link(building: &Path, root: &Path, contents: Contents) -> Result<()> {
     let mut libraries = Vec::new();
     for dir in ["lib", "usr/lib"] {
         let Ok(entries) = fs::read_dir(building.join(dir)) else { continue };
@@ -276,24 +313,39 @@ fn link(building: &Path, root: &Path) -> Result<()> {
             libraries.iter().map(|dir| base.join(dir).display().to_string()).collect();
         dirs.join(":")
     };
+    let make_ready = |file: &Path| -> Result<()> {
+        let mut patch = Command::new(building.join(&loader));
+        patch
+            .arg("--library-path")
+            .arg(path(building))
+            .arg(building.join("usr/bin/patchelf"))
+            .arg("--set-interpreter")
+            .arg(root.join(&loader))
+            // Unlike a run path, this one also holds for what plugins need.
+            .args(["--force-rpath", "--set-rpath", &path(root)])
+            .arg(file);
+        process::run(patch)?.success().map(drop)
+    };
     for dir in ["usr/bin", "usr/sbin"] {
         for entry in fs::read_dir(building.join(dir))? {
             let file = entry?.path();
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if PROGRAMS.contains(&&*name) {
-                let mut patch = Command::new(building.join(&loader));
-                patch
-                    .arg("--library-path")
-                    .arg(path(building))
-                    .arg(building.join("usr/bin/patchelf"))
-                    .arg("--set-interpreter")
-                    .arg(root.join(&loader))
-                    // Unlike a run path, this one also holds for what plugins need.
-                    .args(["--force-rpath", "--set-rpath", &path(root)])
-                    .arg(&file);
-                process::run(patch)?.success()?;
-            } else if !COMPANIONS.contains(&&*name) && name != "patchelf" {
-                fs::remove_file(&file)?;
+            if name == "patchelf" {
+                continue;
+            }
+            match contents {
+                Contents::Suite if is_program(&file)? => make_ready(&file)?,
+                Contents::Suite => {}
+                Contents::Server if PROGRAMS.contains(&&*name) => make_ready(&file)?,
+                Contents::Server if COMPANIONS.contains(&&*name) => {}
+                Contents::Server => fs::remove_file(&file)?,
+            }
+        }
+    }
+    if contents == Contents::Suite {
+        for name in ["usr/share", "usr/lib"] {
+            for file in files_named(&building.join(name), SAFE_PROCESS)? {
+                make_ready(&file)?;
             }
         }
     }
@@ -301,6 +353,34 @@ fn link(building: &Path, root: &Path) -> Result<()> {
         fs::remove_dir_all(building.join(dir))?;
     }
     Ok(())
+}
+
+/// The program by which MariaDB's tests start others; it is not among the programs.
+const SAFE_PROCESS: &str = "my_safe_process";
+
+/// Whether a file is a program and not a script; links are not looked at.
+fn is_program(file: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    if !fs::symlink_metadata(file)?.is_file() {
+        return Ok(false);
+    }
+    File::open(file)?.take(4).read_to_end(&mut start)?;
+    Ok(start == *b"\x7fELF")
+}
+
+/// All programs of a name below a directory.
+fn files_named(dir: &Path, name: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            found.append(&mut files_named(&path, name)?);
+        } else if entry.file_name() == name && is_program(&path)? {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// The dynamic loader, relative to the root.
