@@ -181,7 +181,7 @@ fn option_files_are_read_by_the_stock_face() {
     let file = dir.path().join("my.cnf");
     for (text, code, says) in [
         ("[mariabackup]\nbogus=5\n", 7, "unknown variable 'bogus=5'"),
-        ("[mysqld]\nbogus=5\n[mariadb-backup]\ntables=x\n", 1, "--tables is not supported yet"),
+        ("[mysqld]\nbogus=5\n[mariadb-backup]\ncompress=x\n", 1, "--compress is not supported yet"),
     ] {
         fs::write(&file, text).unwrap();
         let line = format!("--defaults-file={} --copy-back", file.display());
@@ -215,7 +215,7 @@ fn the_stock_face_has_the_stock_exit_codes() {
         ("--no-defaults --copy-back --move-back", 1, "mutually exclusive"),
         ("--no-defaults --backup --stream=tar", 1, "Invalid --stream argument: tar"),
         ("--no-defaults --backup stray", 1, "unknown argument: 'stray'"),
-        ("--no-defaults --backup --history=x", 1, "--history is not supported yet by haulout"),
+        ("--no-defaults --backup --decompress", 1, "--decompress is not supported yet by haulout"),
         ("--innobackupex /x", 1, "--innobackupex is not supported yet"),
         ("--no-defaults --copy-back --target-dir=/x", 1, "Please set parameter 'datadir'"),
         ("--prepare --target-dir=/nonexistent", 1, "/nonexistent"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::metadata::{BackupMyCnf, BinlogInfo, Naming};
 use engine::server::position::ReplicationPosition;
-use engine::server::privileges;
+use engine::server::privileges::{self, Needs};
 use engine::server::profile::ServerProfile;
 use engine::server::stages::{BackupStages, Stage, lock_table, unlock_table};
 use engine::server::{ConnectOptions, Session, TlsOptions, Wait, lsn};
@@ -209,7 +209,7 @@ fn missing_privileges_are_named_with_the_statement_that_helps() {
     let check = || {
         let mut session = connect(&options);
         let profile = ServerProfile::read(&mut session).unwrap();
-        privileges::check(&mut session, &profile, true)
+        privileges::check(&mut session, &profile, Needs { rocksdb: true, ..Needs::default() })
     };
     let error = check().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Server);
@@ -232,6 +232,16 @@ fn missing_privileges_are_named_with_the_statement_that_helps() {
     stages.lock_table("mysql", "db").unwrap();
     stages.block_commit().unwrap();
     stages.end().unwrap();
+
+    // What is asked for besides needs more, and a backup without locks less.
+    let replicates = Needs { replica_info: true, hold_replication: true, ..Needs::default() };
+    let error = privileges::check(&mut session, &profile, replicates).unwrap_err();
+    for name in ["SLAVE MONITOR", "REPLICATION SLAVE ADMIN"] {
+        assert!(error.to_string().contains(&format!("missing required privilege {name}")));
+    }
+    run(&mut admin, &["REVOKE RELOAD, PROCESS ON *.* FROM b@localhost"]);
+    let unlocked = Needs { without_locks: true, ..Needs::default() };
+    assert_eq!(privileges::check(&mut session, &profile, unlocked).unwrap().len(), 1);
 }
 
 #[test]
@@ -250,10 +260,16 @@ fn privileges_of_a_role_count_when_it_is_active() {
         ConnectOptions { user: Some("b".into()), password: Some("b1".into()), ..root(&server) };
     let mut session = connect(&options);
     let profile = ServerProfile::read(&mut session).unwrap();
-    let error = privileges::check(&mut session, &profile, true).unwrap_err();
+    let error =
+        privileges::check(&mut session, &profile, Needs { rocksdb: true, ..Needs::default() })
+            .unwrap_err();
     assert!(error.advice().unwrap().contains("SET DEFAULT ROLE"));
     run(&mut session, &["SET ROLE backup"]);
-    assert!(privileges::check(&mut session, &profile, true).unwrap().is_empty());
+    assert!(
+        privileges::check(&mut session, &profile, Needs { rocksdb: true, ..Needs::default() })
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]

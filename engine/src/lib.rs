@@ -21,6 +21,7 @@
 //! | [`repo`] | backups in a store: frames, packs, manifests; keeping and expiring them |
 //! | [`restore`] | placing a prepared backup in a data directory |
 //! | [`serve`] | binary logs for replicas, as a primary serves them |
+//! | [`table_filter`] | which tables a partial backup has |
 //! | [`store`] | where repositories keep their objects: a bucket or a folder |
 //! | [`io`] | files, buffers, `io_uring`; the only `unsafe` of the project |
 
@@ -46,6 +47,7 @@ pub mod serve;
 pub mod server;
 pub mod sink;
 pub mod store;
+pub mod table_filter;
 
 pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Result};

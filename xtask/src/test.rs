@@ -7,7 +7,7 @@ use crate::{fuzz, setup};
 
 /// Test files that need no server or any server, or name the generations that they are about: once
 /// is enough.
-const RUN_ONCE: [&str; 10] = [
+const RUN_ONCE: [&str; 11] = [
     "aria",
     "cli",
     "delta_faults",
@@ -15,6 +15,7 @@ const RUN_ONCE: [&str; 10] = [
     "export",
     "generations",
     "matrix",
+    "partial",
     "repo_kills",
     "repo_tables",
     "repository",

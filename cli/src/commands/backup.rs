@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use clap::Args;
 use engine::Lsn;
-use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::capture::{self, BackupOptions, BackupSummary, Extras, Target};
 use engine::delta::Base;
 use engine::io::IoMode;
 use engine::repo::backup::{StoreBackupOptions, StoredBackup};
 use engine::repo::catalog::Selection;
+use engine::repo::choice::Choice;
 use engine::repo::compression::Compression;
 use engine::repo::parent::{Basis, CHAIN_MAX};
+use engine::table_filter::TableFilter;
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::connection::Connection;
@@ -41,6 +43,8 @@ pub struct Backup {
     to: Destination,
     #[command(flatten)]
     since: Since,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Copying threads [default: the cores, at most 4]
     #[arg(long, value_name = "N", env = "HAULOUT_PARALLEL", value_parser = parse_threads)]
     parallel: Option<usize>,
@@ -143,6 +147,33 @@ impl Since {
     }
 }
 
+/// Which tables.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Some tables")]
+struct Chosen {
+    /// Back up only these tables, with all their partitions, or one as db.table#P#p0; *, ? and []
+    /// match as in a shell. Single tables are taken out of such a backup by prepare --export
+    #[arg(long = "table", value_name = "DB.TABLE", conflicts_with = "repo")]
+    tables: Vec<String>,
+    /// Back up only the tables of these databases
+    #[arg(long = "database", value_name = "DB", conflicts_with = "repo")]
+    databases: Vec<String>,
+    /// Leave these tables out
+    #[arg(long = "exclude-table", value_name = "DB.TABLE", conflicts_with = "repo")]
+    excluded_tables: Vec<String>,
+    /// Leave these databases out
+    #[arg(long = "exclude-database", value_name = "DB", conflicts_with = "repo")]
+    excluded_databases: Vec<String>,
+}
+
+impl Chosen {
+    fn filter(&self) -> Result<TableFilter> {
+        let chosen = Choice::new(&self.tables, &self.databases)?;
+        let excluded = Choice::new(&self.excluded_tables, &self.excluded_databases)?;
+        Ok(TableFilter::default().with_wildcards(chosen, excluded))
+    }
+}
+
 /// What a backup in a repository is based on.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -229,6 +260,11 @@ impl Backup {
             )
             .advise("give --delta, --differential or --auto"));
         }
+        let tables = self.chosen.filter()?;
+        if place.is_some() && !tables.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "a backup in a repository has all tables")
+                .advise("restore --table takes single ones out of it"));
+        }
         let options = BackupOptions {
             connect: self.connection.resolve(reporter)?,
             target,
@@ -241,6 +277,7 @@ impl Backup {
             keys: self.keys.resolve(reporter)?,
             deep_check: self.deep_check,
             rocksdb: !self.skip_rocksdb,
+            tables,
             spool_dir: self.spool_dir,
             tool_name: "haulout".to_string(),
             // There is no secret among the arguments of this face.
@@ -250,6 +287,9 @@ impl Backup {
                 .collect::<Vec<_>>()
                 .join(" "),
             base: self.since.base()?,
+            base_in_history: None,
+            history: None,
+            extras: Extras::default(),
             extra_lsn_dir: None,
         };
         if let Some(place) = place {
@@ -387,6 +427,7 @@ mod tests {
             binlog_file: Some("bin.000002".to_string()),
             binlog_position: Some(4711),
             gtid: Some("0-1-55".to_string()),
+            replica: None,
             files: 245,
             bytes: 3 << 30,
             redo_bytes: 12 << 20,

@@ -5,6 +5,7 @@
 //! | [`table`] | the options and what becomes of each |
 //! | [`parse`], [`value`] | the option grammar of the server's programs, with its exit statuses |
 //! | [`settings`] | option files below, the command line on top |
+//! | [`tables`] | the options that choose tables |
 //! | [`run`] | settings to the engine's operations |
 //! | [`log`] | the shape of the lines on standard error |
 //!
@@ -21,6 +22,7 @@ mod parse;
 mod run;
 mod settings;
 mod table;
+mod tables;
 pub mod value;
 
 use std::ffi::OsString;

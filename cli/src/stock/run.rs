@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::Lsn;
-use engine::capture::{self, BackupOptions, BackupSummary, Target};
+use engine::capture::{self, BackupOptions, BackupSummary, Extras, HistoryKey, Target};
 use engine::delta::Base;
 use engine::keys::KeySettings;
 use engine::keys::settings::SERVER_GROUPS;
@@ -31,6 +31,9 @@ const THROTTLE_UNIT: u64 = 10 << 20;
 
 /// How long to wait for each lock unless told otherwise. The stock tool would wait forever.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long replication may take to have no temporary tables, in seconds.
+const SAFE_SLAVE_TIMEOUT: u64 = 300;
 
 /// How the tool was started, for the info file.
 pub struct Invocation {
@@ -70,6 +73,7 @@ pub fn run(
     {
         return Err(not_yet(&format!("--binlog-info={word}")).into());
     }
+    check_write_ahead(settings)?;
     let cancel = signals::listen()?;
     let done = match action {
         Action::Backup => backup(settings, files, keys, invocation, &cancel),
@@ -78,6 +82,16 @@ pub fn run(
         Action::MoveBack => put_back(settings, Mode::Move, &cancel),
     };
     Ok(done.map_err(|error| signals::blame(error, &cancel))?)
+}
+
+/// A size of which there is none is refused, although nothing here depends on it.
+fn check_write_ahead(settings: &Settings) -> std::result::Result<(), Ended> {
+    let Some(asked) = settings.number("innodb-log-write-ahead-size") else { return Ok(()) };
+    let size = asked.clamp(512, 4096) / 512 * 512;
+    if size.is_power_of_two() {
+        return Ok(());
+    }
+    Err(failed(format!("innodb_log_write_ahead_size={asked} is not a power of two")).into())
 }
 
 /// The one action that was asked for.
@@ -113,7 +127,14 @@ fn backup(
     let streams = settings.text("stream").is_some();
     let target = match streams {
         true => Target::Stream(streams::to_stdout()?),
-        false => Target::Folder(target_dir(settings)),
+        false => {
+            // Scripts remove it, also after a backup that failed before it wrote anything.
+            let dir = target_dir(settings);
+            if !dir.exists() {
+                std::fs::create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
+            }
+            Target::Folder(dir)
+        }
     };
     let wait = settings.number("startup-wait-timeout").filter(|seconds| *seconds > 0);
     let wait = wait.or_else(|| settings.number("ftwrl-wait-timeout").filter(|s| *s > 0));
@@ -130,6 +151,7 @@ fn backup(
         keys,
         deep_check: settings.switch("extended-validation"),
         rocksdb: settings.switch("rocksdb-backup"),
+        tables: super::tables::filter(settings)?,
         // The stock tool takes a list here; the first will do.
         spool_dir: settings
             .text("tmpdir")
@@ -138,6 +160,11 @@ fn backup(
         tool_name: invocation.tool_name,
         tool_command: invocation.command,
         base: base(settings)?,
+        base_in_history: base_in_history(settings)?,
+        history: settings
+            .given("history")
+            .then(|| settings.text("history").unwrap_or_default().to_string()),
+        extras: extras(settings)?,
         extra_lsn_dir: settings.path("extra-lsndir"),
     };
     if let Some(base) = options.base {
@@ -149,6 +176,40 @@ fn backup(
         log::line(0, &text);
     }
     Ok(())
+}
+
+/// What the server's table of backups says an incremental backup is relative to.
+fn base_in_history(settings: &Settings) -> Result<Option<HistoryKey>> {
+    let text = |name| settings.text(name).map(str::to_string);
+    match (text("incremental-history-name"), text("incremental-history-uuid")) {
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::Usage,
+            "--incremental-history-name and --incremental-history-uuid are mutually exclusive",
+        )),
+        (Some(name), None) => Ok(Some(HistoryKey::Name(name))),
+        (None, uuid) => Ok(uuid.map(HistoryKey::Uuid)),
+    }
+}
+
+/// What is noted of the server, and done to it, besides.
+fn extras(settings: &Settings) -> Result<Extras> {
+    let holds = settings.switch("safe-slave-backup");
+    let timeout = settings.number("safe-slave-backup-timeout").unwrap_or(SAFE_SLAVE_TIMEOUT);
+    let extras = Extras {
+        replica_info: settings.switch("slave-info"),
+        galera_info: settings.switch("galera-info"),
+        hold_replication: holds.then(|| Duration::from_secs(timeout)),
+        checkpoint_first: settings.switch("innodb-log-checkpoint-now"),
+        without_locks: settings.switch("no-lock"),
+    };
+    if extras.without_locks && extras.replica_info && !holds {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "--slave-info is used with --no-lock but without --safe-slave-backup. The binlog \
+             position cannot be consistent with the backup data.",
+        ));
+    }
+    Ok(extras)
 }
 
 /// What an incremental backup is relative to.
@@ -179,6 +240,9 @@ fn describe(summary: &BackupSummary, dir: Option<&Path>) -> Vec<String> {
              GTID of the last change '{gtid}'"
         ));
     }
+    lines.extend(
+        summary.replica.as_ref().map(|text| format!("MySQL slave binlog position: {text}")),
+    );
     lines.push(format!(
         "Redo log (from LSN {} to {}) was copied.",
         summary.start_lsn, summary.end_lsn

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use innodb::Lsn;
 use jiff::civil::DateTime;
 
+use super::history;
 use super::protocol::Captured;
 use super::run::Run;
 use super::tablespace::CorruptPage;
@@ -34,6 +35,10 @@ pub struct Identity {
     pub base: Option<Base>,
     /// Where else checkpoints and info go.
     pub extra_lsn_dir: Option<PathBuf>,
+    /// The name in the server's table of backups, if it is to be there.
+    pub history: Option<String>,
+    /// Of a partial backup: which tables it has.
+    pub tables: Option<String>,
 }
 
 /// Writes all metadata; returns what it says for programs.
@@ -51,9 +56,20 @@ pub fn write_metadata(
     let naming = profile.naming();
     let followed = &captured.followed;
 
-    let binlog_info = BinlogInfo::from_position(&captured.position);
+    let binlog_info = BinlogInfo::from_position(&captured.positions.own);
     if let Some(binlog_info) = &binlog_info {
         write(naming.binlog_info(), &binlog_info.to_text())?;
+    }
+    if let Some(replica) = &captured.positions.replica {
+        write(naming.slave_info(), &replica.statements)?;
+    }
+    if let Some(galera) = &captured.positions.galera {
+        write(naming.galera_info(), &galera.text)?;
+        write(names::DONOR_GALERA_INFO, &galera.text)?;
+    }
+    if let Some(log) = &captured.positions.young_log {
+        run.count_file();
+        write_file(run.sink, &backup_path(&log.name)?, Mode::Create, &log.content)?;
     }
     if !captured.corrupt_pages.is_empty() {
         write(names::CORRUPTED_PAGES, &corrupted_pages(&captured.corrupt_pages))?;
@@ -64,7 +80,7 @@ pub fn write_metadata(
         session.value("SELECT UUID()", Wait::short("asking for a UUID"))?.unwrap_or_default();
     let info = BackupInfo {
         uuid,
-        name: String::new(),
+        name: identity.history.clone().unwrap_or_default(),
         tool_name: identity.tool_name,
         tool_command: identity.tool_command,
         tool_version: format!("{}-MariaDB", profile.version),
@@ -75,10 +91,13 @@ pub fn write_metadata(
         innodb_from_lsn: identity.base.map_or(Lsn(0), |base| base.lsn),
         incremental: identity.base.is_some(),
         innodb_to_lsn: followed.checkpoint.lsn,
+        partial: identity.tables.is_some(),
         stream: identity.is_stream,
         ..BackupInfo::default()
     };
-    let info = info.with_binlog(binlog_info.as_ref()).to_text();
+    let info = info.with_binlog(binlog_info.as_ref());
+    let record = info.clone();
+    let info = info.to_text();
     write(naming.info(), &info)?;
 
     let lsn = LsnRange {
@@ -90,13 +109,14 @@ pub fn write_metadata(
     };
     let (_, bytes) = run.copied();
     let document = HauloutInfo {
-        replication: Some(Replication::from(&captured.position)),
+        replication: Some(Replication::from(&captured.positions.own)),
         locks: LockSeconds::from(&captured.locks),
         bytes,
         redo_bytes: captured.redo_bytes,
         torn_pages: captured.torn_pages,
         corrupt_pages: captured.corrupt_pages.len() as u64,
         tables: captured.tables.clone(),
+        partial: identity.tables,
         ..HauloutInfo::new(profile, lsn)
     };
     write(names::HAULOUT_INFO, &document.to_text()?)?;
@@ -116,6 +136,10 @@ pub fn write_metadata(
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
         durable::write_file(&dir.join(naming.info()), info.as_bytes())?;
         checkpoints.write(dir, naming)?;
+    }
+    // Last: what is in the table is a backup.
+    if identity.history.is_some() {
+        history::add(session, profile, &record)?;
     }
     Ok(document)
 }

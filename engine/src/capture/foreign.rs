@@ -11,11 +11,14 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use innodb::space::file_name;
+
 use super::inventory::Inventory;
 use crate::metadata::haulout_info::TableNeed;
 use crate::server::profile::ServerProfile;
 use crate::server::rows::Row;
 use crate::server::{Session, Wait};
+use crate::table_filter::TableFilter;
 use crate::{Error, ErrorKind, Result};
 
 /// Engines whose tables are in a backup with all their rows, or that have no rows to keep.
@@ -53,6 +56,8 @@ pub struct Foreign<'a> {
     pub nested: bool,
     /// Whether the rows of MyRocks are in the backup.
     pub rocksdb: bool,
+    /// Which tables are in the backup.
+    pub wanted: &'a TableFilter,
 }
 
 impl Foreign<'_> {
@@ -90,8 +95,19 @@ impl Foreign<'_> {
             std::thread::sleep(LIST_PAUSE);
             rows = session.query(&statement, wait)?;
         }
+        rows.retain(|row| self.is_wanted(row));
         let named = rows.iter().take(NAMED_MAX).filter_map(|row| self.table(row)).collect();
         Ok((named, rows.len().saturating_sub(NAMED_MAX)))
+    }
+
+    fn is_wanted(&self, row: &Row) -> bool {
+        let file = |column: &str| file_name::encode(&row.text(column)?);
+        match (file("table_schema"), file("table_name")) {
+            (Some(database), Some(table)) => {
+                self.wanted.keeps(format!("{database}/{table}.frm").as_bytes())
+            }
+            _ => true,
+        }
     }
 
     fn table(&self, row: &Row) -> Option<TableNeed> {

@@ -18,6 +18,7 @@ use crate::metadata;
 use crate::redo_files;
 use crate::server::profile::ServerProfile;
 use crate::sink::{StreamPath, backup_path};
+use crate::table_filter::TableFilter;
 use crate::{Error, ErrorKind, Result};
 
 /// A file of the server and its place in the backup.
@@ -123,6 +124,18 @@ impl Inventory {
     #[must_use]
     pub fn without_mapped(mut self) -> Self {
         self.others.retain(|other| other.class != Class::Mapped);
+        self
+    }
+
+    /// Only what a partial backup has.
+    #[must_use]
+    pub fn only(mut self, wanted: &TableFilter) -> Self {
+        if !wanted.is_empty() {
+            self.tables.retain(|file| wanted.keeps(file.path.as_bytes()));
+            self.others.retain(|other| wanted.keeps(other.file.path.as_bytes()));
+            self.nested.retain(|file| wanted.keeps(file.path.as_bytes()));
+            self.empty_directories.retain(|path| wanted.keeps_empty(path.as_bytes()));
+        }
         self
     }
 

@@ -16,6 +16,9 @@
 //! | [`changed`] | of a delta: the pages that changed |
 //! | `unidentified` | what can be checked without page 0 |
 //! | [`plain`] | copying everything else until it equals the server |
+//! | [`positions`] | where the server stands when the backup ends |
+//! | [`galera`] | where a member of a cluster stands |
+//! | [`history`] | the table of backups on the server |
 //! | [`foreign`] | tables that need more than the backup |
 //! | [`rocksdb`] | the checkpoint of MyRocks |
 //! | [`ddl`] | what happened to tablespaces meanwhile |
@@ -28,8 +31,11 @@ mod checks;
 pub mod ddl;
 pub mod finish;
 pub mod foreign;
+pub mod galera;
+pub mod history;
 pub mod inventory;
 pub mod plain;
+pub mod positions;
 pub mod protocol;
 pub mod redo;
 pub mod rocksdb;
@@ -50,10 +56,14 @@ use crate::keys::settings::KeyStore;
 use crate::metadata::BackupInfo;
 use crate::metadata::haulout_info::HauloutInfo;
 pub use crate::metadata::haulout_info::TableNeed;
+use crate::server::privileges::{self, Needs};
 use crate::server::profile::ServerProfile;
-use crate::server::{ConnectOptions, Session, privileges};
+use crate::server::replica::HeldReplication;
+use crate::server::{ConnectOptions, Session};
 use crate::sink::{FolderSink, Sink, StreamSink};
+use crate::table_filter::TableFilter;
 use crate::{Cancel, Reporter, Result};
+pub use history::HistoryKey;
 use run::Run;
 
 /// Where the backup goes.
@@ -93,14 +103,39 @@ pub struct BackupOptions {
     pub deep_check: bool,
     /// Back up MyRocks too, where the server has it.
     pub rocksdb: bool,
+    /// Which tables.
+    pub tables: TableFilter,
     /// Name of the tool and its arguments for the info file, with secrets masked.
     pub tool_name: String,
     /// See `tool_name`.
     pub tool_command: String,
     /// Of which backup only the changes since are wanted; a full backup when unset.
     pub base: Option<Base>,
+    /// The same by the server's table of backups.
+    pub base_in_history: Option<HistoryKey>,
+    /// Adds the backup to the server's table of backups, under this name.
+    pub history: Option<String>,
+    /// What else is noted of the server, and done to it.
+    pub extras: Extras,
     /// Where else the files go that a later delta needs to know: `*_checkpoints` and `*_info`.
     pub extra_lsn_dir: Option<PathBuf>,
+}
+
+/// What a backup notes of a server, and does to it, only when it is asked to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras {
+    /// Notes where the server is as a replica, for another replica of its primaries.
+    pub replica_info: bool,
+    /// Notes where the server is in its cluster, for a node that joins.
+    pub galera_info: bool,
+    /// Stops replication within this time, and while it has no temporary tables, for the time of
+    /// the backup.
+    pub hold_replication: Option<Duration>,
+    /// Asks for a checkpoint first, so that there is less redo to copy and to apply.
+    pub checkpoint_first: bool,
+    /// Locks nothing. The backup is good only if nobody writes to tables without transactions; it
+    /// fails when a table is made, changed or dropped near its end.
+    pub without_locks: bool,
 }
 
 impl BackupOptions {
@@ -120,9 +155,13 @@ impl BackupOptions {
             keys: KeySettings::default(),
             deep_check: false,
             rocksdb: true,
+            tables: TableFilter::default(),
             tool_name: "haulout".to_owned(),
             tool_command: String::new(),
             base: None,
+            base_in_history: None,
+            history: None,
+            extras: Extras::default(),
             extra_lsn_dir: None,
         }
     }
@@ -153,6 +192,9 @@ pub struct BackupSummary {
     pub binlog_position: Option<u64>,
     /// GTID position at the end LSN.
     pub gtid: Option<String>,
+    /// Of a replica, if that was asked for: where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
     /// Files in the backup.
     pub files: u64,
     /// Bytes read from tablespaces and other files.
@@ -213,8 +255,22 @@ pub(crate) fn backup_in_detail(
     if options.rocksdb {
         rocksdb::check_places(&profile)?;
     }
-    for warning in privileges::check(&mut session, &profile, options.rocksdb)? {
+    let extras = options.extras;
+    let needs = Needs {
+        rocksdb: options.rocksdb,
+        without_locks: extras.without_locks,
+        replica_info: extras.replica_info,
+        hold_replication: extras.hold_replication.is_some(),
+    };
+    for warning in privileges::check(&mut session, &profile, needs)? {
         reporter.warn(warning);
+    }
+    let base = match &options.base_in_history {
+        Some(key) => Some(Base::at(history::end_of(&mut session, &profile, key)?)),
+        None => options.base,
+    };
+    if options.history.is_some() {
+        history::make_table(&mut session, &profile)?;
     }
     if let Some(datadir) =
         options.datadir.as_ref().filter(|datadir| !same_directory(datadir, &profile.datadir))
@@ -231,6 +287,10 @@ pub(crate) fn backup_in_detail(
         Target::Sink(sink) => (sink, true),
     };
     let run = Run::new(cancel, reporter, &*sink, options.throttle);
+    let held = match extras.hold_replication {
+        Some(limit) => HeldReplication::hold(session.another()?, limit, reporter)?,
+        None => None,
+    };
     let settings = protocol::Settings {
         connect: options.connect,
         threads: options.parallel.max(1),
@@ -241,35 +301,43 @@ pub(crate) fn backup_in_detail(
         keys: KeyStore::new(profile.keys().overlaid_with(options.keys)),
         deep_check: options.deep_check,
         rocksdb: options.rocksdb,
-        base: options.base,
+        tables: options.tables,
+        extras,
+        base,
     };
     let captured = protocol::capture(&run, &mut session, &profile, &settings);
     let captured = run.conclude(captured)?;
+    if let Some(held) = held {
+        held.release()?;
+    }
     let identity = finish::Identity {
         tool_name: options.tool_name,
         tool_command: options.tool_command,
         started,
         is_stream,
-        base: options.base,
+        base,
+        history: options.history,
         extra_lsn_dir: options.extra_lsn_dir,
+        tables: settings.tables.describe(),
     };
     let details = finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;
     session.close();
 
     let (files, bytes) = run.copied();
-    let binlog = captured.position.binlog.as_ref();
-    let gtid = captured.position.gtid.to_string();
+    let binlog = captured.positions.own.binlog.as_ref();
+    let gtid = captured.positions.own.gtid.to_string();
     let summary = BackupSummary {
         format: 1,
         server_version: profile.version_text.clone(),
-        from_lsn: options.base.map(|base| base.lsn.0),
-        changed_pages: options.base.map(|_| captured.changed_pages),
+        from_lsn: base.map(|base| base.lsn.0),
+        changed_pages: base.map(|_| captured.changed_pages),
         start_lsn: captured.start.0,
         to_lsn: captured.followed.checkpoint.lsn.0,
         end_lsn: captured.followed.end.0,
         binlog_file: binlog.map(|binlog| binlog.file().to_string()),
         binlog_position: binlog.map(|binlog| binlog.offset()),
         gtid: (!gtid.is_empty()).then_some(gtid),
+        replica: captured.positions.replica.map(|replica| replica.sentence),
         files,
         bytes,
         redo_bytes: captured.redo_bytes,

@@ -28,23 +28,24 @@ use super::ddl::{self, Present};
 use super::foreign::{self, Foreign};
 use super::inventory::{self, Class, Inventory, ServerFile};
 use super::plain::PlainCopier;
+use super::positions::Positions;
 use super::redo::{Followed, Follower, Source};
 use super::rocksdb::Checkpoint;
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
-use super::{RocksDb, TableNeed, vanished};
+use super::{Extras, RocksDb, TableNeed, vanished};
 use crate::delta::Base;
 use crate::io::IoMode;
 use crate::io::read_ahead::read_at;
 use crate::io::spool::Spool;
 use crate::keys::settings::KeyStore;
 use crate::report::Event;
-use crate::server::position::ReplicationPosition;
 use crate::server::profile::ServerProfile;
 use crate::server::session::Wait;
 use crate::server::stages::{BackupStages, StageTimes};
 use crate::server::{ConnectOptions, Session, lsn};
 use crate::sink::{Mode, StreamPath, backup_path, write_file};
+use crate::table_filter::TableFilter;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Redo that may wait in memory for the sink.
@@ -70,6 +71,10 @@ pub struct Settings {
     pub deep_check: bool,
     /// Whether MyRocks is part of the backup, where the server has it.
     pub rocksdb: bool,
+    /// Which tables are wanted.
+    pub tables: TableFilter,
+    /// What else is noted and done.
+    pub extras: Extras,
     /// Of which backup only the changes since are wanted.
     pub base: Option<Base>,
 }
@@ -83,7 +88,7 @@ pub struct Captured {
     /// Bytes of redo, without the header.
     pub redo_bytes: u64,
     /// Where replication was at that LSN.
-    pub position: ReplicationPosition,
+    pub positions: Positions,
     /// What the locks cost.
     pub locks: StageTimes,
     /// The checkpoint of MyRocks.
@@ -131,6 +136,11 @@ impl<'env> Capture<'env> {
         if let Some(base) = settings.base {
             refuse_future(base, lsn::current_lsn(session)?)?;
         }
+        if settings.extras.checkpoint_first
+            && !lsn::request_checkpoint(session, Wait::short("making a checkpoint"))?
+        {
+            run.reporter.warn("the account may not ask for a checkpoint".to_owned());
+        }
         let spool = Arc::new(Spool::new(SPOOL_MEMORY, settings.spool_dir.clone()));
         let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
         let mut status = Session::connect(&settings.connect, &run.stop)?;
@@ -156,6 +166,9 @@ impl<'env> Capture<'env> {
             settings.lock_timeout,
             profile.has_wsrep,
         )?;
+        if settings.extras.without_locks {
+            stages = stages.without_locks();
+        }
         let released = Arc::new(AtomicBool::new(false));
         let watch = Arc::clone(&released);
         let stage_connection = stages.connection_id();
@@ -172,7 +185,7 @@ impl<'env> Capture<'env> {
         let tablespaces = TablespaceCopier::new(run, settings, profile, &names);
         let mapped_myisam = profile.variables.is_on("myisam_use_mmap");
         let mut others = PlainCopier::new(run, settings.threads, mapped_myisam);
-        let first = inventory::take(profile)?.without_mapped();
+        let first = self.inventory()?.without_mapped();
         let mut copied = tablespaces.copy(self.jobs(&first)?)?;
         others.follow_growing(&first.others, Class::AriaLog)?;
         if run.sink.rewrites_freely() {
@@ -182,19 +195,23 @@ impl<'env> Capture<'env> {
         // Whatever can be caught up with before anybody is blocked is done now: the redo log, and
         // with the names in it the tablespaces that are too young to name themselves.
         follower.wait_for(self.end_of_redo(session)?)?;
-        let second = inventory::take(profile)?;
+        let second = self.inventory()?;
         copied.extend(tablespaces.copy(new_jobs(&copied, &second))?);
 
         if let Some(checkpoint) = &checkpoint {
             checkpoint.lighten(session)?;
         }
-        let suspects = vanished::suspects(session, profile)?;
+        // The question needs a privilege that goes with locking.
+        let suspects = match settings.extras.without_locks {
+            true => Vec::new(),
+            false => vanished::suspects(session, profile, &settings.tables)?,
+        };
         run.hurry();
         self.entered("FLUSH", stages.flush()?);
         // Where a stream cannot take anything back, every file is copied when it is final.
         let once = !run.sink.rewrites_freely() && !profile.version.mbstream_takes_rewrites();
         if !once {
-            let second = inventory::take(profile)?.without_mapped();
+            let second = self.inventory()?.without_mapped();
             others.synchronise(&second.others)?;
             others.follow_growing(&second.others, Class::AriaLog)?;
         }
@@ -202,13 +219,13 @@ impl<'env> Capture<'env> {
         self.entered("BLOCK_DDL", stages.block_ddl()?);
         let locked_at = self.end_of_redo(session)?;
         follower.with_events(|events| events.lock_at(locked_at));
-        let mut last = inventory::take(profile)?;
+        let mut last = self.inventory()?;
         let after_commits = match once {
             true => last.others.extract_if(.., |other| other.class == Class::UntilCommit).collect(),
             false => Vec::new(),
         };
         self.check_same_system(&first, &last)?;
-        vanished::confirm(session, profile, &suspects)?;
+        vanished::confirm(session, profile, &settings.tables, &suspects)?;
         others.synchronise(&last.others)?;
         follower.wait_for(locked_at)?;
         self.settle_tablespaces(&follower, &tablespaces, &copied, &last)?;
@@ -217,7 +234,9 @@ impl<'env> Capture<'env> {
         self.nested(&last, &mut others)?;
 
         self.entered("BLOCK_COMMIT", stages.block_commit()?);
-        lsn::flush_engine_logs(session, Wait::short("making the engines' logs durable"))?;
+        if !settings.extras.without_locks {
+            lsn::flush_engine_logs(session, Wait::short("making the engines' logs durable"))?;
+        }
         if let Some(checkpoint) = &mut checkpoint {
             checkpoint.make(session, settings.lock_timeout)?;
         }
@@ -233,7 +252,7 @@ impl<'env> Capture<'env> {
         others.refresh(last.others.iter().filter(|other| other.class == Class::UntilCommit))?;
         let growing = last.others.iter().chain(&aria_logs).cloned().collect::<Vec<_>>();
         others.finish_growing(&growing)?;
-        let position = ReplicationPosition::read(session, profile)?;
+        let positions = Positions::read(session, profile, settings.extras, run.reporter)?;
         let end = self.end_of_redo(session)?;
         // Before commits go on: theirs are not to be in the copy.
         follower.end_at(end);
@@ -257,7 +276,7 @@ impl<'env> Capture<'env> {
             start: start.lsn,
             followed,
             redo_bytes,
-            position,
+            positions,
             locks,
             rocksdb,
             changed_pages: tablespaces.changed_pages(),
@@ -265,6 +284,11 @@ impl<'env> Capture<'env> {
             corrupt_pages: tablespaces.corrupt_pages(),
             tables: self.foreign_tables(&last)?,
         })
+    }
+
+    /// The files of the server that are wanted.
+    fn inventory(&self) -> Result<Inventory> {
+        Ok(inventory::take(self.profile)?.only(&self.settings.tables))
     }
 
     /// Copies the files of MyRocks' checkpoint, and removes it.
@@ -285,7 +309,13 @@ impl<'env> Capture<'env> {
     fn foreign_tables(&self, inventory: &Inventory) -> Result<Vec<TableNeed>> {
         let Self { run, profile, settings } = *self;
         let nested = run.sink.takes_nested_paths();
-        let foreign = Foreign { profile, inventory, nested, rocksdb: settings.rocksdb };
+        let foreign = Foreign {
+            profile,
+            inventory,
+            nested,
+            rocksdb: settings.rocksdb,
+            wanted: &settings.tables,
+        };
         // A connection of its own, because an answer that takes too long costs it.
         let listed = Session::connect(&settings.connect, &run.stop)
             .and_then(|mut session| foreign.tables(&mut session));
@@ -309,8 +339,11 @@ impl<'env> Capture<'env> {
     /// The end of the redo log now, with everything before it in the file.
     fn end_of_redo(&self, session: &mut Session) -> Result<Lsn> {
         let end = lsn::current_lsn(session)?;
-        lsn::flush_engine_logs(session, Wait::short("making the redo log durable"))?;
-        if self.profile.variables.get("innodb_flush_log_at_trx_commit") != Some("0") {
+        let flushes = !self.settings.extras.without_locks;
+        if flushes {
+            lsn::flush_engine_logs(session, Wait::short("making the redo log durable"))?;
+        }
+        if flushes && self.profile.variables.get("innodb_flush_log_at_trx_commit") != Some("0") {
             return Ok(end);
         }
         // With 0 the statement writes nothing; the server does so about once a second.

@@ -586,7 +586,7 @@ impl<'a> TablespaceCopier<'a> {
         let id = PageId { space, page: page_no };
         let lsn = page::lsn(page).unwrap_or_default();
         let message = format!(
-            "corrupt page in {}: {id}, page LSN {lsn}: {damage}",
+            "Database page corruption detected: corrupt page in {}: {id}, page LSN {lsn}: {damage}",
             open.file.source.display()
         );
         if self.continue_on_corrupt {

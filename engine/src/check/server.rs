@@ -8,6 +8,7 @@ use super::Finding;
 use crate::capture::rocksdb;
 use crate::keys::{KeyError, KeySettings};
 use crate::metadata::haulout_info::ServerIdentity;
+use crate::server::privileges::Needs;
 use crate::server::profile::ServerProfile;
 use crate::server::session::Session;
 use crate::server::{ConnectOptions, privileges};
@@ -35,7 +36,8 @@ pub fn check_server(
     let identity = ServerIdentity::from(&profile);
     let said = format!("MariaDB {} on {}", profile.version_text, identity.hostname);
     findings.push(Finding::good("server", said));
-    match privileges::check(&mut session, &profile, with_rocksdb) {
+    let needs = Needs { rocksdb: with_rocksdb, ..Needs::default() };
+    match privileges::check(&mut session, &profile, needs) {
         Err(error) => findings.push(Finding::bad("privileges", &error)),
         Ok(warnings) if warnings.is_empty() => {
             findings.push(Finding::good("privileges", "all that a backup needs"));

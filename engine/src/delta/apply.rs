@@ -25,6 +25,7 @@ use super::plan::{Change, Plan};
 use super::progress::Progress;
 use super::source::{DeltaDir, LOG, WholeFile, header_of};
 use crate::io::durable;
+use crate::metadata::partial::Tables;
 use crate::metadata::{BackupType, Checkpoints, HauloutInfo, Naming, names};
 use crate::prepare::journal;
 use crate::prepare::markers::{self, waiting};
@@ -118,6 +119,30 @@ fn check_chain((base, dir): (&Checkpoints, &Path), delta: &DeltaDir, allow: Allo
     }
 }
 
+/// What a delta does not have counts as dropped: it must be of the same tables as its base.
+fn check_tables(base: &Path, delta: &DeltaDir) -> Result<()> {
+    let of_base = Tables::read(base)?;
+    // One of all tables says of each that the base lacks that it does.
+    if of_base.is_same(&delta.tables) || delta.tables == Tables::All {
+        return Ok(());
+    }
+    let (message, advice) = match (&of_base, &delta.tables) {
+        (Tables::All, _) => (
+            format!("{} is a delta of some tables only", delta.dir.display()),
+            "it would take all other tables away from the base; take a whole one",
+        ),
+        _ => (
+            format!(
+                "{} and {} are not known to have the same tables",
+                base.display(),
+                delta.dir.display()
+            ),
+            "take the delta with the same choice of tables as the base",
+        ),
+    };
+    Err(Error::new(ErrorKind::Usage, message).advise(advice))
+}
+
 /// Applies the delta to `base`, which nobody else may use meanwhile.
 ///
 /// # Errors
@@ -138,6 +163,7 @@ pub fn apply(
         Some(left) => return Err(left.refuse(base)),
         None => {
             let (checkpoints, _) = Checkpoints::read(base)?;
+            check_tables(base, delta)?;
             check_chain((&checkpoints, base), delta, allow)?;
             if checkpoints.backup_type == BackupType::Full {
                 markers::apply(base, reporter)?;

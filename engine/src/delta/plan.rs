@@ -13,6 +13,7 @@ use innodb::{PageNo, SpaceId};
 use super::pages::Length;
 use super::source::{ChangedFile, DeltaDir, header_of, list};
 use crate::capture::rocksdb;
+use crate::metadata::partial::Tables;
 use crate::prepare::inventory::is_undo;
 use crate::prepare::markers::WAITING;
 use crate::{Error, ErrorKind, Result};
@@ -26,6 +27,8 @@ pub struct Plan {
     pub renamed: Vec<(PathBuf, PathBuf)>,
     /// Where pages are written to.
     pub changed: Vec<Change>,
+    /// Whether the base has some tables only.
+    of_some: bool,
 }
 
 /// A tablespace file that gets pages.
@@ -91,7 +94,8 @@ impl Plan {
     /// When the delta has only a part of something that the base lacks.
     pub fn new(base: &Path, delta: &DeltaDir) -> Result<Self> {
         let mut files = BaseFiles::read(base)?;
-        let mut plan = Self::default();
+        let of_some = Tables::read(base)? != Tables::All;
+        let mut plan = Self { of_some, ..Self::default() };
         let system: Vec<String> = delta
             .settings
             .data_file_path
@@ -148,7 +152,7 @@ impl Plan {
         length: Length,
     ) -> Result<()> {
         // Up to 10.5 the stock tool takes along tables of which redo makes the first page.
-        let redo_makes_it = delta.checkpoints.recover_binlog_info.is_none();
+        let redo_makes_it = !self.of_some && delta.checkpoints.recover_binlog_info.is_none();
         if made && !file.has_page_0 && !redo_makes_it {
             let message = format!(
                 "{} has changes of {} (tablespace {}), which the base does not have",

@@ -17,7 +17,7 @@ use super::format::Cluster;
 use super::meta::Meta;
 use crate::capture::rocksdb;
 use crate::metadata::{
-    BackupInfo, BackupMyCnf, BackupType, Checkpoints, HauloutInfo, Naming, names,
+    BackupMyCnf, BackupType, Checkpoints, HauloutInfo, Naming, names, partial::Tables,
 };
 use crate::prepare::markers;
 use crate::{Error, ErrorKind, Result};
@@ -34,6 +34,8 @@ pub struct DeltaDir {
     pub settings: BackupMyCnf,
     /// Pages newer than this are in it.
     pub pages_since: Lsn,
+    /// Which tables it has.
+    pub tables: Tables,
     /// Whether it has every file that the server had, known to some engine or not.
     pub has_unknown_files: bool,
     /// Changed tablespace files.
@@ -82,16 +84,12 @@ impl DeltaDir {
             return Err(Error::new(ErrorKind::Usage, message)
                 .advise("name the base first, and then its deltas in their order"));
         }
-        if BackupInfo::read(dir)?.is_some_and(|info| info.partial) {
-            let message = format!("{} is a delta of some tables only", dir.display());
-            return Err(Error::new(ErrorKind::Usage, message)
-                .advise("it would take all other tables away from the base; take a whole one"));
-        }
         let info = HauloutInfo::read(dir)?;
         let pages_since = info.as_ref().and_then(|info| info.lsn.pages_since);
         let mut delta = Self {
             dir: dir.to_owned(),
             naming,
+            tables: Tables::read(dir)?,
             settings: BackupMyCnf::read(dir)?,
             pages_since: pages_since.map_or(checkpoints.from_lsn, Lsn).min(checkpoints.from_lsn),
             checkpoints,

@@ -40,6 +40,10 @@ pub struct HauloutInfo {
     /// Tables that need more than the backup.
     #[serde(default)]
     pub tables: Vec<TableNeed>,
+    /// Of a partial backup: which tables it has, see
+    /// [`TableFilter::describe`](crate::table_filter::TableFilter::describe).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
 }
 
 /// A table whose rows are not, or not all, in the backup's files, or need care.
@@ -185,6 +189,7 @@ impl HauloutInfo {
             torn_pages: 0,
             corrupt_pages: 0,
             tables: Vec::new(),
+            partial: None,
         }
     }
 
@@ -251,6 +256,7 @@ mod tests {
                 engine: "SPIDER".into(),
                 needs: "its rows are elsewhere".into(),
             }],
+            partial: Some("only d".into()),
         }
     }
 

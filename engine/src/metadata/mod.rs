@@ -12,6 +12,7 @@
 //! | [`binlog_info`] | `*_binlog_info`: where a replica goes on |
 //! | [`backup_my_cnf`] | `backup-my.cnf`: the settings that the files depend on |
 //! | [`data_file_path`] | the list of system tablespace files within it |
+//! | [`partial`] | which tables a backup has |
 //! | [`haulout_info`] | `haulout_info.json`: all of the above and more, for programs |
 
 pub mod backup_my_cnf;
@@ -21,6 +22,7 @@ pub mod data_file_path;
 pub mod haulout_info;
 pub mod info;
 pub mod names;
+pub mod partial;
 
 pub use backup_my_cnf::BackupMyCnf;
 pub use binlog_info::BinlogInfo;

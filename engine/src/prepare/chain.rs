@@ -38,7 +38,7 @@ pub fn apply(
         if let Some(next) = deltas.get(number + 1)
             && !can_follow_unprepared(delta, next)?
         {
-            prepare_locked(&LeftOut::default(), None, options, cancel, reporter)?;
+            prepare_locked(&LeftOut::of(base)?, None, options, cancel, reporter)?;
         }
     }
     Ok(summaries)

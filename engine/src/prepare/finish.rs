@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use innodb::redo::header::prepared_log;
 use innodb::{Lsn, SpaceId};
 
+use super::flush_lsn;
 use super::inventory::Tablespace;
 use super::journal::Journal;
-use super::{flush_lsn, positions};
+use super::positions::{self, BinlogPosition};
 use crate::io::durable;
 use crate::metadata::names::BINLOG_POS_INNODB;
 use crate::metadata::{Checkpoints, Naming};
@@ -79,7 +80,8 @@ pub enum EndOfLog<'a> {
     InSystemTablespace(&'a Journal),
 }
 
-/// Writes what a prepared backup has instead of the copied log and its state.
+/// Writes what a prepared backup has instead of the copied log and its state. Returns the binary
+/// log position that InnoDB keeps.
 pub fn declare_prepared(
     dir: &Path,
     log: EndOfLog<'_>,
@@ -87,10 +89,11 @@ pub fn declare_prepared(
     spaces: &HashMap<SpaceId, Tablespace>,
     checkpoints: Checkpoints,
     naming: Naming,
-) -> Result<()> {
+) -> Result<Option<BinlogPosition>> {
+    let position = positions::binlog(spaces)?;
     // The stock tool of servers up to 10.7 writes no position, and nobody expects one.
     let asks_for_position = matches!(log, EndOfLog::InLog(_));
-    if asks_for_position && let Some(position) = positions::binlog(spaces)? {
+    if asks_for_position && let Some(position) = &position {
         durable::write_file(&dir.join(BINLOG_POS_INNODB), &position.line())?;
         if checkpoints.recover_binlog_info == Some(true) {
             durable::write_file(&dir.join(naming.binlog_info()), &position.line())?;
@@ -104,5 +107,6 @@ pub fn declare_prepared(
         }
     };
     durable::write_file(&dir.join(LOG), &log)?;
-    checkpoints.prepared().write(dir, naming)
+    checkpoints.prepared().write(dir, naming)?;
+    Ok(position)
 }

@@ -61,7 +61,7 @@ use crate::delta::{DeltaSummary, progress};
 use crate::export::{self, ExportSummary};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
-use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
+use crate::metadata::{BackupInfo, BackupMyCnf, BackupType, Checkpoints};
 use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
 pub(crate) use ahead::Ahead;
 use apply::Batch;
@@ -140,6 +140,16 @@ pub(crate) struct LeftOut {
     pub ids: HashSet<SpaceId>,
     /// By name, `database/table.ibd`.
     pub names: HashSet<String>,
+    /// Any: the backup was taken of some tables only.
+    pub any: bool,
+}
+
+impl LeftOut {
+    /// What a backup says of itself.
+    fn of(dir: &Path) -> Result<Self> {
+        let any = BackupInfo::read(dir)?.is_some_and(|info| info.partial);
+        Ok(Self { any, ..Self::default() })
+    }
 }
 
 /// Prepares a backup in place, after applying deltas to it. May be killed at any point and run again.
@@ -152,7 +162,7 @@ pub fn prepare(
     let _lock = lock(&options.dir)?;
     let deltas = std::mem::take(&mut options.deltas);
     let applied = chain::apply(&options, &deltas, cancel, reporter)?;
-    let left_out = LeftOut::default();
+    let left_out = LeftOut::of(&options.dir)?;
     let mut summary = prepare_locked(&left_out, None, &options, cancel, reporter)?;
     summary.deltas = applied;
     summary.seconds = started.elapsed().as_secs_f64();
@@ -334,7 +344,16 @@ fn prepare_locked(
         true => EndOfLog::InSystemTablespace(&journal),
         false => EndOfLog::InLog(log.creator()),
     };
-    finish::declare_prepared(dir, end_of_log, end, &spaces.by_id, checkpoints, naming)?;
+    let by_id = &spaces.by_id;
+    if let Some(position) =
+        finish::declare_prepared(dir, end_of_log, end, by_id, checkpoints, naming)?
+    {
+        reporter.info(format!(
+            "Last binlog file '{}', position {}",
+            String::from_utf8_lossy(&position.file),
+            position.offset
+        ));
+    }
     journal.remove()?;
     let _ = freed.join();
     if options.export {

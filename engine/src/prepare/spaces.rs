@@ -47,12 +47,22 @@ impl Spaces {
                 format!("{name} and a file that was left out are both tablespace {id}"),
             ));
         }
+        let mut absent = 0_u64;
         for (id, known) in facts.spaces() {
             let is_left_out = left_out.ids.contains(&id)
                 || known.name.as_ref().is_some_and(|name| left_out.names.contains(name));
-            if !known.deleted && !is_left_out && !spaces.by_id.contains_key(&id) {
-                explain_missing(id, known, reporter)?;
+            if known.deleted || is_left_out || spaces.by_id.contains_key(&id) {
+                continue;
             }
+            match left_out.any {
+                true => absent += 1,
+                false => explain_missing(id, known, reporter)?,
+            }
+        }
+        if absent > 0 {
+            reporter.info(format!(
+                "redo for {absent} tablespaces that this partial backup leaves out is ignored"
+            ));
         }
         Ok(spaces)
     }

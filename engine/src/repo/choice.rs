@@ -68,6 +68,16 @@ impl Choice {
         self.patterns.is_empty()
     }
 
+    /// Whether a table is meant.
+    pub fn means(&self, name: &TableName) -> bool {
+        self.patterns.iter().any(|chosen| chosen.means(name))
+    }
+
+    /// The names as they were given.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().map(|chosen| chosen.text.as_str())
+    }
+
     /// The tables of a backup that are meant, each with its files as the manifest names them.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ use crate::{Error, ErrorKind};
 pub mod code {
     /// `ER_ACCESS_DENIED_ERROR`.
     pub const ACCESS_DENIED: u16 = 1045;
+    /// `ER_UNKNOWN_TABLE`.
+    pub const UNKNOWN_TABLE: u16 = 1109;
     /// `ER_UNKNOWN_SYSTEM_VARIABLE`.
     pub const UNKNOWN_VARIABLE: u16 = 1193;
     /// `ER_LOCK_WAIT_TIMEOUT`.

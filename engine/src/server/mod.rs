@@ -12,6 +12,7 @@
 //! | [`privileges`] | whether the account may do what a backup needs |
 //! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
 //! | [`lsn`] | log sequence numbers, flushing and checkpoints |
+//! | [`replica`] | where the server is a replica itself |
 //! | [`position`] | binary log position and GTIDs |
 
 pub mod connect;
@@ -21,6 +22,7 @@ pub mod option_file;
 pub mod position;
 pub mod privileges;
 pub mod profile;
+pub mod replica;
 pub mod rows;
 mod script;
 pub mod session;

@@ -18,6 +18,8 @@ const SUPER_SPLIT: ServerVersion = ServerVersion::new(11, 0, 0);
 pub struct Privileges {
     global: BTreeSet<String>,
     inactive_roles: bool,
+    /// As the server writes them, without hashes of passwords.
+    lines: Vec<String>,
 }
 
 impl Privileges {
@@ -33,6 +35,8 @@ impl Privileges {
         let mut found = Self::default();
         for line in lines {
             let Some(rest) = line.as_ref().strip_prefix("GRANT ") else { continue };
+            let shown = line.as_ref().split(" IDENTIFIED ").next().unwrap_or_default();
+            found.lines.push(shown.to_owned());
             match rest.split_once(" ON *.* TO ") {
                 Some((privileges, _)) => {
                     let names = privileges.split(',').map(|name| name.trim().to_ascii_uppercase());
@@ -52,28 +56,37 @@ impl Privileges {
             || names.iter().any(|name| self.global.contains(*name))
     }
 
-    /// Privileges that a backup of this server needs and the account lacks. With `rocksdb`, MyRocks
-    /// is part of the backup.
+    /// Privileges that a backup of this server needs and the account lacks.
     pub fn missing(
         &self,
         version: ServerVersion,
         log_bin: bool,
-        rocksdb: bool,
+        needs: Needs,
     ) -> Vec<&'static str> {
         let mut missing = Vec::new();
-        if !self.has_any(&["RELOAD"]) {
+        let replicates = needs.replica_info || needs.hold_replication;
+        let with_super = |names: &[&str]| {
+            self.has_any(names) || (version < SUPER_SPLIT && self.has_any(&["SUPER"]))
+        };
+        if !needs.without_locks && !self.has_any(&["RELOAD"]) {
             missing.push("RELOAD");
         }
-        if !self.has_any(&["PROCESS"]) {
+        if !needs.without_locks && !self.has_any(&["PROCESS"]) {
             missing.push("PROCESS");
         }
-        let monitor = self.has_any(&["BINLOG MONITOR", "REPLICATION CLIENT"])
-            || (version < SUPER_SPLIT && self.has_any(&["SUPER"]));
-        if log_bin && !monitor {
+        if log_bin && !with_super(&["BINLOG MONITOR", "REPLICATION CLIENT"]) {
             missing.push("BINLOG MONITOR");
         }
+        if replicates && !with_super(&["SLAVE MONITOR", "REPLICA MONITOR"]) {
+            missing.push("SLAVE MONITOR");
+        }
+        if needs.hold_replication
+            && !with_super(&["REPLICATION SLAVE ADMIN", "REPLICATION REPLICA ADMIN"])
+        {
+            missing.push("REPLICATION SLAVE ADMIN");
+        }
         // Its variables are those of a plugin, for which there is no lesser privilege.
-        if rocksdb && !self.has_any(&["SUPER"]) {
+        if needs.rocksdb && !self.has_any(&["SUPER"]) {
             missing.push("SUPER");
         }
         missing
@@ -88,14 +101,26 @@ impl Privileges {
 /// What [`check`] found to be short of ideal, but no reason to fail.
 pub type Warnings = Vec<String>;
 
-/// Fails with the exact GRANT statement when a privilege is missing. Returns warnings. MyRocks
-/// counts only with `rocksdb`.
-pub fn check(session: &mut Session, profile: &ServerProfile, rocksdb: bool) -> Result<Warnings> {
+/// What a backup does that not every backup does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// MyRocks is a part of it.
+    pub rocksdb: bool,
+    /// Nothing is locked.
+    pub without_locks: bool,
+    /// The positions of replication are read.
+    pub replica_info: bool,
+    /// Replication is stopped for a while.
+    pub hold_replication: bool,
+}
+
+/// Fails with the exact GRANT statement when a privilege is missing. Returns warnings.
+pub fn check(session: &mut Session, profile: &ServerProfile, needs: Needs) -> Result<Warnings> {
     let privileges = Privileges::read(session)?;
     let wait = Wait::short("asking for the account's name");
     let account = session.value("SELECT CURRENT_USER()", wait)?.unwrap_or_default();
-    let rocksdb = rocksdb && profile.rocksdb.is_some();
-    let missing = privileges.missing(profile.version, profile.log_bin, rocksdb);
+    let needs = Needs { rocksdb: needs.rocksdb && profile.rocksdb.is_some(), ..needs };
+    let missing = privileges.missing(profile.version, profile.log_bin, needs);
     if missing.is_empty() {
         let mut warnings = Warnings::new();
         if !privileges.can_select_everywhere() {
@@ -119,7 +144,9 @@ pub fn check(session: &mut Session, profile: &ServerProfile, rocksdb: bool) -> R
         false => advice,
     };
     // The words "missing required privilege" are what scripts look for.
-    let message = format!("missing required privilege {names} on *.* for {account}");
+    let each = |name: &&str| format!("missing required privilege {name} on *.*");
+    let each = missing.iter().map(each).collect::<Vec<_>>().join(", ");
+    let message = format!("{each} for {account}, which has: {}", privileges.lines.join("; "));
     Err(Error::new(ErrorKind::Server, message).advise(advice))
 }
 
@@ -138,7 +165,7 @@ mod tests {
     const V10_11: ServerVersion = ServerVersion::new(10, 11, 8);
 
     fn missing(lines: &[&str]) -> Vec<&'static str> {
-        Privileges::from_grants(lines).missing(V10_11, true, false)
+        Privileges::from_grants(lines).missing(V10_11, true, Needs::default())
     }
 
     #[test]
@@ -174,11 +201,11 @@ mod tests {
         }
         let line = "GRANT RELOAD, PROCESS, SUPER ON *.* TO `u`@`%`";
         let later = ServerVersion::new(11, 4, 2);
-        let later = Privileges::from_grants([line]).missing(later, true, false);
+        let later = Privileges::from_grants([line]).missing(later, true, Needs::default());
         assert_eq!(later, ["BINLOG MONITOR"]);
         assert!(
             Privileges::from_grants(["GRANT RELOAD, PROCESS ON *.* TO `u`@`%`"])
-                .missing(V10_11, false, false)
+                .missing(V10_11, false, Needs::default())
                 .is_empty()
         );
     }
@@ -187,7 +214,11 @@ mod tests {
     fn a_checkpoint_of_myrocks_needs_super() {
         let missing = |grants: &str| {
             let line = format!("GRANT {grants} ON *.* TO `u`@`%`");
-            Privileges::from_grants([line]).missing(V10_11, false, true)
+            Privileges::from_grants([line]).missing(
+                V10_11,
+                false,
+                Needs { rocksdb: true, ..Needs::default() },
+            )
         };
         assert_eq!(missing("RELOAD, PROCESS"), ["SUPER"]);
         assert!(missing("RELOAD, PROCESS, SUPER").is_empty());

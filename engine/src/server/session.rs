@@ -109,6 +109,11 @@ impl Session {
         Self::connect(&self.options, &self.cancel)
     }
 
+    /// The same although this one was cancelled: to put something back as it was.
+    pub(crate) fn another_uncancelled(&self) -> Result<Self> {
+        Self::connect(&self.options, &Cancel::new())
+    }
+
     /// The same for a question that must not take long, whatever the options say.
     pub(crate) fn another_within(&self, connect_timeout: Duration) -> Result<Self> {
         let connect_timeout = Some(connect_timeout);
