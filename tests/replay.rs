@@ -392,3 +392,56 @@ fn serve(logs: &Path, until: &str) -> Result<(std::process::Child, u16)> {
     std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap_or_default())));
     Ok((child, port))
 }
+
+/// From a repository: the backup before the target is chosen, restored, and the archive leads on.
+#[test]
+fn from_a_repository() {
+    ok((|| -> Result<()> {
+        let repo = common::repo::Repo::init(true)?;
+        let source = common::repo::small_server()?;
+        let first = repo.backup(&source, &[])?;
+        let mut client = source.client()?;
+        client.run("INSERT INTO d.m VALUES (2)")?;
+        client.run("FLUSH BINARY LOGS")?;
+        client.run("INSERT INTO d.t VALUES (-1, 'kept')")?;
+        let contents = Contents::read(&mut client)?;
+        client.run("DROP TABLE d.t")?;
+        let drop = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
+        let second = repo.backup(&source, &[])?;
+        client.run("CREATE TABLE d.late (a INT)")?;
+        client.run("FLUSH BINARY LOGS")?;
+        let logs = source.datadir().to_str().unwrap();
+        repo.run("binlog push", &[logs])?.success()?;
+
+        let chosen = |arguments: &[&str]| -> Result<Value> {
+            let datadir = repo.scratch.join("nowhere").display().to_string();
+            let document =
+                repo.json("restore", &[arguments, &["--plan", "--to", &datadir]].concat())?;
+            Ok(document["recovery"]["backup"].clone())
+        };
+        ensure!(chosen(&["--until", &drop, "--before"])? == first["name"]);
+        ensure!(chosen(&["--until", "end"])? == second["name"]);
+        ensure!(chosen(&["--until", "2999-01-01T00:00:00Z"])? == second["name"]);
+        let refused =
+            repo.run("restore", &["--until=0-1-99999", "--after", "--to=/x", "--plan"])?;
+        common::assert_failed(&refused, exit::NOTHING_MATCHES, &["0-1-99999"]);
+
+        let datadir = repo.scratch.join("copy");
+        let to = datadir.to_str().unwrap();
+        let done = repo.run("restore", &["--until", &drop, "--before", "--to", to])?.success()?;
+        // The rest is what it says.
+        let line = done.stderr.lines().find(|line| line.contains("haulout replay"));
+        let line = line.with_context(|| done.report())?;
+        let copy = target_options(source.options()).start_on(&datadir)?;
+        let mut words = line.split_whitespace().skip_while(|word| *word != "--from-backup");
+        let mut arguments = vec!["--no-defaults".to_owned(), "--user=root".to_owned()];
+        arguments.extend(words.by_ref().take_while(|word| *word != "--socket").map(str::to_owned));
+        arguments.push(format!("--socket={}", copy.socket().display()));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let done = repo.json("replay", &arguments)?;
+        ensure!(done["next"] == *drop, "{done:#}");
+        let differences = contents.differences(&Contents::read(&mut copy.client()?)?);
+        ensure!(differences.is_empty(), "{}", differences.join("\n"));
+        Ok(())
+    })());
+}

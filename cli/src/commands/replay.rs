@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use binlog::{Gtid, GtidPosition};
 use clap::Args;
+use engine::archive::Archive;
 use engine::keys::settings::KeyStore;
+use engine::replay::archived::ArchivedLogs;
 use engine::replay::plan::{Anchor, Plan};
-use engine::replay::source::FileLogs;
+use engine::replay::source::{FileLogs, LogSource};
 use engine::replay::target::{Edge, Target};
 use engine::replay::{self, ReplayOptions, ReplaySummary};
+use engine::server::ConnectOptions;
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::connection::Connection;
 use super::counted;
 use super::keys::Keys;
+use super::repo::Access;
 use crate::console::Outcome;
 use crate::duration::show_seconds;
 use crate::size::Size;
@@ -23,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   haulout replay --binlogs /logs --from-backup /backups/monday --until '2026-02-28 17:30:00' --plan
   haulout replay --binlogs /logs --from-backup /backups/monday --until 0-1-4711 --before
+  haulout replay --repo s3://bucket/db1 --from-backup LATEST --until end
   haulout replay --binlogs /logs --from-gtid 0-1-42 --until end --skip-gtid 0-1-4711
 
 The server must be as it was restored: nothing may have written to it. A replay that was interrupted
@@ -36,10 +41,13 @@ whole seconds in the log: --before a time leaves out what may have been later, -
 #[command(after_help = EXAMPLES)]
 pub struct Replay {
     /// Binary logs, or directories of them
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(long, value_name = "PATH", required_unless_present = "repo", num_args = 1..)]
     binlogs: Vec<PathBuf>,
-    /// The backup that the server was restored from
-    #[arg(long, value_name = "DIR", required_unless_present = "from_gtid")]
+    /// The repository whose archive has the binary logs: s3://BUCKET/PREFIX, or a folder
+    #[arg(long, value_name = "PLACE", conflicts_with = "binlogs")]
+    repo: Option<String>,
+    /// The backup that the server was restored from; with --repo, one of the repository
+    #[arg(long, value_name = "BACKUP", required_unless_present = "from_gtid")]
     from_backup: Option<PathBuf>,
     /// GTID position that the server was restored to; '' is the beginning of all
     #[arg(long, value_name = "GTIDS", conflicts_with = "from_backup")]
@@ -66,35 +74,63 @@ pub struct Replay {
     connection: Connection,
     #[command(flatten)]
     keys: Keys,
+    #[command(flatten)]
+    access: Access,
 }
 
 impl Replay {
     /// Runs the command.
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
         let edge = edge(&self.until, self.before, self.after)?;
-        let anchor = match (&self.from_backup, self.from_gtid) {
-            (Some(dir), _) => Anchor::of_backup(dir)?,
-            (None, gtid) => Anchor { position: None, gtid: gtid.unwrap_or_default() },
-        };
         let keys = self.keys.resolve(&**reporter)?;
-        let keys = (!keys.is_empty()).then(|| KeyStore::new(keys));
-        let logs = FileLogs::open(&self.binlogs, keys.as_ref())?;
-        let options = ReplayOptions {
-            anchor,
+        let mut options = ReplayOptions {
+            anchor: Anchor { position: None, gtid: self.from_gtid.unwrap_or_default() },
             target: self.until,
             edge,
             skip: self.skip_gtid.into_iter().collect(),
             exclude: self.exclude_table.into_iter().collect(),
-            keys,
+            keys: (!keys.is_empty()).then(|| KeyStore::new(keys)),
         };
         let connect = self.connection.resolve(&**reporter)?;
-        if self.plan {
-            let plan = replay::plan(&logs, &options, Some(&connect), cancel, &**reporter)?;
-            return Outcome::new(&plan, describe_plan(&plan));
+        let Some(place) = &self.repo else {
+            if let Some(dir) = &self.from_backup {
+                options.anchor = Anchor::of_backup(dir)?;
+            }
+            let logs = FileLogs::open(&self.binlogs, options.keys.as_ref())?;
+            return replay_from(&logs, &options, &connect, self.plan, cancel, &**reporter);
+        };
+        let repository = self.access.open(place, cancel, reporter)?;
+        let mut server = None;
+        if let Some(backup) = &self.from_backup {
+            let selection = backup.to_string_lossy().parse();
+            let selection = selection
+                .map_err(|why| Error::new(ErrorKind::Usage, format!("--from-backup: {why}")))?;
+            let manifest = repository.select(&selection, cancel)?;
+            let name = manifest.name.as_str();
+            options.anchor = Anchor::of_replication(name, manifest.replication.as_ref())?;
+            server = Some(manifest.server.server_id);
         }
-        let summary = replay::replay(&logs, &options, &connect, cancel, &**reporter)?;
-        Outcome::new(&summary, describe(&summary))
+        let archive = Archive::read(&repository, cancel)?;
+        let anchor = (&options.anchor, server);
+        let logs = ArchivedLogs::open(&archive, anchor, &options.target, cancel)?;
+        replay_from(&logs, &options, &connect, self.plan, cancel, &**reporter)
     }
+}
+
+fn replay_from(
+    logs: &dyn LogSource,
+    options: &ReplayOptions,
+    connect: &ConnectOptions,
+    only_plan: bool,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<Outcome> {
+    if only_plan {
+        let plan = replay::plan(logs, options, Some(connect), cancel, reporter)?;
+        return Outcome::new(&plan, describe_plan(&plan));
+    }
+    let summary = replay::replay(logs, options, connect, cancel, reporter)?;
+    Outcome::new(&summary, describe(&summary))
 }
 
 /// On which side of a target to stop.

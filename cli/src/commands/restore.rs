@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use engine::archive::Archive;
+use engine::replay::archived::{self, Recovery};
+use engine::replay::target::{Edge, Target};
 use engine::repo::catalog::Selection;
 use engine::repo::choice::Choice;
 use engine::repo::restore::{RestorePlan, StoredRestoreOptions, StoredRestoreSummary};
@@ -14,6 +17,7 @@ use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use super::keys::Keys;
+use super::replay::edge;
 use super::repo::Access;
 use super::tables::{describe_tables, describe_tables_plan};
 use super::{counted, needs_words, parse_threads, quoted, rate};
@@ -28,6 +32,7 @@ Examples:
   haulout restore /backups/monday --to /var/lib/mysql --move
   haulout restore LATEST --repo s3://bucket/db1 --to /var/lib/mysql --owner mysql:mysql
   haulout restore LATEST --repo s3://bucket/db1 --over /var/lib/mysql --owner mysql:mysql
+  haulout restore --until 0-1-4711 --before --repo s3://bucket/db1 --to /var/lib/mysql --plan
   haulout restore @2026-01-31T12:00:00Z --repo s3://bucket/db1 --to /var/lib/mysql --plan
   haulout restore LATEST --repo s3://bucket/db1 --to /tmp/tables --table 'shop.order*' --database crm
 
@@ -44,11 +49,22 @@ IMPORT TABLESPACE, and import.sql, the statements for that, which are printed to
 #[command(after_help = EXAMPLES)]
 pub struct Restore {
     /// Directory that holds the prepared backup; with --repo, which backup
-    #[arg(value_name = "BACKUP", value_parser = OsStringValueParser::new())]
-    from: OsString,
+    #[arg(value_name = "BACKUP", value_parser = OsStringValueParser::new(),
+          required_unless_present = "until")]
+    from: Option<OsString>,
     /// The repository that has the backup: s3://BUCKET/PREFIX, or a folder
     #[arg(long, value_name = "PLACE")]
     repo: Option<String>,
+    /// A target that the archive of binary logs leads to: 'end', a time, a GTID, or LOG:OFFSET. Without
+    /// BACKUP the newest one is restored that is before it; then it is said how to go on
+    #[arg(long, value_name = "TARGET", requires = "repo", conflicts_with_all = ["tables", "databases"])]
+    until: Option<Target>,
+    /// Stop before what TARGET names [default, save for GTIDs, where one of both has to be said]
+    #[arg(long, conflicts_with = "after", requires = "until")]
+    before: bool,
+    /// Stop after what TARGET names
+    #[arg(long, requires = "until")]
+    after: bool,
     /// Only say what would be fetched and written
     #[arg(long, requires = "repo")]
     plan: bool,
@@ -128,7 +144,7 @@ impl Restore {
         let datadir = self.over.or(self.to).unwrap_or_default();
         let owned = self.owner.is_some();
         let options = RestoreOptions {
-            source: PathBuf::from(&self.from),
+            source: PathBuf::from(self.from.clone().unwrap_or_default()),
             datadir: datadir.clone(),
             mode: if self.moves { Mode::Move } else { Mode::Copy },
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
@@ -144,9 +160,24 @@ impl Restore {
         };
         if let Some(place) = &self.repo {
             let repository = self.access.open(place, cancel, shared)?;
-            let selection = self.from.to_string_lossy().parse::<Selection>();
             let selection =
-                selection.map_err(|why| Error::new(ErrorKind::Usage, format!("BACKUP: {why}")))?;
+                self.from.as_ref().map(|from| from.to_string_lossy().parse::<Selection>());
+            let selection = selection
+                .transpose()
+                .map_err(|why| Error::new(ErrorKind::Usage, format!("BACKUP: {why}")))?;
+            let mut recovery = None;
+            if let Some(target) = &self.until {
+                let edge = edge(target, self.before, self.after)?;
+                let only = selection.as_ref().map(|chosen| repository.select(chosen, cancel));
+                let archive = Archive::read(&repository, cancel)?;
+                let found =
+                    archived::choose(&repository, &archive, target, only.transpose()?, cancel)?;
+                recovery = Some((found, edge));
+            }
+            let selection = match (&recovery, selection) {
+                (Some((recovery, _)), _) => Selection::Named(recovery.backup.clone()),
+                (None, selection) => selection.unwrap_or(Selection::Latest),
+            };
             let choice = Choice::new(&self.tables, &self.databases)?;
             if !choice.is_empty() {
                 if self.plan {
@@ -169,7 +200,9 @@ impl Restore {
             }
             if self.plan {
                 let plan = repository.plan(&selection, cancel)?;
-                return Outcome::new(&plan, describe_plan(&plan));
+                let mut words = describe_plan(&plan);
+                words.extend(recovery.iter().flat_map(|(found, _)| describe_recovery(found)));
+                return with_recovery(Outcome::new(&plan, words)?, recovery);
             }
             let options = StoredRestoreOptions {
                 selection,
@@ -179,7 +212,9 @@ impl Restore {
                 keys: self.keys.resolve(reporter)?,
             };
             let summary = repository.restore(options, cancel, reporter)?;
-            return Outcome::new(&summary, describe_stored(&summary, &datadir, owned));
+            let mut words = describe_stored(&summary, &datadir, owned);
+            words.extend(recovery.iter().flat_map(|(found, edge)| rest(found, *edge, place)));
+            return with_recovery(Outcome::new(&summary, words)?, recovery);
         }
         let summary = restore::restore(options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &datadir, owned))
@@ -257,6 +292,48 @@ fn describe_stored(summary: &StoredRestoreSummary, datadir: &Path, owned: bool) 
     }
     words.push(next_step(datadir, owned));
     words
+}
+
+/// What leads from a backup to a target.
+fn describe_recovery(recovery: &Recovery) -> Vec<String> {
+    let first = recovery.logs.first().map_or("", String::as_str);
+    let last = recovery.logs.last().map_or("", String::as_str);
+    vec![format!(
+        "From there to {}: {}, {first} to {last}, {} in the archive, without a gap.",
+        recovery.until,
+        counted(recovery.logs.len() as u64, "log", "logs"),
+        Size(recovery.stored_bytes),
+    )]
+}
+
+/// What is left to do behind a restore.
+fn rest(recovery: &Recovery, edge: Edge, place: &str) -> Vec<String> {
+    let edge = match edge {
+        Edge::Before => "--before",
+        Edge::After => "--after",
+    };
+    let until = quoted(Path::new(&recovery.until));
+    let until = if recovery.until == Target::End.to_string() { "end".to_owned() } else { until };
+    let mut words = describe_recovery(recovery);
+    words
+        .push("With --log-bin, and so that nothing writes to it. Then replay the logs:".to_owned());
+    words.push(format!(
+        "haulout replay --repo {} --from-backup {} --until {until} {edge} --socket SOCKET",
+        quoted(Path::new(place)),
+        recovery.backup,
+    ));
+    words
+}
+
+/// Adds the recovery to the document.
+fn with_recovery(mut outcome: Outcome, recovery: Option<(Recovery, Edge)>) -> Result<Outcome> {
+    if let (Some((recovery, _)), Some(document)) = (recovery, outcome.document.as_object_mut()) {
+        let recovery = serde_json::to_value(recovery).map_err(|e| {
+            Error::new(ErrorKind::Failed, "cannot write the summary as JSON").caused_by(e)
+        })?;
+        document.insert("recovery".to_owned(), recovery);
+    }
+    Ok(outcome)
 }
 
 fn next_step(datadir: &Path, owned: bool) -> String {

@@ -10,6 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`] | where logs are, and in which order |
+//! | [`archived`] | logs of an archive, and the backup to begin with |
 //! | [`walk`] | through logs, group by group |
 //! | [`state`] | what has been logged up to a place |
 //! | [`target`] | where to stop |
@@ -18,6 +19,7 @@
 //! | `session` | what statements need to be set before them |
 //! | `script` | from events to statements |
 
+pub mod archived;
 pub mod filter;
 pub mod plan;
 mod script;

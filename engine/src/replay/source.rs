@@ -35,6 +35,8 @@ pub struct Log {
     pub server: u32,
     /// What had been logged before it.
     pub before: Vec<Gtid>,
+    /// Whether it is of another server than the one before: what that has is passed over.
+    pub enters: bool,
 }
 
 /// Logs of one server, the oldest first.
@@ -137,8 +139,15 @@ fn describe(path: &Path, keys: Option<&Arc<KeyStore>>) -> Result<(Log, PathBuf)>
     let mut reader =
         Reader::new(file, path.display().to_string(), reading(keys)).map_err(log_error)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut log =
-        Log { name, bytes, begun: 0, version: String::new(), server: 0, before: Vec::new() };
+    let mut log = Log {
+        name,
+        bytes,
+        begun: 0,
+        version: String::new(),
+        server: 0,
+        before: Vec::new(),
+        enters: false,
+    };
     while let Some(event) = reader.next_event().map_err(log_error)? {
         match event.header.kind {
             EventType::FORMAT_DESCRIPTION => {

@@ -50,6 +50,15 @@ impl State {
         self.logged.values().map(|sequence| u128::from(*sequence)).sum()
     }
 
+    /// Whether a log that begins with `next` can follow one that ends with this. Domains that the server
+    /// was told to forget are missing in it.
+    pub fn is_followed_by(&self, next: &Self) -> bool {
+        let kept = |domain: &u32| next.newest.contains_key(domain);
+        let logged = self.logged.iter().filter(|((domain, _), _)| kept(domain));
+        let newest = self.newest.iter().filter(|(domain, _)| kept(domain));
+        logged.eq(next.logged.iter()) && newest.eq(next.newest.iter())
+    }
+
     /// Entries of which `other` has another sequence number, or none; those of this state.
     pub fn beyond(&self, other: &Self) -> Vec<Gtid> {
         let differs =
@@ -102,6 +111,15 @@ mod tests {
         assert_eq!(grown.to_string(), "0-1-12,0-2-13");
         assert_eq!(grown.position().to_string(), "0-2-13");
         assert_eq!(state("").to_string(), "");
+    }
+
+    #[test]
+    fn logs_follow_one_another() {
+        let follows = |last: &str, next: &str| state(last).is_followed_by(&state(next));
+        assert!(follows("", "") && follows("0-1-5,1-1-2", "1-1-2,0-1-5"));
+        assert!(follows("0-1-5,1-1-2", "0-1-5"), "a domain was forgotten");
+        assert!(!follows("0-1-5", "0-1-6") && !follows("0-1-5", "0-1-5,1-1-1"));
+        assert!(!follows("0-2-4,0-1-5", "0-1-5,0-2-4"));
     }
 
     #[test]

@@ -8,10 +8,11 @@ use binlog::event::gtid::flag;
 use binlog::event::{GtidEvent, GtidList, Incident, Query};
 use binlog::format::FormatDescription;
 use binlog::header::flag as header_flag;
-use binlog::{Event, EventType, Fault, Gtid, ReadOptions, Reader};
+use binlog::{Event, EventType, Fault, Gtid, GtidState, ReadOptions, Reader};
 
 use super::source::{LogSource, log_error, malformed};
 use super::state::State;
+use crate::archive::plan::Skipper;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// A place in a sequence of logs.
@@ -101,11 +102,18 @@ pub fn walk(
         if ends.is_some_and(|ends| ends.len() <= index) {
             return Ok(());
         }
-        let before = State::of(&log.before);
-        if let Some(state) = &state
-            && *state != before
-        {
-            return Err(gap(source, index, state, &before));
+        let mut before = State::of(&log.before);
+        let mut passes = None;
+        match &state {
+            Some(state) if log.enters => {
+                let list = GtidState::new(log.before.clone()).unwrap_or_default();
+                passes = Some(Skipper::new(&state.position(), &list));
+                before = state.clone();
+            }
+            Some(state) if !state.is_followed_by(&before) => {
+                return Err(gap(source, index, state, &before));
+            }
+            _ => {}
         }
         if visitor.log(index, &before)? == Flow::Stop {
             return Ok(());
@@ -113,7 +121,8 @@ pub fn walk(
         let input = source.open(index)?;
         let reader = Reader::new(input, log.name.clone(), read.clone()).map_err(log_error)?;
         let end = ends.and_then(|ends| ends.get(index)).copied();
-        let mut walker = Walker { index, name: &log.name, state: before, end, visitor };
+        let mut walker =
+            Walker { index, name: &log.name, state: before, end, passes, passing: false, visitor };
         match walker.log(reader, cancel)? {
             Flow::Stop => return Ok(()),
             Flow::On => state = Some(walker.state),
@@ -127,6 +136,10 @@ struct Walker<'a> {
     name: &'a str,
     state: State,
     end: Option<u64>,
+    /// What of the log was there already, where it is entered.
+    passes: Option<Skipper>,
+    /// Whether the open group is passed over.
+    passing: bool,
     visitor: &'a mut dyn Visitor,
 }
 
@@ -164,7 +177,9 @@ impl Walker<'_> {
                 None => {
                     open = self.between(&event)?;
                     if let Some(group) = &open {
-                        if self.visitor.begin(group, &event)? == Flow::Stop {
+                        let passes = self.passes.as_mut();
+                        self.passing = passes.is_some_and(|there| there.leaves_out(group.gtid));
+                        if !self.passing && self.visitor.begin(group, &event)? == Flow::Stop {
                             return Ok(Flow::Stop);
                         }
                     } else {
@@ -174,6 +189,12 @@ impl Walker<'_> {
                 Some(group) => {
                     let group = *group;
                     let ends = self.ends(&group, &event)?;
+                    if self.passing {
+                        if ends {
+                            (open, whole) = (None, end);
+                        }
+                        continue;
+                    }
                     self.visitor.event(&group, &event)?;
                     if ends {
                         open = None;
@@ -209,7 +230,7 @@ impl Walker<'_> {
             EventType::GTID_LIST => {
                 let list = GtidList::parse(event.body()).map_err(broken)?;
                 let list = State::of(&list.entries);
-                if list != self.state {
+                if list != self.state && self.passes.is_none() {
                     let message = format!(
                         "{} at {}: a list of transactions in the middle differs from what the log \
                          has: {list} instead of {}",

@@ -1,0 +1,220 @@
+//! Logs of an archive, and the backup to begin with.
+//!
+//! The archive knows which of its files lead from a backup to a target without reading them; they are
+//! read as they are replayed. Where the log of one server ends and that of another goes on, what both
+//! have is passed over.
+
+use std::io::Read;
+
+use binlog::{BinlogPosition, Reader};
+use jiff::Timestamp;
+
+use super::plan::Anchor;
+use super::source::{Log, LogSource, log_error};
+use super::target::Target;
+use crate::archive::Archive;
+use crate::archive::plan::{Plan, Start, Step, Until};
+use crate::metadata::haulout_info::Replication;
+use crate::repo::Repository;
+use crate::repo::manifest::Manifest;
+use crate::{Cancel, Error, ErrorKind, Result};
+
+/// Logs of an archive that lead from the data of a backup to a target.
+pub struct ArchivedLogs<'a> {
+    archive: &'a Archive<'a>,
+    steps: Vec<Step>,
+    logs: Vec<Log>,
+    cancel: Cancel,
+}
+
+/// A backup, and what leads from it to a target.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Recovery {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// The backup.
+    pub backup: String,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// GTID position of its data.
+    pub from: String,
+    /// What was asked for.
+    pub until: String,
+    /// Logs that lead to it.
+    pub logs: Vec<String>,
+    /// Bytes of them in the store.
+    pub stored_bytes: u64,
+}
+
+impl Anchor {
+    /// What a backup in a repository says.
+    pub fn of_replication(backup: &str, replication: Option<&Replication>) -> Result<Self> {
+        let unknown = |why: &str| {
+            Error::new(ErrorKind::Usage, format!("the backup {backup} {why}"))
+                .advise("its server needs a binary log; take another backup")
+        };
+        let replication = replication.ok_or_else(|| unknown("has no place in a binary log"))?;
+        let gtid = replication.gtid.parse();
+        let gtid = gtid.map_err(|_| unknown("has no GTID position that can be understood"))?;
+        let place = replication.file.as_ref().zip(replication.position);
+        let position = place.and_then(|(file, offset)| BinlogPosition::new(file, offset).ok());
+        Ok(Self { position, gtid })
+    }
+}
+
+/// Up to where files are needed: beyond all that the target takes in.
+fn until(target: &Target) -> Until {
+    match target {
+        Target::End => Until::End,
+        Target::Time(time) => {
+            Until::Time(u32::try_from(time.as_second().saturating_add(1)).unwrap_or(u32::MAX))
+        }
+        Target::Gtid(gtid) => Until::Gtid(*gtid),
+        Target::Position { file, offset } => Until::Position(file.clone(), *offset),
+    }
+}
+
+fn steps(
+    archive: &Archive<'_>,
+    (anchor, server): (&Anchor, Option<u32>),
+    target: &Target,
+    cancel: &Cancel,
+) -> Result<Plan> {
+    let place = anchor.position.as_ref();
+    let start = Start {
+        position: anchor.gtid.clone(),
+        place: place.map(|place| (place.file().to_owned(), place.offset())),
+        server,
+    };
+    let plan = archive.plan(&start, &until(target), cancel)?;
+    match &plan.gap {
+        Some(gap) if !plan.reaches => Err(Error::new(
+            ErrorKind::Gap,
+            format!("the archive has a gap between '{}' and {target}: {gap}", anchor.gtid),
+        )
+        .advise("archive what is missing with haulout binlog push, or stop before the gap")),
+        _ => Ok(plan),
+    }
+}
+
+impl<'a> ArchivedLogs<'a> {
+    /// Those that lead from `anchor`, the data of a backup of a server, to a target.
+    pub fn open(
+        archive: &'a Archive<'a>,
+        anchor: (&Anchor, Option<u32>),
+        target: &Target,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let steps = steps(archive, anchor, target, cancel)?.steps;
+        let mut logs = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            let file = &step.file;
+            let before = file.before().ok_or_else(|| {
+                let message = format!("the archive does not have the beginning of {}", file.name);
+                Error::new(ErrorKind::Gap, message)
+            })?;
+            let mut reader =
+                Reader::new(archive.open(file, cancel), &*file.name, Default::default())
+                    .map_err(log_error)?;
+            let event = reader.next_event().map_err(log_error)?;
+            let begun = event.map_or(0, |event| event.header.timestamp);
+            let version = reader.format().map(|format| format.server_version.clone());
+            logs.push(Log {
+                name: file.name.clone(),
+                bytes: step.end,
+                begun,
+                version: version.unwrap_or_default(),
+                server: file.server,
+                before: before.entries().to_vec(),
+                enters: index > 0 && step.entered.is_some(),
+            });
+        }
+        if logs.is_empty() {
+            let message = format!("the archive has nothing behind '{}'", anchor.0.gtid);
+            return Err(Error::new(ErrorKind::NothingMatches, message));
+        }
+        Ok(Self { archive, steps, logs, cancel: cancel.clone() })
+    }
+}
+
+impl LogSource for ArchivedLogs<'_> {
+    fn logs(&self) -> &[Log] {
+        &self.logs
+    }
+
+    fn open(&self, index: usize) -> Result<Box<dyn Read + '_>> {
+        let step = self
+            .steps
+            .get(index)
+            .ok_or_else(|| Error::new(ErrorKind::Failed, "a log that is not in the plan"))?;
+        Ok(Box::new(self.archive.open(&step.file, &self.cancel)))
+    }
+}
+
+/// The newest backup that is before a target and from which the archive leads to it. With `only`, that
+/// one or none.
+pub fn choose(
+    repository: &Repository,
+    archive: &Archive<'_>,
+    target: &Target,
+    only: Option<Manifest>,
+    cancel: &Cancel,
+) -> Result<Recovery> {
+    let mut manifests = match only {
+        Some(manifest) => vec![manifest],
+        None => {
+            let listed = repository.backups(cancel)?;
+            listed.into_iter().filter_map(|listed| listed.manifest.ok()).collect()
+        }
+    };
+    manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.order()));
+    let mut why = None;
+    for manifest in &manifests {
+        match lead(archive, manifest, target, cancel) {
+            Ok(Some(recovery)) => return Ok(recovery),
+            Ok(None) => {}
+            // The reason of the newest one is what there is to mend.
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    Err(why.unwrap_or_else(|| {
+        let message = format!("no backup of {} leads to {target}", manifests.len());
+        Error::new(ErrorKind::NothingMatches, message)
+            .advise("haulout list and haulout binlog list show what there is")
+    }))
+}
+
+/// What leads from a backup to a target; nothing if the backup is behind it, or the archive ends before.
+fn lead(
+    archive: &Archive<'_>,
+    manifest: &Manifest,
+    target: &Target,
+    cancel: &Cancel,
+) -> Result<Option<Recovery>> {
+    let anchor = Anchor::of_replication(manifest.name.as_str(), manifest.replication.as_ref())?;
+    let is_behind = match target {
+        Target::Time(time) => manifest.ended > *time,
+        Target::Gtid(gtid) => {
+            anchor.gtid.get(gtid.domain).is_some_and(|there| there.sequence >= gtid.sequence)
+        }
+        Target::Position { .. } | Target::End => false,
+    };
+    if is_behind {
+        return Ok(None);
+    }
+    let plan = steps(archive, (&anchor, Some(manifest.server.server_id)), target, cancel)?;
+    // A time that is behind everything is a matter of opinion; a place that is not there is not.
+    if !plan.reaches && matches!(target, Target::Gtid(_) | Target::Position { .. }) {
+        return Ok(None);
+    }
+    Ok(Some(Recovery {
+        format: 1,
+        backup: manifest.name.to_string(),
+        ended: manifest.ended,
+        from: anchor.gtid.to_string(),
+        until: target.to_string(),
+        logs: plan.steps.iter().map(|step| step.file.name.clone()).collect(),
+        stored_bytes: plan.steps.iter().map(|step| step.stored).sum(),
+    }))
+}
