@@ -25,7 +25,7 @@ use crate::size::Size;
 
 const EXAMPLES: &str = "\
 Examples:
-  haulout replay --binlogs /logs --from-backup /backups/monday --until '2026-02-28 17:30:00' --plan
+  haulout replay --binlogs /logs --from-backup /backups/monday --until 2026-02-28T17:30:00 --plan
   haulout replay --binlogs /logs --from-backup /backups/monday --until 0-1-4711 --before
   haulout replay --repo s3://bucket/db1 --from-backup LATEST --until end
   haulout replay --binlogs /logs --from-gtid 0-1-42 --until end --skip-gtid 0-1-4711

@@ -5,8 +5,8 @@
 //! one of its batch, so that nothing in it can reach what follows, and so is BINLOG. Nothing of a group
 //! is sent that is not whole in the log.
 //!
-//! Rows are applied by BINLOG, with the tables that they belong to: all that follow one another in a
-//! transaction at once, or in several pieces, each of which ends as a statement, if they are many.
+//! Rows are applied by BINLOG, with the tables that they belong to: a statement at once, or in several
+//! pieces, each of which ends as a statement, if its rows are many.
 
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
@@ -309,14 +309,9 @@ impl<'a> Builder<'a> {
         self.inflated = inflated;
         let ends = flags & rows_flag::STATEMENT_END != 0;
         // What cannot be rolled back is logged at the end of each statement, as a group of its own.
-        let is_transactional = group.has(group::TRANSACTIONAL);
-        let waiting = self.statement.ended.len() + self.statement.rows.len();
-        if is_transactional && waiting > PIECE.min(self.limits.packet / 4) {
+        let is_large = self.statement.rows.len() > PIECE.min(self.limits.packet / 4);
+        if ends || (group.has(group::TRANSACTIONAL) && is_large) {
             self.push_rows(group, ends)?;
-        } else if ends && is_transactional {
-            self.statement.end(true);
-        } else if ends {
-            self.push_rows(group, true)?;
         }
         Ok(())
     }
