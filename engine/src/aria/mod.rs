@@ -26,7 +26,7 @@ mod bitmap;
 mod bytes;
 mod checkpoint;
 mod commit;
-mod control;
+pub(crate) mod control;
 mod key_page;
 mod leave;
 mod left_out;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use innodb::space::data_file_path::DataFilePath;
 use innodb::space::file_name::is_intermediate;
 
+use crate::aria::control::Control;
 use crate::metadata;
 use crate::redo_files;
 use crate::server::profile::ServerProfile;
@@ -160,7 +161,31 @@ impl Inventory {
             self.others.push(OtherFile { file, class });
         }
         self.others.sort_by(|a, b| a.file.path.cmp(&b.file.path));
+        self.refuse_stray_aria_logs(dir);
         Ok(())
+    }
+
+    /// Aria numbers its logs without gaps: a file behind a gap is not its own. Without a control
+    /// file that says which is the last, all count.
+    fn refuse_stray_aria_logs(&mut self, dir: &Path) {
+        let control = fs::read(dir.join("aria_log_control")).ok();
+        let Some(control) = control.and_then(|bytes| Control::parse(&bytes).ok()) else { return };
+        let number = |other: &OtherFile| aria_log_number(other.file.path.as_bytes());
+        let present: BTreeSet<u32> = self.others.iter().filter_map(number).collect();
+        if !present.contains(&control.last_log) {
+            return;
+        }
+        let is_there = |number: &u32| present.contains(number);
+        let newest = (control.last_log..).take_while(is_there).last();
+        let oldest = (0..=control.last_log).rev().take_while(is_there).last();
+        let (Some(oldest), Some(newest)) = (oldest, newest) else { return };
+        let is_stray = |other: &mut OtherFile| {
+            number(other).is_some_and(|number| !(oldest..=newest).contains(&number))
+        };
+        for stray in self.others.extract_if(.., is_stray) {
+            self.refused
+                .push((stray.file.source, "there is a gap between Aria's logs and this one"));
+        }
     }
 
     fn list_datadir(&mut self, profile: &ServerProfile, left_out: &LeftOut) -> Result<()> {

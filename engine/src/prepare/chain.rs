@@ -83,7 +83,14 @@ fn first_left(base: &Path, deltas: &[DeltaDir]) -> Result<usize> {
     }
     let Some(last) = deltas.last() else { return Ok(0) };
     let (checkpoints, _) = Checkpoints::read(base)?;
-    let done = |delta: &DeltaDir| Progress::of(&delta.checkpoints).is_done(&checkpoints);
+    // Of a server on which InnoDB was idle, a delta ends where it begins. Whether it was applied
+    // cannot be told then, and applying it again changes nothing.
+    let tells = |delta: &DeltaDir| {
+        checkpoints.backup_type == BackupType::Full
+            || delta.checkpoints.from_lsn != delta.checkpoints.to_lsn
+    };
+    let done =
+        |delta: &DeltaDir| tells(delta) && Progress::of(&delta.checkpoints).is_done(&checkpoints);
     if done(last) {
         // Applied, and killed before it was prepared; else it was all done.
         return match checkpoints.backup_type {
