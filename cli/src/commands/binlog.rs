@@ -16,6 +16,7 @@ use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 use zeroize::Zeroizing;
 
 use super::binlog_archive::{Fetch, Find, List, Push};
+use super::binlog_stream::Stream;
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::console::Outcome;
@@ -38,6 +39,7 @@ pub struct Binlog {
 enum Command {
     Dump(Box<Dump>),
     Push(Box<Push>),
+    Stream(Box<Stream>),
     List(Box<List>),
     Fetch(Box<Fetch>),
     Find(Box<Find>),
@@ -97,6 +99,7 @@ impl Binlog {
         match self.command {
             Command::Dump(dump) => dump.run(cancel, reporter, json),
             Command::Push(push) => push.run(cancel, reporter),
+            Command::Stream(stream) => stream.run(cancel, reporter),
             Command::List(list) => list.run(cancel, reporter),
             Command::Fetch(fetch) => fetch.run(cancel, reporter),
             Command::Find(find) => find.run(cancel, reporter, json),

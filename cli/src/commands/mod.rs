@@ -7,6 +7,7 @@
 mod backup;
 mod binlog;
 mod binlog_archive;
+mod binlog_stream;
 mod check;
 mod connection;
 mod copy;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files of a server ─▶ push ─▶ scan ─▶ parts ─▶ store
+//! a server ─▶ stream ─▶ scan ─▶ parts ─▶ store
 //! store ─▶ catalog ─▶ list, find, fetch, plan ─▶ read ─▶ plain bytes of the files
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! | [`catalog`] | which logs, files and parts there are |
 //! | [`gaps`] | what is missing, told by content |
 //! | [`push`], `files`, `writer` | archiving closed files |
+//! | [`stream`], `source` | archiving a log while it is written, as a replica |
 //! | [`read`] | a file of the archive as if it were one on disk |
 //! | [`plan`] | which files lead from a place in the log to a later one |
 //! | [`find`], [`fetch`] | transactions by what they do; files back on disk |
@@ -58,7 +60,9 @@ pub mod plan;
 pub mod push;
 pub mod read;
 pub mod scan;
+mod source;
 pub mod statement;
+pub mod stream;
 mod writer;
 
 use crate::repo::Repository;

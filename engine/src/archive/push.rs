@@ -330,7 +330,7 @@ impl Source {
         report: &dyn Fn(u64),
     ) -> Result<Vec<Part>> {
         let mut reader = open(&self.path, &self.read)?;
-        let mut writer = Writer::new(&self.name, self.number, epoch.clone())?;
+        let mut writer = Writer::new(&self.name, self.number, Some(epoch.clone()))?;
         let mut parts = Vec::new();
         let mut from = from;
         if from.is_none() {

@@ -24,7 +24,7 @@ pub(super) struct Writer {
     builder: Builder,
     name: String,
     number: u64,
-    epoch: Epoch,
+    epoch: Option<Epoch>,
     /// Where the part begins, and what was logged before it.
     begin: u64,
     before: GtidState,
@@ -35,8 +35,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Of a file, from its beginning.
-    pub fn new(name: &str, number: u64, epoch: Epoch) -> Result<Self> {
+    /// Of a file, from its beginning. Nothing is stored before it is known where it belongs.
+    pub fn new(name: &str, number: u64, epoch: Option<Epoch>) -> Result<Self> {
         Ok(Self {
             scanner: Scanner::new(name),
             builder: Builder::new()?,
@@ -109,15 +109,39 @@ impl Writer {
         }
     }
 
+    /// Says where it belongs.
+    pub fn belongs_to(&mut self, epoch: Epoch) {
+        self.epoch = Some(epoch);
+    }
+
+    /// Leaves out what has come, and goes on at an offset before which this was logged.
+    pub fn discard(&mut self, offset: u64, state: GtidState) -> Result<()> {
+        self.builder = Builder::new()?;
+        self.scanner.take_index();
+        self.resume(offset, state);
+        Ok(())
+    }
+
+    /// Whether it is between transactions.
+    pub fn is_between(&self) -> bool {
+        self.place == Place::Between
+    }
+
+    /// Bytes that are not stored.
+    pub fn waiting(&self) -> u64 {
+        self.builder.len()
+    }
+
     /// Stores what has come since the last time.
     pub fn cut(&mut self, repository: &Repository, cancel: &Cancel) -> Result<Option<Part>> {
-        let Some(beginning) = self.scanner.beginning().filter(|_| !self.builder.is_empty()) else {
+        let beginning = self.scanner.beginning().filter(|_| !self.builder.is_empty());
+        let (Some(beginning), Some(epoch)) = (beginning, &self.epoch) else {
             return Ok(None);
         };
         let after = self.scanner.state().clone();
         let about = About {
             server: beginning.server,
-            epoch: self.epoch.clone(),
+            epoch: epoch.clone(),
             file: self.name.clone(),
             number: self.number,
             identity: beginning.identity.clone(),

@@ -1,0 +1,544 @@
+//! Archiving a binary log while it is written, as a replica gets it.
+//!
+//! Each connection begins at the beginning of a file, so that the file is known for what it is before
+//! anything is added to it: what is stored of it is passed over. Which file that is, the archive says:
+//! the last one that it has of this server; of a server that it does not know yet, the last one that
+//! begins with transactions that are all there. So a stream goes on after any interruption, its own
+//! or that of the server, and with another server after a failover.
+//!
+//! Bytes are stored between transactions, when they have waited for long enough, when there are
+//! enough of them, or when the server waits for it.
+
+use std::time::{Duration, Instant};
+
+use binlog::event::Rotate;
+use binlog::format::{Checksum, FIRST_EVENT, FormatDescription};
+use binlog::header::{CHECKSUM_LEN, HEADER_LEN, Header, at, flag};
+use binlog::reader::checksum_of;
+use binlog::{Event, EventType};
+
+use super::Archive;
+use super::catalog::{File, Newcomer};
+use super::layout::number_of;
+use super::source::{Came, Source, Wanted};
+use super::writer::Writer;
+use crate::repo::Repository;
+use crate::server::{ConnectOptions, Session, Wait};
+use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+
+/// First and longest pause before connecting again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// A connection that says nothing for so many heartbeats is dead.
+const HEARTBEATS: u32 = 5;
+/// How often the server shows that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How to stream.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// Where the server is.
+    pub connect: ConnectOptions,
+    /// The `server_id` of this replica, which no other replica of the server may have.
+    pub server_id: u32,
+    /// How long bytes may wait before they are stored.
+    pub rpo: Duration,
+    /// Whether the server waits until transactions are stored, if it is set up to.
+    pub semi_sync: bool,
+    /// Whether a server may come that has nothing in common with what is there, or was reset.
+    pub accept_new_server: bool,
+    /// For how long to try again when the server cannot be reached; for ever, if nothing is said.
+    pub patience: Option<Duration>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct StreamSummary {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// Bytes of the log that were stored.
+    pub bytes: u64,
+    /// Bytes that they take in the store.
+    pub stored_bytes: u64,
+    /// Transactions that were stored.
+    pub transactions: u64,
+    /// Objects that were put.
+    pub objects: u64,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Acknowledgements that were sent.
+    pub acknowledged: u64,
+    /// The longest time that bytes had waited when they were stored.
+    pub longest_wait_seconds: f64,
+}
+
+/// Streams until `cancel` is raised; what has come until then is stored.
+///
+/// # Errors
+/// What trying again does not help against; or, once `patience` is over, why there is no connection.
+pub fn stream(
+    repository: &Repository,
+    options: &StreamOptions,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<StreamSummary> {
+    let mut summary = StreamSummary { format: 1, ..StreamSummary::default() };
+    let mut pause = PAUSES.0;
+    let mut good = Instant::now();
+    while !cancel.is_cancelled() {
+        let before = summary.bytes;
+        let ended = connect(repository, options, &mut summary, cancel, reporter);
+        let error = match ended {
+            Ok(()) => return Ok(summary),
+            Err(error) => error,
+        };
+        let passes = matches!(error.kind(), ErrorKind::Server | ErrorKind::Timeout);
+        if cancel.is_cancelled() && (passes || error.kind() == ErrorKind::Interrupted) {
+            break;
+        }
+        if summary.bytes > before {
+            (pause, good) = (PAUSES.0, Instant::now());
+        }
+        let patient = options.patience.is_none_or(|patience| good.elapsed() < patience);
+        if !passes || !patient {
+            return Err(error);
+        }
+        reporter.warn(format!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !cancel.is_cancelled() {
+            std::thread::sleep(super::source::GLANCE);
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
+    Ok(summary)
+}
+
+/// One connection, to its end.
+fn connect(
+    repository: &Repository,
+    options: &StreamOptions,
+    summary: &mut StreamSummary,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    let mut session = Session::connect(&options.connect, cancel)?;
+    let wait = Wait::short("asking for the binary logs");
+    let server = session.value("SELECT @@GLOBAL.server_id", wait)?;
+    let server: u32 = server.and_then(|id| id.parse().ok()).unwrap_or(0);
+    if server == options.server_id {
+        let message = format!("the server itself has the server_id {server}");
+        return Err(Error::new(ErrorKind::Usage, message)
+            .advise("choose a number that no server and no other replica has: --server-id"));
+    }
+    let rows = session.query("SHOW BINARY LOGS", wait)?;
+    let names: Vec<String> =
+        rows.iter().filter_map(|row| Some(row.text("Log_name")?.into_owned())).collect();
+    let semi_sync = options.semi_sync && {
+        let sql = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_master_enabled'";
+        let on = session.query(sql, wait)?;
+        let on = on.first().and_then(|row| row.text("Value").map(|value| value == "ON"));
+        if on != Some(true) {
+            reporter.warn(
+                "the server does not wait for acknowledgements: rpl_semi_sync_master_enabled is \
+                 not ON"
+                    .to_owned(),
+            );
+        }
+        on == Some(true)
+    };
+    session.close();
+    if names.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "the server writes no binary log (log_bin)"));
+    }
+    let archive = Archive::read(repository, cancel)?;
+    let mut wanted =
+        Wanted { server_id: options.server_id, file: "", heartbeat: HEARTBEAT, semi_sync: false };
+    let first = first_file(&archive, server, &names, options, &wanted, reporter)?;
+    reporter.info(format!("streaming from {first} of server {server}"));
+    wanted.file = &first;
+    wanted.semi_sync = semi_sync;
+    let source = Source::open(&options.connect, &wanted)?;
+    summary.connections += 1;
+    let mut stream = Stream {
+        archive,
+        options,
+        source,
+        summary,
+        reporter,
+        file: None,
+        waiting_since: None,
+        ack: None,
+        heard: (Instant::now(), 0),
+    };
+    stream.run(cancel)
+}
+
+/// The file to begin with.
+fn first_file(
+    archive: &Archive<'_>,
+    server: u32,
+    names: &[String],
+    options: &StreamOptions,
+    wanted: &Wanted<'_>,
+    reporter: &dyn Reporter,
+) -> Result<String> {
+    let latest = |file: &&File| file.parts.first().map_or(0, |part| part.head.about.created);
+    let known = archive.files().filter(|file| file.server == server);
+    if let Some(last) = known.max_by_key(|file| (latest(file), file.number)) {
+        if names.contains(&last.name) && begins(options, wanted, &last.name)?.1 == last.identity {
+            return Ok(last.name.clone());
+        }
+        // A log whose files were purged goes on; one that has the same names again does not.
+        let first = names.first().map_or(Ok(0), |name| number_of(name))?;
+        if first <= last.number {
+            if options.accept_new_server {
+                return Ok(names.first().cloned().unwrap_or_default());
+            }
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "server {server} has another {} than the archive: it was reset or restored, or \
+                     is another one",
+                    last.name
+                ),
+            )
+            .advise("if this is meant, say --accept-new-server once"));
+        }
+    }
+    // Backwards to one before which nothing was logged that is not there.
+    let mut all = binlog::GtidState::default();
+    for gtid in archive.files().filter_map(File::after).flat_map(|after| after.entries()) {
+        if !all.covers(*gtid) {
+            all.record(*gtid);
+        }
+    }
+    for name in names.iter().rev().filter(|_| !archive.logs.is_empty()) {
+        if all.includes(&begins(options, wanted, name)?.0) {
+            return Ok(name.clone());
+        }
+    }
+    if !archive.logs.is_empty() {
+        reporter.warn(
+            "the server has purged what follows the archive: there will be a gap; take a backup"
+                .to_owned(),
+        );
+    }
+    Ok(names.first().cloned().unwrap_or_default())
+}
+
+/// What was logged before a file of the server, and what tells it from others.
+fn begins(
+    options: &StreamOptions,
+    wanted: &Wanted<'_>,
+    name: &str,
+) -> Result<(binlog::GtidState, String)> {
+    let mut source = Source::open(&options.connect, &Wanted { file: name, ..wanted.clone() })?;
+    let mut scanner = super::scan::Scanner::new(name);
+    let mut position = FIRST_EVENT;
+    let mut checksum = Checksum::None;
+    let began = Instant::now();
+    while began.elapsed() < HEARTBEAT * HEARTBEATS {
+        let Came::Event(mut bytes, _) = source.next()? else { continue };
+        let Some(event) = as_in_file(&mut bytes, position, &mut checksum)? else { continue };
+        position = event.end();
+        scanner.event(&event).map_err(|fault| unreadable(name, event.offset, fault))?;
+        if let Some(beginning) = scanner.beginning() {
+            return Ok((scanner.state().clone(), beginning.identity.clone()));
+        }
+    }
+    Err(Error::new(ErrorKind::Timeout, format!("the server does not send how {name} begins")))
+}
+
+/// The event as it is in the file; `None` if it is in none.
+fn as_in_file<'a>(
+    bytes: &'a mut [u8],
+    position: u64,
+    checksum: &mut Checksum,
+) -> Result<Option<Event<'a>>> {
+    let damaged = |what: String| {
+        Error::new(ErrorKind::Damage, format!("the server sent {what} at {position}"))
+    };
+    let header = Header::parse(bytes).map_err(|what| damaged(what.to_string()))?;
+    if header.has(flag::ARTIFICIAL) || header.kind == EventType::HEARTBEAT {
+        return Ok(None);
+    }
+    if header.kind == EventType::FORMAT_DESCRIPTION {
+        let format = FormatDescription::parse(bytes).map_err(|what| damaged(what.to_string()))?;
+        *checksum = format.checksum;
+        if let Some(flags) = bytes.get_mut(at::FLAGS) {
+            *flags &= !(flag::IN_USE as u8);
+        }
+    }
+    let event = Event::parse(bytes, position, *checksum);
+    let event = event.map_err(|what| damaged(format!("an event of a wrong {what}")))?;
+    if let Some(stored) = event.checksum.filter(|stored| *stored != checksum_of(event.bytes)) {
+        return Err(damaged(format!("an event with a wrong checksum {stored:08x}")));
+    }
+    let end = header.end_position;
+    if end != 0 && end != event.end() as u32 {
+        return Err(damaged(format!("an event that ends at {end}")));
+    }
+    Ok(Some(event))
+}
+
+fn unreadable(file: &str, position: u64, fault: binlog::Fault) -> Error {
+    super::unreadable(binlog::Error { file: file.to_owned(), position, fault })
+}
+
+/// The file that is being received.
+struct Receiving {
+    name: String,
+    writer: Writer,
+    checksum: Checksum,
+    position: u64,
+    /// Where it is to be stored from on, once that is known.
+    stored: Option<u64>,
+}
+
+/// One connection.
+struct Stream<'a, 'r> {
+    archive: Archive<'r>,
+    options: &'a StreamOptions,
+    source: Source,
+    summary: &'a mut StreamSummary,
+    reporter: &'a dyn Reporter,
+    file: Option<Receiving>,
+    /// Since when there are bytes that are not stored.
+    waiting_since: Option<Instant>,
+    /// What the server waits to hear of.
+    ack: Option<(String, u64)>,
+    /// When bytes came last, and how many had come then.
+    heard: (Instant, u64),
+}
+
+impl Stream<'_, '_> {
+    fn run(&mut self, cancel: &Cancel) -> Result<()> {
+        let ended = self.receive(cancel);
+        // Whatever ended it: what has come whole is stored.
+        let stored = self.store();
+        ended.and(stored)
+    }
+
+    fn receive(&mut self, cancel: &Cancel) -> Result<()> {
+        while !cancel.is_cancelled() {
+            match self.source.next()? {
+                Came::End => {
+                    return Err(Error::new(ErrorKind::Server, "the server ended the stream"));
+                }
+                Came::Nothing => {}
+                Came::Event(bytes, waits) => self.event(bytes, waits)?,
+            }
+            if self.source.received() != self.heard.1 {
+                self.heard = (Instant::now(), self.source.received());
+            } else if self.heard.0.elapsed() > HEARTBEAT * HEARTBEATS {
+                return Err(Error::new(ErrorKind::Server, "the server has gone silent"));
+            }
+            let old = self.waiting_since.is_some_and(|since| since.elapsed() >= self.options.rpo);
+            let acknowledge = self.ack.is_some() && !self.source.has_more();
+            if old || acknowledge {
+                self.store()?;
+            }
+            if acknowledge && let Some((file, position)) = self.ack.take() {
+                self.source.acknowledge(&file, position)?;
+                self.summary.acknowledged += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, mut bytes: Vec<u8>, waits: bool) -> Result<()> {
+        let header = Header::parse(&bytes);
+        let header = header
+            .map_err(|what| Error::new(ErrorKind::Damage, format!("the server sent {what}")))?;
+        if header.kind == EventType::ROTATE && header.has(flag::ARTIFICIAL) {
+            return self.begin(&bytes);
+        }
+        let Some(file) = &mut self.file else {
+            return Err(Error::new(ErrorKind::Damage, "the server sent no name of a file"));
+        };
+        let position = file.position;
+        let Some(event) = as_in_file(&mut bytes, position, &mut file.checksum)? else {
+            return Ok(());
+        };
+        file.position = event.end();
+        if waits {
+            self.ack = Some((file.name.clone(), event.end()));
+        }
+        if event.header.kind == EventType::START_ENCRYPTION
+            && !self.archive.repository.config.sealed
+        {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the server encrypts its binary log, and the repository is not sealed",
+            )
+            .advise("what is archived is decrypted: use a repository with a key"));
+        }
+        match file.stored {
+            // What is there is passed over.
+            Some(stored) if event.end() <= stored => return Ok(()),
+            Some(stored) if event.offset < stored => {
+                return Err(Error::new(
+                    ErrorKind::Gap,
+                    format!("{} has other events than the archive at {}", file.name, event.offset),
+                )
+                .advise(
+                    "the server lost the end of its log in a crash: reset it, and take a backup",
+                ));
+            }
+            _ => {}
+        }
+        let repository = self.archive.repository;
+        // Not interrupted: what was begun to be stored is stored.
+        let part = file.writer.event(&event, repository, &Cancel::new())?;
+        if file.stored.is_none() && file.writer.scanner.beginning().is_some() {
+            self.known()?;
+        }
+        if let Some(file) = &self.file
+            && file.writer.waiting() > 0
+        {
+            self.waiting_since.get_or_insert_with(Instant::now);
+        }
+        match part {
+            Some(part) => self.stored(part),
+            None => Ok(()),
+        }
+    }
+
+    /// A file begins. That before it is as long as it is going to be.
+    fn begin(&mut self, event: &[u8]) -> Result<()> {
+        let broken =
+            |what: String| Error::new(ErrorKind::Damage, format!("the server sent {what}"));
+        // Whether it has a checksum is said by nothing that has come before the first one.
+        let stored = event.last_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+        let tail = if stored == Some(checksum_of(event)) { CHECKSUM_LEN } else { 0 };
+        let body = event.get(HEADER_LEN..event.len() - tail).unwrap_or_default();
+        let rotate = Rotate::parse(body).map_err(|what| broken(what.to_string()))?;
+        let name = String::from_utf8_lossy(rotate.file).trim_end_matches('\0').to_owned();
+        if self.file.as_ref().is_some_and(|file| file.name == name) {
+            return Ok(());
+        }
+        if rotate.position != FIRST_EVENT {
+            return Err(broken(format!("{name} from {} on", rotate.position)));
+        }
+        self.store()?;
+        if let Some(file) = &self.file
+            && let Some(stored) = file.stored.filter(|stored| *stored > file.position)
+        {
+            self.reporter.warn(format!(
+                "the server lost the end of {} in a crash: the archive has {} bytes more of it than \
+                 the server; what follows is a history of its own",
+                file.name,
+                stored - file.position
+            ));
+        }
+        let number = number_of(&name)?;
+        let mut writer = Writer::new(&name, number, None)?;
+        writer.magic()?;
+        let position = FIRST_EVENT;
+        let checksum = Checksum::None;
+        self.file = Some(Receiving { name, writer, checksum, position, stored: None });
+        Ok(())
+    }
+
+    /// It is known which file this is: what of it is stored.
+    fn known(&mut self) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(beginning) = file.writer.scanner.beginning().cloned() else { return Ok(()) };
+        let before = file.writer.scanner.state().clone();
+        let newcomer = Newcomer {
+            server: beginning.server,
+            file: &file.name,
+            number: number_of(&file.name)?,
+            identity: &beginning.identity,
+            created: beginning.time,
+            before: &before,
+        };
+        let epoch = self.archive.epoch_of(&newcomer);
+        let logs = &self.archive.logs;
+        let is_new = !logs.iter().any(|log| (log.server, &log.epoch) == (beginning.server, &epoch));
+        if is_new && !logs.is_empty() && !self.options.accept_new_server {
+            let related = before.entries().iter().any(|gtid| {
+                let knows = |file: &File| {
+                    file.after().is_some_and(|after| after.of(gtid.domain, gtid.server).is_some())
+                };
+                self.archive.files().any(knows)
+            });
+            if !related {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    format!(
+                        "server {} was reset, or has nothing in common with what the archive has",
+                        beginning.server
+                    ),
+                )
+                .advise(
+                    "give each group of servers a repository of its own; if this is meant, say \
+                     --accept-new-server once",
+                ));
+            }
+        }
+        let there = self.archive.file(beginning.server, &epoch, newcomer.number);
+        let stored = there.map_or(0, File::end);
+        let state = there.and_then(File::after).cloned();
+        file.writer.belongs_to(epoch);
+        file.stored = Some(stored);
+        if let Some(state) = state.filter(|_| stored > 0) {
+            file.writer.discard(stored, state)?;
+        }
+        Ok(())
+    }
+
+    /// Stores what has come whole.
+    fn store(&mut self) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if !file.writer.is_between() || file.stored.is_none() {
+            return Ok(());
+        }
+        match file.writer.cut(self.archive.repository, &Cancel::new())? {
+            Some(part) => self.stored(part),
+            None => Ok(()),
+        }
+    }
+
+    fn stored(&mut self, part: super::part::Part) -> Result<()> {
+        let waited = self.waiting_since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let summary = &mut *self.summary;
+        summary.longest_wait_seconds = summary.longest_wait_seconds.max(waited);
+        summary.bytes += part.head.about.end - part.head.about.begin;
+        summary.stored_bytes += part.stored;
+        summary.transactions += part.head.transactions;
+        summary.objects += 1;
+        self.archive.insert(part);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use binlog::event::rows::stamp;
+
+    #[test]
+    fn what_is_in_no_file_is_left_out_and_what_was_changed_on_the_way_is_refused() {
+        let mut event = vec![0; HEADER_LEN + 12];
+        event[at::TYPE] = EventType::XID.0;
+        event[at::LENGTH] = event.len() as u8;
+        event[at::END_POSITION] = 4 + event.len() as u8;
+        stamp(&mut event, true);
+        let mut checksum = Checksum::Crc32;
+        let mut told = |bytes: &[u8], position| {
+            let mut bytes = bytes.to_vec();
+            let event = as_in_file(&mut bytes, position, &mut checksum)?;
+            Ok::<_, Error>(event.map(|event| event.end()))
+        };
+        assert_eq!(told(&event, 4).unwrap(), Some(4 + event.len() as u64));
+        assert!(told(&event, 5).is_err());
+        let mut changed = event.clone();
+        changed[HEADER_LEN] ^= 1;
+        assert!(told(&changed, 4).is_err());
+        let mut artificial = event.clone();
+        artificial[at::FLAGS] = flag::ARTIFICIAL as u8;
+        assert_eq!(told(&artificial, 4).unwrap(), None);
+        assert!(told(&event[..10], 4).is_err());
+    }
+}

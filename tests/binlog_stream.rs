@@ -1,0 +1,245 @@
+//! Archiving a binary log while it is written: whatever is killed or cut, no transaction is missing and
+//! none comes twice.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use common::repo::Repo;
+use harness::process::{self, Running, run};
+use harness::{Client, Result, Server, ServerOptions};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// How many faults; `HAULOUT_FAULTS` says otherwise.
+const FAULTS: usize = 8;
+/// How long the archive may take to have what the server has.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+fn stream(repo: &Repo, server: &Server, arguments: &[&str]) -> Result<Running> {
+    let mut command = repo.command("binlog stream");
+    command.args(["--no-defaults", "--user=root", "--json", "--rpo=500ms"]).args(arguments);
+    command.arg(format!("--socket={}", server.socket().display()));
+    process::start(command, None)
+}
+
+/// The archive's files.
+fn listed(repo: &Repo) -> Result<Vec<Value>> {
+    let document = repo.json("binlog list", &[])?;
+    ensure!(document["gaps"].as_array().is_some_and(Vec::is_empty), "{document}");
+    Ok(document["files"].as_array().cloned().unwrap_or_default())
+}
+
+/// Waits until the archive has this transaction.
+fn wait_for(repo: &Repo, gtid: &str) -> Result<Duration> {
+    let began = Instant::now();
+    loop {
+        // Others may have come behind it.
+        let wanted: binlog::Gtid = gtid.parse()?;
+        let has = |file: &Value| {
+            let after = file["gtids_after"].as_str().unwrap_or_default();
+            after.parse::<binlog::GtidState>().is_ok_and(|after| after.covers(wanted))
+        };
+        if listed(repo)?.iter().any(has) {
+            return Ok(began.elapsed());
+        }
+        ensure!(
+            began.elapsed() < CATCH_UP,
+            "the archive does not have {gtid}: {:?}",
+            listed(repo)?
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn last_gtid(client: &mut Client) -> Result<String> {
+    client.scalar("SELECT @@last_gtid")?.context("no GTID")
+}
+
+/// The GTIDs of files, as they are in them.
+fn logged(files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut gtids = Vec::new();
+    for path in files {
+        let mut reader =
+            binlog::Reader::new(std::fs::File::open(path)?, "log", Default::default())?;
+        while let Ok(Some(event)) = reader.next_event() {
+            if event.header.kind == binlog::EventType::GTID {
+                let event = binlog::event::GtidEvent::parse(event.body(), event.header.server_id)?;
+                gtids.push(event.gtid.to_string());
+            }
+        }
+    }
+    Ok(gtids)
+}
+
+/// Writes until it is told to stop; crashes of the server are passed over.
+fn load(server: &std::sync::RwLock<Server>, stop: &AtomicBool) {
+    let mut client: Option<Client> = None;
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(connected) = &mut client else {
+            client = server.read().unwrap().client().ok();
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        count += 1;
+        let domain = if count % 5 == 0 { 3 } else { 0 };
+        let work = [
+            format!("SET SESSION gtid_domain_id = {domain}"),
+            "INSERT INTO d.t (a) VALUES (REPEAT('x', 100)), (REPEAT('y', 3000))".to_owned(),
+            "UPDATE d.t SET a = 'z' ORDER BY id DESC LIMIT 2".to_owned(),
+        ];
+        if work.iter().any(|statement| connected.run(statement).is_err()) {
+            client = None;
+        }
+        if count % 400 == 0 {
+            let _ = server.read().unwrap().run("FLUSH BINARY LOGS");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Ends the connections of replicas, as a network does.
+fn cut(server: &Server) -> Result<()> {
+    let mut client = server.client()?;
+    let sql = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
+    for row in client.text(sql)? {
+        let _ = client.run(&format!("KILL CONNECTION {}", row[0]));
+    }
+    Ok(())
+}
+
+#[test]
+fn random_faults_leave_no_gap_and_no_duplicate() {
+    common::ok((|| -> Result<()> {
+        let faults = std::env::var("HAULOUT_FAULTS").ok().and_then(|text| text.parse().ok());
+        let repo = Repo::init(true)?;
+        let server = ServerOptions::default().arg("--sync-binlog=1").start()?;
+        server.run("CREATE DATABASE d")?;
+        server.run("CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, a TEXT)")?;
+        let server = std::sync::RwLock::new(server);
+        let stop = AtomicBool::new(false);
+        let done = std::thread::scope(|scope| -> Result<Value> {
+            scope.spawn(|| load(&server, &stop));
+            let worked = (|| -> Result<Value> {
+                let mut running = stream(&repo, &server.read().unwrap(), &[])?;
+                for number in 0..faults.unwrap_or(FAULTS) {
+                    std::thread::sleep(Duration::from_millis(fastrand::u64(200..2500)));
+                    match number % 4 {
+                        0 => {
+                            running.signal(Signal::KILL)?;
+                            running.wait(Duration::from_secs(10))?;
+                            running = stream(&repo, &server.read().unwrap(), &[])?;
+                        }
+                        1 => cut(&server.read().unwrap())?,
+                        2 => {
+                            let mut server = server.write().unwrap();
+                            server.crash()?;
+                            server.start()?;
+                        }
+                        _ => server.read().unwrap().run("FLUSH BINARY LOGS")?,
+                    }
+                }
+                // Nothing went wrong from here on: how far behind is it?
+                std::thread::sleep(Duration::from_secs(4));
+                let mut client = server.read().unwrap().client()?;
+                client.run("INSERT INTO d.t (a) VALUES ('last')")?;
+                let lag = wait_for(&repo, &last_gtid(&mut client)?)?;
+                eprintln!("behind by {lag:?}");
+                stop.store(true, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(500));
+                running.signal(Signal::TERM)?;
+                let ended = running.wait(Duration::from_secs(30))?.success()?;
+                Ok(serde_json::from_slice(&ended.stdout)?)
+            })();
+            stop.store(true, Ordering::Relaxed);
+            worked
+        })?;
+        ensure!(done["transactions"].as_u64() > Some(0), "{done}");
+        let waited = done["longest_wait_seconds"].as_f64().unwrap();
+        eprintln!("{done}");
+        // Half a second is allowed; the rest is what a busy machine may take to store it.
+        ensure!(waited < 5.0, "bytes waited for {waited} s: {done}");
+        let server = server.into_inner().unwrap();
+        // The stream has all that was committed before it was ended; the rest is a push.
+        server.run("FLUSH BINARY LOGS")?;
+        let datadir = server.datadir().to_string_lossy().into_owned();
+        repo.json("binlog push", &[&datadir])?;
+        listed(&repo)?;
+        let list = std::fs::read_to_string(server.datadir().join("binlog.index"))?;
+        let mut files: Vec<PathBuf> =
+            list.lines().map(|line| server.datadir().join(line)).collect();
+        files.pop();
+        let to = repo.scratch.join("fetched");
+        repo.run("binlog fetch", &["--to", to.to_str().unwrap()])?.success()?;
+        let fetched: Vec<PathBuf> =
+            files.iter().map(|file| to.join(file.file_name().unwrap())).collect();
+        let (theirs, ours) = (logged(&files)?, logged(&fetched)?);
+        ensure!(theirs.len() > 200, "{} transactions only", theirs.len());
+        ensure!(theirs == ours, "{} transactions became {}", theirs.len(), ours.len());
+        for (one, other) in files.iter().zip(&fetched) {
+            let (mut theirs, ours) = (std::fs::read(one)?, std::fs::read(other)?);
+            // Of a file that was open when its server crashed, the mark and a torn end are left out.
+            theirs[4 + 17] = ours[4 + 17];
+            ensure!(theirs.starts_with(&ours), "{} came back otherwise", one.display());
+            let mut stock = std::process::Command::new(
+                harness::Generation::under_test().program("mariadb-binlog"),
+            );
+            stock.args(["--no-defaults", "-c", "--base64-output=decode-rows"]).arg(other);
+            run(stock)?.success()?;
+        }
+        Ok(())
+    })());
+}
+
+/// A commit that the server made is in the archive, at once.
+#[test]
+fn acknowledged_commits_are_safe() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let server = ServerOptions::default()
+            .arg("--rpl-semi-sync-master-timeout=20000")
+            .arg("--rpl-semi-sync-master-wait-point=AFTER_SYNC")
+            .start()?;
+        server.run("CREATE DATABASE d")?;
+        server.run("CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, a TEXT)")?;
+        server.run("CREATE USER a@'127.0.0.1' IDENTIFIED BY 'secret'")?;
+        server.run("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO a@'127.0.0.1'")?;
+        server.run("SET GLOBAL rpl_semi_sync_master_enabled = ON")?;
+        let mut command = repo.command("binlog stream");
+        command
+            .args(["--no-defaults", "--json", "--rpo=1h", "--semi-sync"])
+            .args(["--host=127.0.0.1", "--user=a"])
+            .arg(format!("--port={}", server.port()))
+            .env("HAULOUT_PASSWORD", "secret");
+        let running = process::start(command, None)?;
+        let mut client = server.client()?;
+        let status = |client: &mut Client, name: &str| -> Result<u64> {
+            let rows = client.text(&format!("SHOW STATUS LIKE 'Rpl_semi_sync_master_{name}'"))?;
+            Ok(rows[0][1].parse()?)
+        };
+        let began = Instant::now();
+        while status(&mut client, "clients")? == 0 {
+            ensure!(began.elapsed() < CATCH_UP, "no stream registered");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for _ in 0..10 {
+            client.run("INSERT INTO d.t (a) VALUES ('x')")?;
+            let gtid = last_gtid(&mut client)?;
+            let has = |file: &Value| file["gtids_after"].as_str() == Some(gtid.as_str());
+            let files = listed(&repo)?;
+            ensure!(files.iter().any(has), "{gtid} was committed and is not stored: {files:?}");
+        }
+        ensure!(status(&mut client, "yes_tx")? >= 10 && status(&mut client, "no_tx")? == 0);
+        running.signal(Signal::TERM)?;
+        let ended = running.wait(Duration::from_secs(30))?.success()?;
+        let done: Value = serde_json::from_slice(&ended.stdout)?;
+        ensure!(done["acknowledged"].as_u64() >= Some(10), "{done}");
+        Ok(())
+    })());
+}
