@@ -246,6 +246,28 @@ fn what_was_archived_comes_back_and_is_found() {
         ensure!(middle.exists(), "it was not brought back under the same name");
         repo.run("binlog list", &[])?.success()?;
 
+        // What a backup needs stays, and what is older goes.
+        let kept = repo.json("binlog expire", &["--delete"])?;
+        ensure!(going(&kept).is_empty(), "there is no backup, and this goes: {kept}");
+        repo.backup(&server, &[])?;
+        let at = server.client()?.scalar("SELECT @@gtid_binlog_pos")?.unwrap();
+        work(&server, 2)?;
+        push(&repo, &server, &[])?;
+        let all = planned(&repo, &at, &Until::End)?;
+        ensure!(all.len() >= 2, "{all:?}");
+        let told = repo.json("binlog expire", &[])?;
+        ensure!(going(&told).len() >= 3, "{told}");
+        let recent = repo.json("binlog expire", &["--keep-within", "1h", "--delete"])?;
+        ensure!(going(&recent).is_empty(), "{recent}");
+        ensure!(going(&repo.json("binlog expire", &["--delete"])?) == going(&told), "{told}");
+        ensure!(going(&repo.json("binlog expire", &["--delete"])?).is_empty(), "not at once");
+        repo.run("binlog list", &[])?.success()?;
+        ensure!(planned(&repo, &at, &Until::End)? == all, "something that is needed is gone");
+        ensure!(planned(&repo, "", &Until::End).is_err(), "the beginning is gone");
+        let document = push(&repo, &server, &[])?;
+        ensure!(words(&document).contains("older"), "{document}");
+        ensure!(!words(&document).contains("stored"), "{document}");
+
         // Names of files begin anew, transactions too: that is somebody else's log.
         server.run("RESET MASTER")?;
         work(&server, 4)?;
@@ -264,6 +286,13 @@ fn what_was_archived_comes_back_and_is_found() {
         ensure!(epochs.len() == 2, "{epochs:?}");
         Ok(())
     })());
+}
+
+/// The files that go.
+fn going(document: &Value) -> Vec<String> {
+    let files = document["files"].as_array().cloned().unwrap_or_default();
+    let goes = files.iter().filter(|file| file["stays"].is_null());
+    goes.map(|file| file["file"].to_string()).collect()
 }
 
 /// All files below a directory, sorted.

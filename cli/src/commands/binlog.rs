@@ -15,7 +15,7 @@ use engine::keys::settings::{KeySettings, KeyStore};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 use zeroize::Zeroizing;
 
-use super::binlog_archive::{Fetch, Find, List, Push};
+use super::binlog_archive::{Expire, Fetch, Find, List, Push};
 use super::binlog_stream::Stream;
 use super::keys::Keys;
 use super::serve::Serve;
@@ -43,6 +43,7 @@ enum Command {
     List(Box<List>),
     Fetch(Box<Fetch>),
     Find(Box<Find>),
+    Expire(Box<Expire>),
     Serve(Box<Serve>),
 }
 
@@ -103,6 +104,7 @@ impl Binlog {
             Command::List(list) => list.run(cancel, reporter),
             Command::Fetch(fetch) => fetch.run(cancel, reporter),
             Command::Find(find) => find.run(cancel, reporter, json),
+            Command::Expire(expire) => expire.run(cancel, reporter),
             Command::Serve(serve) => serve.run(cancel, reporter),
         }
     }

@@ -1,10 +1,12 @@
-//! `haulout binlog push|list|fetch|find`: binary logs in a repository.
+//! `haulout binlog push|list|fetch|find|expire`: binary logs in a repository.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use engine::archive::expire::ExpireOptions;
 use engine::archive::fetch::{FetchOptions, FetchSummary};
 use engine::archive::find::{Found, Query};
 use engine::archive::gaps::Gap;
@@ -22,6 +24,7 @@ use super::keys::Keys;
 use super::list::align;
 use super::repo::Repo;
 use crate::console::Outcome;
+use crate::duration;
 use crate::mysqlbinlog::datetime;
 use crate::size::Size;
 
@@ -91,6 +94,7 @@ fn told(summary: &PushSummary) -> Vec<String> {
             ),
             Became::There => format!("{}  was there", file.file),
             Became::Known => format!("{}  its transactions were there", file.file),
+            Became::Older => format!("{}  is older than what the archive begins with", file.file),
         });
     }
     words.extend(summary.open.iter().map(|file| format!("{file}  is being written")));
@@ -208,6 +212,52 @@ fn table(listed: &Listed) -> Vec<String> {
         ]);
     }
     align(&lines)
+}
+
+/// Remove binary logs that no backup of the repository needs any more
+///
+/// A backup needs what was logged since. The end of the archive always stays; where there is no
+/// backup, or one is damaged, everything does.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  haulout binlog expire --repo s3://bucket/db1 --keep-within 4w
+  haulout binlog expire --repo s3://bucket/db1 --delete
+
+Without --delete nothing is removed: it is only said what would be.")]
+pub struct Expire {
+    #[command(flatten)]
+    repo: Repo,
+    /// Keep what was logged in the last so many days, weeks or hours, needed or not
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    keep_within: Option<Duration>,
+    /// Really remove it
+    #[arg(long)]
+    delete: bool,
+}
+
+impl Expire {
+    /// Removes, or says what it would remove.
+    pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
+        let repository = self.repo.open(cancel, reporter)?;
+        let archive = Archive::read(&repository, cancel)?;
+        let options = ExpireOptions { keep_within: self.keep_within, delete: self.delete };
+        let summary = archive.expire(&options, cancel)?;
+        let mut words = Vec::new();
+        for file in &summary.files {
+            words.push(match &file.stays {
+                None => format!("{} of server {}  goes", file.file, file.server),
+                Some(why) => format!("{} of server {}  stays: {why}", file.file, file.server),
+            });
+        }
+        let going = summary.files.iter().filter(|file| file.stays.is_none()).count();
+        let what = counted(going as u64, "file", "files");
+        let size = Size(summary.freed_bytes);
+        words.push(match summary.done {
+            true => format!("Removed {what}: {size}."),
+            false => format!("Would remove {what}: {size}. Nothing was removed: add --delete."),
+        });
+        Outcome::new(&summary, words)
+    }
 }
 
 /// Fetch binary log files from a repository, byte for byte

@@ -18,11 +18,11 @@ const INDEX_MAX: u64 = 64 << 20;
 /// Mark of the first event of relay logs.
 pub(super) const RELAY_LOG: u16 = 0x40;
 
-/// Adds the closed files that a path means to `files`, others to `open`.
+/// Adds the closed files that a path means to `files`, with whether it names them; others to `open`.
 pub(super) fn closed(
     path: &Path,
     options: &PushOptions,
-    files: &mut Vec<PathBuf>,
+    files: &mut Vec<(PathBuf, bool)>,
     open: &mut Vec<String>,
 ) -> Result<()> {
     let is_dir = path.is_dir();
@@ -39,7 +39,7 @@ pub(super) fn closed(
             )
             .advise("close it with FLUSH BINARY LOGS, or use haulout binlog stream"));
         }
-        files.push(path.to_owned());
+        files.push((path.to_owned(), true));
         return Ok(());
     }
     let list = if is_dir { the_list(path)? } else { path.to_owned() };
@@ -50,7 +50,7 @@ pub(super) fn closed(
         open.push(last.display().to_string());
         all.pop();
     }
-    files.extend(all);
+    files.extend(all.into_iter().map(|file| (file, false)));
     Ok(())
 }
 

@@ -18,6 +18,7 @@
 //! | [`read`] | a file of the archive as if it were one on disk |
 //! | [`plan`] | which files lead from a place in the log to a later one |
 //! | [`find`], [`fetch`] | transactions by what they do; files back on disk |
+//! | [`expire`] | what no backup needs any more |
 //!
 //! Promises:
 //! - An object is a run of bytes of one file, put whole, and never changed. What is there counts; who
@@ -49,6 +50,7 @@
 //! ```
 
 pub mod catalog;
+pub mod expire;
 pub mod fetch;
 mod files;
 pub mod find;

@@ -302,7 +302,7 @@ fn part(log: &Log, place: Place) -> Option<&super::part::Part> {
 
 /// The last part of a log before which nothing was logged that is not in `position`, if the log has
 /// all of `position`.
-fn entry(log: &Log, position: &GtidPosition) -> Option<Place> {
+pub(super) fn entry(log: &Log, position: &GtidPosition) -> Option<Place> {
     let last = log.files.last().and_then(File::after)?;
     let knows = |domain: u32| last.entries().iter().any(|gtid| gtid.domain == domain);
     if position.iter().any(|gtid| knows(gtid.domain) && !last.covers(gtid)) {

@@ -47,6 +47,9 @@ pub enum Became {
     There,
     /// Each of its transactions was there, from another server.
     Known,
+    /// It is older than the first file of its log, which may have been removed on purpose. Files
+    /// that are named are stored nevertheless.
+    Older,
 }
 
 /// A file that was looked at.
@@ -97,12 +100,14 @@ pub fn push(
         closed(path, options, &mut files, &mut summary.open)?;
     }
     let mut archive = Archive::read(repository, cancel)?;
-    let sizes = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let sizes =
+        |(path, _): &(PathBuf, bool)| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let total: u64 = files.iter().map(sizes).sum();
     let mut done = 0;
-    for path in files {
+    for (path, is_named) in files {
         cancel.check()?;
         let mut file = Source::open(&path, options)?;
+        file.is_named = is_named;
         let report = |offset: u64| {
             let done = done + offset;
             reporter.event(&Event::Progress { phase: Phase::Copy, done, total: Some(total) });
@@ -113,7 +118,7 @@ pub fn push(
             worker: 0,
             verb: match pushed.became {
                 Became::Stored => "Archived",
-                Became::There | Became::Known => "Known",
+                Became::There | Became::Known | Became::Older => "Known",
             },
             path: pushed.file.clone(),
         });
@@ -139,6 +144,8 @@ struct Source {
     length: u64,
     /// Bytes up to the end of its last whole transaction.
     limit: u64,
+    /// Whether it was named itself, and not found in a list.
+    is_named: bool,
 }
 
 /// What a file has, from a look at it.
@@ -156,7 +163,8 @@ impl Source {
         let metadata = fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
         let length = metadata.len();
         let read = ReadOptions { keys: options.keys.clone(), ..ReadOptions::default() };
-        Ok(Self { path: path.to_owned(), name, number, read, length, limit: length })
+        let path = path.to_owned();
+        Ok(Self { path, name, number, read, length, limit: length, is_named: false })
     }
 
     /// How it begins.
@@ -270,6 +278,9 @@ impl Source {
             }
         } else if archive.knows_older(&newcomer, &epoch) {
             pushed.became = Became::Known;
+            return Ok(pushed);
+        } else if !self.is_named && archive.begins_behind(&newcomer, &epoch) {
+            pushed.became = Became::Older;
             return Ok(pushed);
         }
         pushed.became = Became::Stored;
@@ -479,6 +490,13 @@ impl<'r> Archive<'r> {
         newcomer.number < first.number
             && until.entries().iter().any(|gtid| !newcomer.before.covers(*gtid))
             && self.has_elsewhere(log, newcomer.before, until)
+    }
+
+    /// Whether a file is older than the first one of its log.
+    fn begins_behind(&self, newcomer: &Newcomer<'_>, epoch: &Epoch) -> bool {
+        let log = self.logs.iter().find(|log| (log.server, &log.epoch) == (newcomer.server, epoch));
+        let first = log.and_then(|log| log.files.first());
+        first.is_some_and(|first| newcomer.number < first.number)
     }
 
     /// Takes note of a part that was stored.
