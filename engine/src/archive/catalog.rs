@@ -46,6 +46,11 @@ impl File {
         self.parts.get(part).map(|part| &part.head.about)
     }
 
+    /// When it was begun, in seconds since 1970.
+    pub fn created(&self) -> Option<u32> {
+        self.about(0).map(|about| about.created)
+    }
+
     /// What was logged before it.
     pub fn before(&self) -> Option<&GtidState> {
         self.about(0).filter(|about| about.begin == 0).map(|about| &about.before)
@@ -163,8 +168,14 @@ impl<'r> Archive<'r> {
                                     || (file.number + 1 < about.number || file.ending().is_none())
                                         && about.before.includes(after)
                             }),
+                            // One of a server that was reset since is not older, whatever its
+                            // number is.
                             std::cmp::Ordering::Greater => {
                                 before.is_none_or(|before| before.includes(about.before))
+                                    && file.created().is_some_and(|at| {
+                                        let fresh = about.before.entries().is_empty();
+                                        about.created < at || (about.created == at && !fresh)
+                                    })
                             }
                         }
                 })

@@ -132,6 +132,10 @@ impl Archive<'_> {
         for (index, log) in self.logs.iter().enumerate() {
             let others = || self.logs.iter().enumerate().filter(|(other, _)| *other != index);
             let others = Coverage::of(others().map(|(_, log)| log));
+            // A later history may have the same numbers again.
+            let begun = |log: &Log| log.files.first().and_then(super::File::created);
+            let is_older = |other: &&Log| begun(other) < begun(log);
+            let older = Coverage::of(self.logs.iter().filter(is_older));
             let mut last: Option<(String, &GtidState)> = None;
             for file in &log.files {
                 let mut end = 0;
@@ -162,7 +166,7 @@ impl Archive<'_> {
                         None => {
                             let all = between(&GtidState::default(), &about.before);
                             let missing: Vec<_> =
-                                all.iter().filter_map(|it| others.lacks(it)).collect();
+                                all.iter().filter_map(|it| older.lacks(it)).collect();
                             if !missing.is_empty() {
                                 gaps.push(gap(None, missing));
                             }

@@ -373,6 +373,16 @@ impl Source {
 
     /// How this file, the first of its log, relates to what is there.
     fn compare(&self, archive: &Archive<'_>, look: &Look) -> Result<Verdict> {
+        // What the same server had logged when its last file was begun, it has still logged now.
+        let went_back =
+            archive.logs.iter().filter(|log| log.server == look.beginning.server).any(|log| {
+                let last = log.files.last();
+                last.and_then(File::created).is_some_and(|at| at <= look.beginning.time)
+                    && last.and_then(File::before).is_some_and(|it| !look.before.includes(it))
+            });
+        if went_back {
+            return Ok(Verdict::Reset);
+        }
         let mut times = Times::new(archive);
         let mut related =
             look.before.entries().iter().any(|gtid| times.knows(gtid.domain, gtid.server));
@@ -408,6 +418,7 @@ impl Source {
             Verdict::Unrelated => {
                 format!("server {server} has nothing in common with what the archive has")
             }
+            Verdict::Reset => format!("server {server} was reset or restored: it had logged more"),
             Verdict::Other(gtid) => format!(
                 "the archive has another transaction {gtid}: server {server} was reset, or is \
                  another one"
@@ -429,6 +440,8 @@ enum Verdict {
     Follows,
     /// It has nothing to do with it.
     Unrelated,
+    /// Its server had logged more before.
+    Reset,
     /// It has another transaction of the same number.
     Other(binlog::Gtid),
 }
