@@ -171,13 +171,13 @@ impl PageCodec {
             page.get(fil::LEGACY_KEY_VERSION..).and_then(|field| field.first_chunk()).copied();
         stamp(page, id, lsn, flags).map_err(cannot)?;
         let encryptable = is_encryptable(page, id, flags);
-        if self.encrypts
-            && !flags.is_full_crc32()
+        if !flags.is_full_crc32()
             && !encryptable
             && let Some(kept) = kept
         {
-            // Where encryption leaves a page out, servers leave this field alone too: nodes of
-            // spatial indexes have a number of their own there. No checksum covers it.
+            // In tablespaces that are encrypted or compressed servers leave this field alone where the
+            // page stays as it is: nodes of spatial indexes have a number of their own there. No
+            // checksum covers it.
             let _ = put(page, fil::LEGACY_KEY_VERSION, &kept);
         }
         let keys = self.encrypts().filter(|_| encryptable);
@@ -191,5 +191,38 @@ impl PageCodec {
             })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use innodb::page::PageType;
+    use innodb::{PageNo, PageSize, SpaceId};
+
+    /// The legacy formats: plain, and page-compressed.
+    const PLAIN: u32 = 0;
+    const COMPRESSED: u32 = 1 << 16;
+
+    #[test]
+    fn a_number_of_a_spatial_node_outlives_where_servers_keep_it() {
+        let id = PageId { space: SpaceId(7), page: PageNo(5) };
+        let number = 13u64.to_be_bytes();
+        for (word, kept) in [(PLAIN, false), (COMPRESSED, true)] {
+            let flags = SpaceFlags::parse(word).unwrap();
+            assert_eq!(flags.page_compression() != PageCompression::None, kept);
+            let mut page = vec![0; PageSize::DEFAULT.bytes()];
+            put(&mut page, fil::PAGE_NO, &id.page.0.to_be_bytes()).unwrap();
+            put(&mut page, fil::SPACE_ID, &id.space.0.to_be_bytes()).unwrap();
+            put(&mut page, fil::TYPE, &PageType::RTREE.0.to_be_bytes()).unwrap();
+            put(&mut page, fil::LEGACY_KEY_VERSION, &number).unwrap();
+            let mut scratch = CodecScratch::default();
+            PageCodec::default().seal(&mut page, id, Lsn(100), &flags, &mut scratch).unwrap();
+            let there = &page[fil::LEGACY_KEY_VERSION..fil::SPACE_ID];
+            assert_eq!(there == number, kept, "{there:?}");
+            let verdict = innodb::page::verify(&page, id.page, Some(id.space), &flags);
+            assert_eq!(verdict, Verdict::Ok);
+        }
     }
 }
