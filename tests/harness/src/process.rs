@@ -62,9 +62,23 @@ impl Finished {
     pub fn report(&self) -> String {
         let lines: Vec<&str> = self.stderr.lines().collect();
         let tail = lines[lines.len().saturating_sub(60)..].join("\n");
-        format!("{}\nended with {}\n--- standard error ---\n{tail}\n---", self.command, self.status)
+        let mut report = format!(
+            "{}\nended with {}\n--- standard error ---\n{tail}\n---",
+            self.command, self.status
+        );
+        // Where errors go with --json. Streams are not for reading.
+        if let Ok(text) = std::str::from_utf8(&self.stdout)
+            && !text.is_empty()
+            && text.len() <= OUTPUT_SHOWN
+        {
+            report.push_str(&format!("\n--- standard output ---\n{text}\n---"));
+        }
+        report
     }
 }
+
+/// Longer output is not shown in reports.
+const OUTPUT_SHOWN: usize = 8 << 10;
 
 /// A program that runs.
 pub struct Running {
