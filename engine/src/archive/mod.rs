@@ -90,12 +90,6 @@ pub struct Log {
     pub files: Vec<File>,
 }
 
-/// Whether these can be the times of one transaction. A replica may log another one than its source:
-/// that of the last event instead of that of the commit.
-pub(crate) fn same_time(one: u32, other: u32) -> bool {
-    one.abs_diff(other) <= 3600
-}
-
 /// What is wrong with a log, as an error of an operation.
 pub(crate) fn unreadable(error: binlog::Error) -> Error {
     use binlog::Fault;

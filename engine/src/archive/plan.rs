@@ -11,7 +11,7 @@ use binlog::{Gtid, GtidPosition, GtidState};
 
 use super::catalog::{File, follows};
 use super::gaps::Gap;
-use super::{Archive, Log, same_time};
+use super::{Archive, Log};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Where to begin.
@@ -213,7 +213,7 @@ impl Archive<'_> {
             for gtid in position.iter().filter(|_| !behind) {
                 let here = self.time_of(here, gtid, cancel)?;
                 let there = self.time_of(log, gtid, cancel)?;
-                same &= here.zip(there).is_some_and(|(here, there)| same_time(here, there));
+                same &= here.is_some() && here == there;
             }
             if same {
                 return Ok(Some((index, place)));

@@ -19,7 +19,7 @@ use super::layout::{Epoch, number_of};
 use super::part::Part;
 use super::scan::{Beginning, Place, Scanner};
 use super::writer::Writer;
-use super::{Archive, Log, same_time, unreadable};
+use super::{Archive, Log, unreadable};
 use crate::repo::Repository;
 use crate::{Cancel, Error, ErrorKind, Event, Phase, Reporter, Result};
 
@@ -399,7 +399,7 @@ impl Source {
                 let gtid = transaction.gtid;
                 related |= times.knows(gtid.domain, gtid.server);
                 match times.of(gtid)? {
-                    Some(time) if same_time(time, transaction.time) => {}
+                    Some(time) if time == transaction.time => {}
                     Some(_) => return Ok(Verdict::Other(gtid)),
                     None => known = false,
                 }
