@@ -155,7 +155,7 @@ fn proof(targets: u64, seed: u64) -> Result<()> {
         let mut copy = target_options(&options).start_on(&datadir)?;
         let mut arguments = vec!["--from-backup", &from, "--until"];
         arguments.extend(way.iter().map(String::as_str));
-        let done = json(&copy, source.datadir(), &arguments)?;
+        let done = json(&copy, source.datadir(), &arguments).with_context(|| copy.log_tail())?;
         eprintln!("{index}: {way:?}: {} transactions", done["transactions"]);
         let mut client = copy.client()?;
         ensure!(state(&mut client)? == witness.state, "{way:?}: the states differ: {done:#}");
@@ -259,7 +259,7 @@ fn refused_left_out_and_resumed() {
         let arguments = [&until_end[..], &skip[..]].concat();
         let plan = json(&copy, source.datadir(), &[&arguments[..], &["--plan"]].concat())?;
         ensure!(plan["left_out"] == 7, "{plan:#}");
-        let done = json(&copy, source.datadir(), &arguments)?;
+        let done = json(&copy, source.datadir(), &arguments).with_context(|| copy.log_tail())?;
         let sum = |client: &mut Client, condition: &str| {
             client.scalar(&format!("SELECT COUNT(*), SUM(id) FROM d.t WHERE {condition}"))
         };

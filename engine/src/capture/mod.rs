@@ -10,6 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`protocol`] | the order of it all, and what happens under which lock |
+//! | `release` | letting go of the locks when the backup is given up |
 //! | [`inventory`] | what files there are and what each is to a backup |
 //! | [`redo`] | following the redo log |
 //! | [`tablespace`], `checks` | copying InnoDB files, every page checked |
@@ -38,6 +39,7 @@ pub mod plain;
 pub mod positions;
 pub mod protocol;
 pub mod redo;
+mod release;
 pub mod rocksdb;
 pub mod run;
 pub mod tablespace;

@@ -30,6 +30,7 @@ use super::inventory::{self, Class, Inventory, ServerFile};
 use super::plain::PlainCopier;
 use super::positions::Positions;
 use super::redo::{Followed, Follower, Source};
+use super::release::{SetOnDrop, release_when_given_up};
 use super::rocksdb::Checkpoint;
 use super::run::Run;
 use super::tablespace::{Copied, CorruptPage, Identity, Job, Role, TablespaceCopier};
@@ -46,7 +47,7 @@ use crate::server::stages::{BackupStages, StageTimes};
 use crate::server::{ConnectOptions, Session, lsn};
 use crate::sink::{Mode, StreamPath, backup_path, write_file};
 use crate::table_filter::TableFilter;
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Redo that may wait in memory for the sink.
 const SPOOL_MEMORY: usize = 64 << 20;
@@ -172,7 +173,8 @@ impl<'env> Capture<'env> {
         let released = Arc::new(AtomicBool::new(false));
         let watch = Arc::clone(&released);
         let stage_connection = stages.connection_id();
-        scope.spawn(move || release_when_given_up(run, settings, stage_connection, &watch));
+        scope
+            .spawn(move || release_when_given_up(run, &settings.connect, stage_connection, &watch));
         let _released = SetOnDrop(Arc::clone(&released));
         self.entered("START", stages.start()?);
         if let Some(places) = profile.rocksdb.as_ref().filter(|_| settings.rocksdb) {
@@ -514,38 +516,6 @@ impl<'env> Capture<'env> {
             .map(|file| inventory::OtherFile { file: file.clone(), class: Class::Unknown })
             .collect();
         others.refresh(files.iter())
-    }
-}
-
-/// Ends the connection that holds the locks as soon as the backup is given up. The thread that owns
-/// it may be waiting for an output that takes nothing any more, and the server must not wait with
-/// it.
-fn release_when_given_up(
-    run: &Run<'_>,
-    settings: &Settings,
-    connection: u64,
-    released: &AtomicBool,
-) {
-    while !released.load(Ordering::SeqCst) {
-        if run.check().is_err() {
-            // Its own flag: that of the backup is raised already. When this fails the server still
-            // lets go as soon as the process ends.
-            if let Ok(mut session) = Session::connect(&settings.connect, &Cancel::new()) {
-                let wait = Wait::short("releasing the backup locks");
-                let _ = session.execute(&format!("KILL CONNECTION {connection}"), wait);
-            }
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Raises a flag when it goes out of scope.
-struct SetOnDrop(Arc<AtomicBool>);
-
-impl Drop for SetOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

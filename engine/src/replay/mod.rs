@@ -17,9 +17,10 @@
 //! | [`filter`] | what is left out |
 //! | [`plan`] | start, end, and what is between them |
 //! | `session` | what statements need to be set before them |
-//! | `script` | from events to statements |
+//! | `script`, `batch` | from events to statements, and what goes to the server at once |
 
 pub mod archived;
+mod batch;
 pub mod filter;
 pub mod plan;
 mod script;
@@ -44,9 +45,10 @@ use crate::server::failure::Failure;
 use crate::server::profile::ServerVersion;
 use crate::server::{ConnectOptions, Session, Wait};
 use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
+use batch::{Batch, Mark, What};
 use filter::{Filter, TableName};
 use plan::{Anchor, Plan, Planner};
-use script::{Batch, Builder, Limits, Mark, What};
+use script::{Builder, Limits};
 use source::{LogSource, reading};
 use state::State;
 use target::{Edge, Target};

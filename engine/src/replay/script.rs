@@ -24,6 +24,7 @@ use binlog::header::HEADER_LEN;
 use binlog::{Event, EventType, Gtid};
 use tempfile::SpooledTempFile;
 
+use super::batch::{Batch, Mark, What};
 use super::filter::{Filter, Kept};
 use super::plan::Course;
 use super::session::{Session, UnknownCollation, push_name, put};
@@ -46,45 +47,6 @@ const LOAD_MEMORY: usize = 4 << 20;
 const AROUND: usize = 64;
 /// Characters of a statement that messages show.
 const SHOWN: usize = 200;
-
-/// What a statement of a batch is part of, for messages.
-#[derive(Clone, Debug)]
-pub(super) struct Mark {
-    /// Its group.
-    pub gtid: Option<Gtid>,
-    /// Its event.
-    pub place: Place,
-    /// In words.
-    pub what: What,
-}
-
-/// What a statement does.
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    /// Brackets others, or sets variables.
-    Around(&'static str),
-    /// Changes rows of tables.
-    Rows(String),
-    /// Is one of the log.
-    Statement(String),
-}
-
-/// Statements that go out at once.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// Separated by semicolons.
-    pub sql: Vec<u8>,
-    /// One for each statement.
-    pub marks: Vec<Mark>,
-    /// The error that the last statement has to end with.
-    pub expected: Option<u16>,
-    /// What the last statement loads.
-    pub load: Option<SpooledTempFile>,
-    /// Groups that end in it.
-    pub groups: u64,
-    /// Bytes of the log in it.
-    pub bytes: u64,
-}
 
 /// Rows that are not in a batch yet.
 #[derive(Default)]
