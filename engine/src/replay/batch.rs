@@ -1,8 +1,10 @@
-//! What goes to the server at once, and what it comes from.
+//! What goes to the server at once, what it comes from, and rows that wait for it.
 
 use binlog::Gtid;
+use binlog::event::rows::flag as rows_flag;
 use tempfile::SpooledTempFile;
 
+use super::sequence::Sequence;
 use super::walk::Place;
 
 /// What a statement of a batch is part of, for messages.
@@ -42,4 +44,39 @@ pub(super) struct Batch {
     pub groups: u64,
     /// Bytes of the log in it.
     pub bytes: u64,
+}
+
+/// Rows that are not in a batch yet.
+#[derive(Default)]
+pub(super) struct Statement {
+    /// Events of statements that have ended.
+    pub ended: Vec<u8>,
+    /// Names of the tables.
+    pub tables: String,
+    /// Events with the tables of the statement that has not.
+    pub maps: Vec<u8>,
+    /// Events with the rows.
+    pub rows: Vec<u8>,
+    /// Where in `rows` the flags of the last event are.
+    pub flags_at: usize,
+    /// Tables whose rows are set by statements of their own.
+    pub sequences: Vec<Sequence>,
+    pub place: Place,
+}
+
+impl Statement {
+    /// Ends the statement, or a piece of it: what does not end as a statement is not done at all.
+    pub fn end(&mut self, last: bool) {
+        if !self.rows.is_empty() {
+            if let Some(flags) = self.rows.get_mut(self.flags_at) {
+                *flags |= rows_flag::STATEMENT_END as u8;
+            }
+            self.ended.extend_from_slice(&self.maps);
+            self.ended.append(&mut self.rows);
+        }
+        if last {
+            self.maps.clear();
+            self.sequences.clear();
+        }
+    }
 }

@@ -16,6 +16,7 @@
 //! | [`target`] | where to stop |
 //! | [`filter`] | what is left out |
 //! | [`plan`] | start, end, and what is between them |
+//! | `sequence` | rows of sequences, for servers that die of them |
 //! | `session` | what statements need to be set before them |
 //! | `script`, `batch` | from events to statements, and what goes to the server at once |
 
@@ -24,6 +25,7 @@ mod batch;
 pub mod filter;
 pub mod plan;
 mod script;
+mod sequence;
 mod session;
 pub mod source;
 pub mod state;

@@ -18,15 +18,16 @@ use binlog::bytes::Malformed;
 use binlog::event::gtid::flag as group;
 use binlog::event::load::{Block, Duplicates, ExecuteLoad};
 use binlog::event::rows::{self, FLAGS_AT, flag as rows_flag};
-use binlog::event::{GtidEvent, IntVar, Query, Rand, UserVar, control, table_map};
+use binlog::event::{GtidEvent, IntVar, Query, Rand, Rows, TableMap, UserVar, control, table_map};
 use binlog::format::{FormatDescription, Version};
-use binlog::header::HEADER_LEN;
+use binlog::header::{CHECKSUM_LEN, HEADER_LEN};
 use binlog::{Event, EventType, Gtid};
 use tempfile::SpooledTempFile;
 
-use super::batch::{Batch, Mark, What};
+use super::batch::{Batch, Mark, Statement, What};
 use super::filter::{Filter, Kept};
 use super::plan::Course;
+use super::sequence::Sequence;
 use super::session::{Session, UnknownCollation, push_name, put};
 use super::source::{LogSource, malformed};
 use super::state::State;
@@ -47,38 +48,6 @@ const LOAD_MEMORY: usize = 4 << 20;
 const AROUND: usize = 64;
 /// Characters of a statement that messages show.
 const SHOWN: usize = 200;
-
-/// Rows that are not in a batch yet.
-#[derive(Default)]
-struct Statement {
-    /// Events of statements that have ended.
-    ended: Vec<u8>,
-    /// Names of the tables.
-    tables: String,
-    /// Events with the tables of the statement that has not.
-    maps: Vec<u8>,
-    /// Events with the rows.
-    rows: Vec<u8>,
-    /// Where in `rows` the flags of the last event are.
-    flags_at: usize,
-    place: Place,
-}
-
-impl Statement {
-    /// Ends the statement, or a piece of it: what does not end as a statement is not done at all.
-    fn end(&mut self, last: bool) {
-        if !self.rows.is_empty() {
-            if let Some(flags) = self.rows.get_mut(self.flags_at) {
-                *flags |= rows_flag::STATEMENT_END as u8;
-            }
-            self.ended.extend_from_slice(&self.maps);
-            self.ended.append(&mut self.rows);
-        }
-        if last {
-            self.maps.clear();
-        }
-    }
-}
 
 /// What the server takes.
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +205,15 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Puts the statement that sets a sequence into the batch.
+    fn push_sequence(&mut self, group: &Group, place: Place, sql: &[u8]) {
+        self.open(group);
+        self.push_set(group.gtid, place);
+        let tables = self.statement.tables.clone();
+        let mark = Mark { gtid: Some(group.gtid), place, what: What::Rows(tables) };
+        self.push(mark, |out| out.extend_from_slice(sql));
+    }
+
     fn table_map(&mut self, event: &Event<'_>) -> Result<(), Malformed> {
         let (_, database, name) = table_map::names(event.body())?;
         let (database, name) = (String::from_utf8_lossy(database), String::from_utf8_lossy(name));
@@ -246,6 +224,8 @@ impl<'a> Builder<'a> {
             *tables = format!("{tables}{comma}{name}");
         }
         self.statement.maps.extend_from_slice(event.bytes);
+        let map = TableMap::parse(event.body())?;
+        self.statement.sequences.extend(Sequence::of(&map, self.limits.version));
         Ok(())
     }
 
@@ -253,7 +233,7 @@ impl<'a> Builder<'a> {
         let place = Place { log: group.place.log, offset: event.offset };
         let name = self.name(place);
         let broken = |what| malformed(name, event, what);
-        let (_, flags) = rows::begin(event.body()).map_err(broken)?;
+        let (number, flags) = rows::begin(event.body()).map_err(broken)?;
         let mut inflated = std::mem::take(&mut self.inflated);
         let bytes = match event.header.kind.rows().is_some_and(|kind| kind.compressed) {
             true => {
@@ -262,6 +242,22 @@ impl<'a> Builder<'a> {
             }
             false => event.bytes,
         };
+        let ends = flags & rows_flag::STATEMENT_END != 0;
+        if let Some(sequence) = self.statement.sequences.iter().find(|it| it.number == number) {
+            let tail = if event.checksum.is_some() { CHECKSUM_LEN } else { 0 };
+            let body = bytes.get(HEADER_LEN..bytes.len().saturating_sub(tail));
+            let rows = Rows::parse(body.unwrap_or_default(), event.header.kind.plain());
+            let rows = rows.map_err(broken)?;
+            if let Some(sql) = sequence.statement(&rows) {
+                self.inflated = inflated;
+                self.push_sequence(group, place, &sql);
+                if ends {
+                    self.push_rows(group, true)?;
+                    self.statement.tables.clear();
+                }
+                return Ok(());
+            }
+        }
         let statement = &mut self.statement;
         if statement.rows.is_empty() && statement.ended.is_empty() {
             statement.place = place;
@@ -269,7 +265,6 @@ impl<'a> Builder<'a> {
         statement.flags_at = statement.rows.len() + HEADER_LEN + FLAGS_AT;
         statement.rows.extend_from_slice(bytes);
         self.inflated = inflated;
-        let ends = flags & rows_flag::STATEMENT_END != 0;
         // What cannot be rolled back is logged at the end of each statement, as a group of its own.
         let is_large = self.statement.rows.len() > PIECE.min(self.limits.packet / 4);
         if ends || (group.has(group::TRANSACTIONAL) && is_large) {

@@ -78,6 +78,13 @@ impl FromStr for Target {
         }
         let unknown = || TargetError::Unknown(text.chars().take(80).collect());
         let (file, offset) = text.rsplit_once(':').ok_or_else(unknown)?;
+        // Names of logs end with a number, times of day do not.
+        let is_log = |(_, number): (&str, &str)| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if !file.rsplit_once('.').is_some_and(is_log) {
+            return Err(unknown());
+        }
         let offset = offset.parse().map_err(|_| unknown())?;
         let position = binlog::BinlogPosition::new(file, offset).map_err(|_| unknown())?;
         Ok(Self::Position { file: position.file().to_owned(), offset })
