@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::ensure;
-use common::corpus::Corpus;
+use common::corpus::{Corpus, Sequences};
 use harness::keys::KeyFile;
 use harness::process::{Finished, run};
 use harness::{Generation, Result, Scratch, Server, ServerOptions};
@@ -107,7 +107,7 @@ fn the_text_is_that_of_the_stock_tool() {
         let scratch = Scratch::new()?;
         let face = face(&scratch)?;
         let generation = Generation::under_test();
-        let corpus = Corpus::write(ServerOptions::of(generation), &scratch)?;
+        let corpus = Corpus::write(ServerOptions::of(generation), &scratch, Sequences::All)?;
         // What is the same for both is asked of the server's own.
         let stock = match generation {
             Generation::V10_11 => vec![Generation::V10_11],
@@ -152,7 +152,8 @@ fn the_text_replays_to_the_same_state() {
         let scratch = Scratch::new()?;
         let face = face(&scratch)?;
         let generation = Generation::under_test();
-        let corpus = Corpus::write(ServerOptions::of(generation), &scratch)?;
+        let corpus =
+            Corpus::write(ServerOptions::of(generation), &scratch, Sequences::SafeForClients)?;
         let text = printed(&face, &scratch, "", &corpus.files[2..])?.success()?;
         let file = scratch.join("text.sql");
         fs::write(&file, &text.stdout)?;

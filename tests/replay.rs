@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
-use common::corpus::Corpus;
+use common::corpus::{Corpus, Sequences};
 use common::{exit, ok};
 use harness::compare::Contents;
 use harness::load::{Load, LoadOptions};
@@ -175,7 +175,7 @@ fn every_kind_of_event() {
     ok((|| -> Result<()> {
         let scratch = Scratch::new()?;
         let options = ServerOptions::default();
-        let corpus = Corpus::write(options.clone(), &scratch)?;
+        let corpus = Corpus::write(options.clone(), &scratch, Sequences::All)?;
         let other = target_options(&options).start()?;
         let done = json(&other, corpus.server.datadir(), &["--from-gtid=", "--until=end"])?;
         let mut clients = (corpus.server.client()?, other.client()?);

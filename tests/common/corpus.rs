@@ -68,6 +68,10 @@ const REST: &[&str] = &[
     "ROLLBACK TO s",
     "UPDATE ints JOIN changes ON ints.id = changes.id SET ints.a = 1, changes.a = 2",
     "COMMIT",
+    "CREATE SEQUENCE numbers START 5 CACHE 3",
+    "DO NEXT VALUE FOR numbers",
+    "INSERT INTO changes (a) VALUES (NEXT VALUE FOR numbers), (NEXT VALUE FOR numbers)",
+    "INSERT INTO changes (a) VALUES (NEXT VALUE FOR numbers)",
     "CREATE TABLE made SELECT * FROM changes WHERE id < 10",
     "ALTER TABLE changes ADD COLUMN extra INT DEFAULT 3",
     "SET @@session.binlog_alter_two_phase = 1",
@@ -127,9 +131,18 @@ pub struct Corpus {
     pub files: Vec<PathBuf>,
 }
 
+/// Whether the logs have rows of sequences.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sequences {
+    /// They have.
+    All,
+    /// Only where the stock tool's text does not kill a server.
+    SafeForClients,
+}
+
 impl Corpus {
     /// Starts a server and has it write them.
-    pub fn write(options: ServerOptions, scratch: &Scratch) -> Result<Self> {
+    pub fn write(options: ServerOptions, scratch: &Scratch, with: Sequences) -> Result<Self> {
         let data = scratch.join("data.csv");
         let lines: Vec<String> = (1000..1600).map(|n| format!("{n},{n},line {n}")).collect();
         fs::write(&data, lines.join("\n"))?;
@@ -155,7 +168,11 @@ impl Corpus {
                 // 10.5 knows neither ALTER in two phases nor rows of decimals that large.
                 let is_late = statement.contains("binlog_alter_two_phase")
                     && server.options().generation < Generation::V10_11;
-                if !is_late {
+                // Such a server dies when a client sends it their rows.
+                let kills = with == Sequences::SafeForClients
+                    && statement.contains("numbers")
+                    && server.options().generation < Generation::V10_11;
+                if !is_late && !kills {
                     let statement = statement.replace("@DATA@", &data.display().to_string());
                     client.run(&statement).with_context(|| format!("{index}: {statement}"))?;
                 }
