@@ -39,7 +39,7 @@ const AT_HOME: [&str; 10] = [
 const LIST_LIMIT: Duration = Duration::from_secs(120);
 
 /// A table that is being changed has no engine for a moment: the list is asked for again, this often.
-const LIST_TRIES: u32 = 3;
+const LIST_TRIES: u32 = 10;
 const LIST_PAUSE: Duration = Duration::from_millis(200);
 
 /// So many tables are named. A server whose tables are mostly elsewhere has them by the ten
