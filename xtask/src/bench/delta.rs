@@ -35,6 +35,8 @@ pub fn measure(
     let mut parent = &base;
 
     let server = data.copied_server()?;
+    // The first changes after a start write pages that make the stock tool refuse a delta.
+    data.change(&server, CHANGES)?;
     run(stock.backup(&server, &base, &options))?;
     for link in &links {
         data.change(&server, CHANGES)?;
@@ -86,21 +88,19 @@ fn incremental(
 fn prepare(tool: &Tool, dir: &Path, links: &[PathBuf]) -> Command {
     let base = dir.join("base");
     let links = links.iter().filter_map(|link| Some(dir.join(link.file_name()?)));
-    match tool {
+    // The links are the stock tool's, for which the base has to be prepared before.
+    let program = tool.prepare(&base, 1 << 30);
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let one = words.join(" ");
+    let more: String = match tool {
         Tool::Haulout(_) => {
-            let mut command = tool.prepare(&base, 1 << 30);
-            command.args(links.map(|link| format!("--delta={}", link.display())));
-            command
+            let links: String = links.map(|link| format!(" --delta={}", link.display())).collect();
+            format!(" && {one}{links}")
         }
-        _ => {
-            let program = tool.prepare(&base, 1 << 30);
-            let words = std::iter::once(program.get_program()).chain(program.get_args());
-            let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-            let one = words.join(" ");
-            let more = links.map(|link| format!(" && {one} --incremental-dir={}", link.display()));
-            let mut command = Command::new("sh");
-            command.arg("-c").arg(format!("{one}{}", more.collect::<String>()));
-            command
-        }
-    }
+        _ => links.map(|link| format!(" && {one} --incremental-dir={}", link.display())).collect(),
+    };
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{one}{more}"));
+    command
 }
