@@ -45,6 +45,8 @@ use options::{Base64, Options};
 use problem::Problem;
 use text::Clock;
 
+pub use text::push_name;
+
 /// What ends a statement in the text.
 const DELIMITER: &str = "/*!*/;";
 

@@ -106,7 +106,7 @@ pub(super) fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Appends a name between backticks, which are doubled in it.
-pub(super) fn push_name(out: &mut Vec<u8>, name: &[u8]) {
+pub fn push_name(out: &mut Vec<u8>, name: &[u8]) {
     out.push(b'`');
     for &byte in name {
         if byte == b'`' {

@@ -10,10 +10,11 @@ use binlog::{BinlogPosition, Reader};
 use jiff::Timestamp;
 
 use super::plan::Anchor;
-use super::source::{Log, LogSource, log_error};
+use super::source::{Log, LogSource};
 use super::target::Target;
 use crate::archive::Archive;
 use crate::archive::plan::{Plan, Start, Step, Until};
+use crate::archive::unreadable;
 use crate::metadata::haulout_info::Replication;
 use crate::repo::Repository;
 use crate::repo::manifest::Manifest;
@@ -115,8 +116,8 @@ impl<'a> ArchivedLogs<'a> {
             })?;
             let mut reader =
                 Reader::new(archive.open(file, cancel), &*file.name, Default::default())
-                    .map_err(log_error)?;
-            let event = reader.next_event().map_err(log_error)?;
+                    .map_err(unreadable)?;
+            let event = reader.next_event().map_err(unreadable)?;
             let begun = event.map_or(0, |event| event.header.timestamp);
             let version = reader.format().map(|format| format.server_version.clone());
             logs.push(Log {

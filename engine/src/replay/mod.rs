@@ -428,9 +428,9 @@ impl Server {
                 .advise("restore the backup again and replay in one go"));
         }
         let mut name = Vec::new();
-        session::push_name(&mut name, database);
+        binlog::dump::push_name(&mut name, database);
         name.push(b'.');
-        session::push_name(&mut name, table);
+        binlog::dump::push_name(&mut name, table);
         let any = format!("SELECT 1 FROM {} LIMIT 1", String::from_utf8_lossy(&name));
         let is_empty = self.session.value(&any, wait)?.is_none();
         Ok(is_empty.then_some(*gtid))

@@ -4,11 +4,10 @@
 //! no sequence and looks like one makes the server refuse the statement, which ends the replay.
 
 use binlog::Operation;
+use binlog::dump::push_name;
 use binlog::event::TableMap;
 use binlog::event::rows::Rows;
 use binlog::format::Version;
-
-use super::session::push_name;
 
 /// Servers from here on take the rows.
 const TAKES_ROWS: Version = (10, 11, 0);

@@ -7,6 +7,7 @@
 use std::io::Write;
 
 use binlog::collation::Collation;
+use binlog::dump::push_name;
 use binlog::event::query::{Charsets, option};
 use binlog::event::variables::UserValue;
 use binlog::event::{IntVar, Query, Rand, UserVar};
@@ -254,18 +255,6 @@ impl Session {
         out.append(&mut self.pending);
         true
     }
-}
-
-/// Appends a name between backticks.
-pub(super) fn push_name(out: &mut Vec<u8>, name: &[u8]) {
-    out.push(b'`');
-    for &byte in name {
-        if byte == b'`' {
-            out.push(b'`');
-        }
-        out.push(byte);
-    }
-    out.push(b'`');
 }
 
 /// Appends text between quotes, which are doubled in it: right in every `sql_mode` as long as there is

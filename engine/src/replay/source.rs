@@ -17,6 +17,7 @@ use binlog::{Event, EventType, Fault, Gtid, ReadOptions, Reader};
 use zeroize::Zeroizing;
 
 use super::state::State;
+use crate::archive::unreadable;
 use crate::keys::settings::KeyStore;
 use crate::{Error, ErrorKind, Result};
 
@@ -137,7 +138,7 @@ fn describe(path: &Path, keys: Option<&Arc<KeyStore>>) -> Result<(Log, PathBuf)>
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let bytes = file.metadata().map_err(|e| Error::io("look at", path, e))?.len();
     let mut reader =
-        Reader::new(file, path.display().to_string(), reading(keys)).map_err(log_error)?;
+        Reader::new(file, path.display().to_string(), reading(keys)).map_err(unreadable)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut log = Log {
         name,
@@ -148,7 +149,7 @@ fn describe(path: &Path, keys: Option<&Arc<KeyStore>>) -> Result<(Log, PathBuf)>
         before: Vec::new(),
         enters: false,
     };
-    while let Some(event) = reader.next_event().map_err(log_error)? {
+    while let Some(event) = reader.next_event().map_err(unreadable)? {
         match event.header.kind {
             EventType::FORMAT_DESCRIPTION => {
                 (log.begun, log.server) = (event.header.timestamp, event.header.server_id);
@@ -173,22 +174,5 @@ fn describe(path: &Path, keys: Option<&Arc<KeyStore>>) -> Result<(Log, PathBuf)>
 /// An event that is not what its type says.
 pub fn malformed(log: &str, event: &Event<'_>, what: Malformed) -> Error {
     let fault = Fault::Malformed { kind: event.header.kind, what };
-    log_error(binlog::Error { file: log.to_owned(), position: event.offset, fault })
-}
-
-/// An error of a log as an error of the engine.
-pub fn log_error(error: binlog::Error) -> Error {
-    let (kind, advice) = match &error.fault {
-        Fault::Io(_) => (ErrorKind::Failed, None),
-        Fault::Crypt(_) => {
-            (ErrorKind::Usage, Some("name the server's keys, as with --keys-file FILE"))
-        }
-        Fault::NotBinlog | Fault::Empty | Fault::InnodbBinlog => (ErrorKind::Usage, None),
-        _ => (ErrorKind::Damage, None),
-    };
-    let error = Error::new(kind, error.to_string());
-    match advice {
-        Some(advice) => error.advise(advice),
-        None => error,
-    }
+    unreadable(binlog::Error { file: log.to_owned(), position: event.offset, fault })
 }

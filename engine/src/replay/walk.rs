@@ -10,9 +10,10 @@ use binlog::format::FormatDescription;
 use binlog::header::flag as header_flag;
 use binlog::{Event, EventType, Fault, Gtid, GtidState, ReadOptions, Reader};
 
-use super::source::{LogSource, log_error, malformed};
+use super::source::{LogSource, malformed};
 use super::state::State;
 use crate::archive::plan::Skipper;
+use crate::archive::unreadable;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// A place in a sequence of logs.
@@ -119,7 +120,7 @@ pub fn walk(
             return Ok(());
         }
         let input = source.open(index)?;
-        let reader = Reader::new(input, log.name.clone(), read.clone()).map_err(log_error)?;
+        let reader = Reader::new(input, log.name.clone(), read.clone()).map_err(unreadable)?;
         let end = ends.and_then(|ends| ends.get(index)).copied();
         let mut walker =
             Walker { index, name: &log.name, state: before, end, passes, passing: false, visitor };
@@ -169,7 +170,7 @@ impl Walker<'_> {
                     {
                         break;
                     }
-                    _ => return Err(log_error(error)),
+                    _ => return Err(unreadable(error)),
                 },
             };
             let end = event.end();
@@ -318,7 +319,7 @@ impl Walker<'_> {
     fn unknown(&self, event: &Event<'_>) -> Error {
         let fault = Fault::Unknown(event.header.kind);
         let error = binlog::Error { file: self.name.to_owned(), position: event.offset, fault };
-        log_error(error)
+        unreadable(error)
     }
 }
 

@@ -12,7 +12,8 @@ use binlog::{Event, EventType, Gtid, GtidPosition, Reader};
 
 use super::wire::Wire;
 use super::{INTERVAL, Replica, Wishes};
-use crate::replay::source::{Log, log_error, malformed, reading};
+use crate::archive::unreadable;
+use crate::replay::source::{Log, malformed, reading};
 use crate::replay::state::State;
 use crate::{Error, ErrorKind, Result};
 
@@ -144,7 +145,7 @@ impl Replica<'_> {
         wire.send(&[&[0], &rotate]).map_err(lost)?;
         let input = self.source.open(index)?;
         let read = reading(self.keys.as_ref());
-        let mut reader = Reader::new(input, log.name.clone(), read).map_err(log_error)?;
+        let mut reader = Reader::new(input, log.name.clone(), read).map_err(unreadable)?;
         let end = self.cut.ends.get(index).copied().unwrap_or(u64::MAX);
         let mut left_out = false;
         let mut state = State::of(&log.before);
@@ -152,7 +153,7 @@ impl Replica<'_> {
         let mut silent = false;
         let mut events = 0_u32;
         while reader.offset() < end {
-            let Some(event) = reader.next_event().map_err(log_error)? else { break };
+            let Some(event) = reader.next_event().map_err(unreadable)? else { break };
             events = events.wrapping_add(1);
             if events.is_multiple_of(1024) {
                 self.cancel.check()?;
