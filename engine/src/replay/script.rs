@@ -15,7 +15,6 @@ use std::sync::mpsc::SyncSender;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use binlog::bytes::Malformed;
-use binlog::dump::push_name;
 use binlog::event::gtid::flag as group;
 use binlog::event::load::{Block, Duplicates, ExecuteLoad};
 use binlog::event::rows::{self, FLAGS_AT, flag as rows_flag};
@@ -142,10 +141,10 @@ impl<'a> Builder<'a> {
 
     /// Sets what is still to be set.
     fn push_set(&mut self, gtid: Gtid, place: Place) {
-        let mut set = Vec::new();
-        if self.session.take_set(&mut set) {
-            let mark = Mark { gtid: Some(gtid), place, what: What::Around("SET") };
-            self.push(mark, |sql| sql.append(&mut set));
+        for mut statement in self.session.take_set() {
+            let word = if statement.starts_with(b"USE") { "USE" } else { "SET" };
+            let mark = Mark { gtid: Some(gtid), place, what: What::Around(word) };
+            self.push(mark, |sql| sql.append(&mut statement));
         }
     }
 
@@ -209,6 +208,7 @@ impl<'a> Builder<'a> {
     /// Puts the statement that sets a sequence into the batch.
     fn push_sequence(&mut self, group: &Group, place: Place, sql: &[u8]) {
         self.open(group);
+        self.session.read_name(sql);
         self.push_set(group.gtid, place);
         let tables = self.statement.tables.clone();
         let mark = Mark { gtid: Some(group.gtid), place, what: What::Rows(tables) };
@@ -338,17 +338,9 @@ impl<'a> Builder<'a> {
         }
         self.open(group);
         let format = self.format.as_ref().ok_or_else(|| no_format(self.name(place)))?;
-        let database = self
-            .session
+        self.session
             .statement(query, &event.header, format, self.limits.version)
             .map_err(|unknown| self.unknown_collation(place, unknown))?;
-        if let Some(database) = database {
-            let mark = Mark { gtid: Some(group.gtid), place, what: What::Around("USE") };
-            self.push(mark, |sql| {
-                sql.extend_from_slice(b"USE ");
-                push_name(sql, database);
-            });
-        }
         self.push_set(group.gtid, place);
         let what = What::Statement(shown(&query.text));
         if self.batch.sql.len() + query.text.len() + AROUND > self.limits.packet {

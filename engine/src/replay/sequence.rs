@@ -36,10 +36,7 @@ pub(super) struct Sequence {
 impl Sequence {
     /// The sequence of a table map, if the server needs to be spared its rows.
     pub(super) fn of(map: &TableMap<'_>, server: Version) -> Option<Self> {
-        let is_one = server < TAKES_ROWS && map.types == TYPES;
-        // How the server reads other names depends on what the session was set to.
-        let is_plain = map.database.is_ascii() && map.name.is_ascii();
-        if !is_one || !is_plain {
+        if server >= TAKES_ROWS || map.types != TYPES {
             return None;
         }
         let mut name = Vec::new();

@@ -1,8 +1,9 @@
 //! What a statement needs its session to be set to, and what of that is set already.
 //!
-//! Everything that an event says of its session is set before its statement, in one SET, if it is not
-//! set already. What an event says nothing of does not matter to its statement, save where the absence
-//! itself is a value.
+//! Everything that an event says of its session is set before its statement, if it is not set already.
+//! What an event says nothing of does not matter to its statement, save where the absence itself is a
+//! value. Names in logs are UTF-8, whatever a statement is written in: a name that is not ASCII is sent
+//! only while the server reads UTF-8.
 
 use std::io::Write;
 
@@ -26,6 +27,10 @@ pub(super) use put;
 pub(super) struct Session {
     /// `name=value`, separated by commas: not sent yet.
     pending: Vec<u8>,
+    /// Whole statements that go before it.
+    before: Vec<Vec<u8>>,
+    /// Whether the server has been told to read UTF-8, for a name.
+    reads_names: bool,
     time: Option<(u32, u32)>,
     domain: Option<u32>,
     server: Option<u32>,
@@ -113,16 +118,37 @@ impl Session {
         put!(self.pending, "{what}");
     }
 
+    /// Makes sure that the server reads a name as what it is.
+    pub(super) fn read_name(&mut self, name: &[u8]) {
+        let reads = self.charsets.and_then(|[client, ..]| Collation::of(client));
+        let reads = reads.is_some_and(|it| matches!(it.charset, "utf8" | "utf8mb3" | "utf8mb4"));
+        if name.is_ascii() || reads || self.reads_names {
+            return;
+        }
+        self.reads_names = true;
+        // The next statement of the log has to say anew what it is written in.
+        self.charsets = None;
+        self.close_set();
+        self.before.push(b"SET character_set_client=utf8mb4".to_vec());
+    }
+
+    /// What is to be set is to be set before what comes now.
+    fn close_set(&mut self) {
+        if !self.pending.is_empty() {
+            let mut set = b"SET ".to_vec();
+            set.append(&mut self.pending);
+            self.before.push(set);
+        }
+    }
+
     /// Sets what a statement of the log of such a server needs on a server of version `target`.
-    /// Returns the database to use, if it is another one now.
-    pub(super) fn statement<'q>(
+    pub(super) fn statement(
         &mut self,
-        query: &'q Query<'_>,
+        query: &Query<'_>,
         header: &Header,
         format: &FormatDescription,
         target: Version,
-    ) -> Result<Option<&'q [u8]>, UnknownCollation> {
-        let mut database = None;
+    ) -> Result<(), UnknownCollation> {
         if header.has(flag::SUPPRESS_USE) {
             // It may be about the default database itself.
             self.database.clear();
@@ -130,7 +156,11 @@ impl Session {
             self.database = query.database.to_vec();
             // Using a database sets its collation, too.
             self.collation_database = Some(0);
-            database = Some(query.database);
+            self.read_name(query.database);
+            self.close_set();
+            let mut statement = b"USE ".to_vec();
+            push_name(&mut statement, query.database);
+            self.before.push(statement);
         }
         let session = &query.session;
         self.time(header.timestamp, session.microseconds.min(999_999));
@@ -158,6 +188,7 @@ impl Session {
         {
             let [client, connection, server] = charsets;
             let client = Collation::of(client).ok_or(UnknownCollation(client))?;
+            self.reads_names = false;
             self.add(format_args!(
                 "@@session.character_set_client={},@@session.collation_connection={connection},\
                  @@session.collation_server={server}",
@@ -194,7 +225,7 @@ impl Session {
                 number => self.add(format_args!("@@session.collation_database={number}")),
             }
         }
-        Ok(database)
+        Ok(())
     }
 
     fn options(&mut self, flags: u32, format: &FormatDescription, target: Version) {
@@ -221,6 +252,7 @@ impl Session {
 
     /// Sets a user variable that the next statement uses.
     pub(super) fn user_variable(&mut self, variable: &UserVar<'_>) -> Result<(), UnknownCollation> {
+        self.read_name(variable.name);
         let mut name = Vec::new();
         push_name(&mut name, variable.name);
         self.add(format_args!("@"));
@@ -246,14 +278,10 @@ impl Session {
         Ok(())
     }
 
-    /// Takes what is to be set, as one statement; nothing if all is set.
-    pub(super) fn take_set(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.pending.is_empty() {
-            return false;
-        }
-        out.extend_from_slice(b"SET ");
-        out.append(&mut self.pending);
-        true
+    /// Takes the statements that set what is to be set.
+    pub(super) fn take_set(&mut self) -> Vec<Vec<u8>> {
+        self.close_set();
+        std::mem::take(&mut self.before)
     }
 }
 
