@@ -1,8 +1,11 @@
 //! A light S3 server in this process, over a folder.
 //!
 //! It checks signatures and checksums, and is a stranger's code: `s3s-fs`. What it does not know is
-//! versions, locks and encryption, and of several conditional puts at once more than one can win.
+//! versions, locks and encryption, and of several conditional puts at once more than one can win. Only
+//! the bytes of objects are read here: it reads them by 4 KiB, each on another thread, so that a
+//! restore would wait for nothing but this server.
 
+use std::io::SeekFrom;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,17 +16,15 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use s3s::auth::SimpleAuth;
-use s3s::dto::{
-    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
-    PutObjectOutput,
-};
+use s3s::dto::*;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::ReaderStream;
 
 use crate::{Result, Scratch};
 
@@ -33,6 +34,9 @@ pub const ACCESS_KEY: &str = "harness-key";
 pub const SECRET_KEY: &str = "harness-secret-0123456789";
 /// The bucket that exists.
 pub const BUCKET: &str = "haulout-test";
+
+/// Bytes that go out at once.
+const BODY_PIECE: usize = 256 << 10;
 
 /// A running server. It ends with this value.
 pub struct S3Server {
@@ -70,7 +74,7 @@ impl S3Server {
     /// Starts one that ignores `If-None-Match` without a word, as some do.
     pub fn start_without_conditions() -> Result<Self> {
         let scratch = Scratch::new()?;
-        let files = Unconditional(files(&scratch)?);
+        let files = Files { conditions: false, ..files(&scratch)? };
         Self::serve(S3ServiceBuilder::new(files), None, scratch)
     }
 
@@ -139,38 +143,93 @@ impl Drop for S3Server {
     }
 }
 
-fn files(scratch: &Scratch) -> Result<FileSystem> {
+fn files(scratch: &Scratch) -> Result<Files> {
     let root = scratch.join("s3");
     std::fs::create_dir_all(root.join(BUCKET))?;
-    FileSystem::new(&root).map_err(|error| anyhow!("s3s-fs: {error:?}"))
+    let files = FileSystem::new(&root).map_err(|error| anyhow!("s3s-fs: {error:?}"))?;
+    Ok(Files { files, root, conditions: true })
 }
 
-/// Only what one object needs.
-struct Unconditional(FileSystem);
+/// The stranger's server, with bodies of our own.
+struct Files {
+    files: FileSystem,
+    root: PathBuf,
+    /// Whether `If-None-Match` means something.
+    conditions: bool,
+}
 
-#[async_trait::async_trait]
-impl S3 for Unconditional {
-    async fn put_object(
+impl Files {
+    /// The bytes of an object that an answer says it has.
+    async fn body(
         &self,
-        mut request: S3Request<PutObjectInput>,
-    ) -> S3Result<S3Response<PutObjectOutput>> {
-        request.input.if_none_match = None;
-        self.0.put_object(request).await
+        bucket: &str,
+        key: &str,
+        about: &GetObjectOutput,
+    ) -> Option<StreamingBlob> {
+        // "bytes FIRST-LAST/ALL"
+        let first = match &about.content_range {
+            None => 0,
+            Some(range) => range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()?,
+        };
+        let length = u64::try_from(about.content_length?).ok()?;
+        let mut file = tokio::fs::File::open(self.root.join(bucket).join(key)).await.ok()?;
+        file.seek(SeekFrom::Start(first)).await.ok()?;
+        let bytes = ReaderStream::with_capacity(file.take(length), BODY_PIECE);
+        Some(StreamingBlob::wrap(bytes))
     }
+}
 
-    async fn get_object(
-        &self,
-        request: S3Request<GetObjectInput>,
-    ) -> S3Result<S3Response<GetObjectOutput>> {
-        self.0.get_object(request).await
-    }
+/// Passes requests on.
+macro_rules! files {
+    ($($method:ident($input:ty) -> $output:ty;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for Files {
+            async fn put_object(
+                &self,
+                mut request: S3Request<PutObjectInput>,
+            ) -> S3Result<S3Response<PutObjectOutput>> {
+                if !self.conditions {
+                    request.input.if_none_match = None;
+                }
+                self.files.put_object(request).await
+            }
 
-    async fn head_object(
-        &self,
-        request: S3Request<HeadObjectInput>,
-    ) -> S3Result<S3Response<HeadObjectOutput>> {
-        self.0.head_object(request).await
-    }
+            async fn get_object(
+                &self,
+                request: S3Request<GetObjectInput>,
+            ) -> S3Result<S3Response<GetObjectOutput>> {
+                let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+                let mut response = self.files.get_object(request).await?;
+                if let Some(body) = self.body(&bucket, &key, &response.output).await {
+                    response.output.body = Some(body);
+                }
+                Ok(response)
+            }
+
+            $(async fn $method(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                self.files.$method(request).await
+            })*
+        }
+    };
+}
+
+files! {
+    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
+    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
+    copy_object(CopyObjectInput) -> CopyObjectOutput;
+    create_bucket(CreateBucketInput) -> CreateBucketOutput;
+    create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
+    delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
+    get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
+    head_bucket(HeadBucketInput) -> HeadBucketOutput;
+    head_object(HeadObjectInput) -> HeadObjectOutput;
+    list_buckets(ListBucketsInput) -> ListBucketsOutput;
+    list_objects(ListObjectsInput) -> ListObjectsOutput;
+    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
+    list_parts(ListPartsInput) -> ListPartsOutput;
+    upload_part(UploadPartInput) -> UploadPartOutput;
 }
 
 async fn accept(listener: &TcpListener, service: &S3Service, tls: Option<&TlsAcceptor>) {

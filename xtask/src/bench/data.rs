@@ -252,11 +252,7 @@ impl Data {
     /// A command that hands all files but the redo log, which no backup copies as it is, to a
     /// piece of shell script. The script's first argument is `$0`.
     pub fn each_file(&self, script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.current_dir(self.datadir()).arg("-c").arg(format!(
-            "find . -type f ! -name 'ib_logfile*' -print0 | xargs -0 {script} >/dev/null"
-        ));
-        command
+        each_file(&self.datadir(), script)
     }
 
     /// Bytes of the data directory without the redo log.
@@ -280,4 +276,13 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     copy.arg("-a").arg(from).arg(to);
     process::start(copy, None)?.wait(LIMIT)?.success()?;
     Ok(())
+}
+
+/// Runs a script with the names of the files in a data directory, the redo log aside.
+pub fn each_file(datadir: &Path, script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.current_dir(datadir).arg("-c").arg(format!(
+        "find . -type f ! -name 'ib_logfile*' -print0 | xargs -0 {script} >/dev/null"
+    ));
+    command
 }

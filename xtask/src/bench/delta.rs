@@ -49,7 +49,7 @@ pub fn measure(
     let mut sizes = [0, 0];
     let row = compare("incremental backup", arguments.rounds, tools, |tool| {
         clear(&target)?;
-        warm(data)?;
+        warm(server.datadir())?;
         let cost = run(incremental(tool, &server, parent, &target, &options))?;
         let ours = matches!(tool, Tool::Haulout(_));
         sizes[usize::from(ours)] = harness::scratch::tree_size(&target)?;

@@ -151,7 +151,7 @@ pub fn store(
             } else {
                 bucket.stock_backup(&server, &options, name)
             };
-            warm(data)?;
+            warm(server.datadir())?;
             let cost = run(command)?;
             let path = bucket.server.bucket_dir().join(name);
             sizes[usize::from(ours)] =

@@ -9,7 +9,7 @@ use harness::process::{self, Cost};
 use harness::tool::BackupOptions;
 use harness::{Result, Tool};
 
-use super::data::{Data, copy_tree, remove};
+use super::data::{Data, copy_tree, each_file, remove};
 use super::locks;
 use super::table::{Row, Table};
 use super::{Arguments, What};
@@ -47,7 +47,7 @@ pub fn measure(
             let server = data.start()?;
             let row = compare("backup to a folder", rounds, tools, |tool| {
                 clear(&target)?;
-                warm(data)?;
+                warm(server.datadir())?;
                 run(tool.backup(&server, &target, &options))
             })?;
             table.push(row);
@@ -55,12 +55,12 @@ pub fn measure(
         What::Stream => {
             let server = data.start()?;
             let row = compare("backup to a stream, to nowhere", rounds, tools, |tool| {
-                warm(data)?;
+                warm(server.datadir())?;
                 run_to(tool.backup_stream(&server, &options), Stdio::null())
             })?;
             table.push(row);
             let row = compare("backup to a stream, to a pipe", rounds, tools, |tool| {
-                warm(data)?;
+                warm(server.datadir())?;
                 let mut reader =
                     Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
                 let pipe = reader.stdin.take().map_or_else(Stdio::null, Stdio::from);
@@ -159,8 +159,8 @@ pub fn sync_disks() -> Result<()> {
 
 /// Brings the server's files into the page cache. Before each run: the stock tool drops what it
 /// has read from the cache, and whoever came next would pay for that.
-pub fn warm(data: &Data) -> Result<()> {
-    run(data.each_file("cat")).map(drop)
+pub fn warm(datadir: &Path) -> Result<()> {
+    run(each_file(datadir, "cat")).map(drop)
 }
 
 fn warm_file(file: &Path) -> Result<()> {
