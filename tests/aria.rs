@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::ensure;
+use harness::keys::KeyFile;
 use harness::proof::restore_and_boot;
 use harness::scratch::copy_tree;
 use harness::tool::AriaOutcome;
@@ -129,9 +130,14 @@ fn boot(backup: &Path, datadir: &Path, options: &ServerOptions) -> Result<Found>
 
 /// Backups under load, each prepared by both tools.
 fn recovered(generation: Generation, seed: u64) -> Result<()> {
+    recovered_on(ServerOptions::of(generation), seed)
+}
+
+fn recovered_on(options: ServerOptions, seed: u64) -> Result<()> {
     let scratch = Scratch::new()?;
+    let generation = options.generation;
     // Small enough for the log to be of several files.
-    let options = ServerOptions::of(generation).arg("--aria-log-file-size=8388608");
+    let options = options.arg("--aria-log-file-size=8388608");
     let server = options.start()?;
     for sql in TABLES {
         server.run(sql)?;
@@ -189,6 +195,18 @@ fn tables_are_whole_on_10_11() {
 #[test]
 fn tables_are_whole_on_11_8() {
     common::ok(recovered(Generation::V11_8, 70));
+}
+
+/// The same with tables that are encrypted.
+#[test]
+fn encrypted_tables_are_whole() {
+    for (generation, keys) in [
+        (Generation::V10_11, KeyFile::plain().unwrap()),
+        (Generation::V11_8, KeyFile::encrypted().unwrap()),
+    ] {
+        let options = keys.used_by(ServerOptions::of(generation));
+        common::ok(recovered_on(options.arg("--aria-encrypt-tables=ON"), 80));
+    }
 }
 
 /// A long statement is under way: its rows are in the log, and none of them in the copy.

@@ -10,8 +10,8 @@ use super::key_page::{self, Refusal};
 use super::leave::{Leave, Malformed, Result, Stop};
 use super::lsn::AriaLsn;
 use super::record::{Kind, Record};
-use super::row_page::{self, BLOB_HEADER, RowPage, kind};
-use super::table::{CHECKSUM, Check, Found, NO_OFFSET, Table, Which, changed};
+use super::row_page::{self, RowPage, kind};
+use super::table::{CHECKSUM, Check, Found, NO_OFFSET, Shape, Table, Which, changed};
 
 /// A page number that means none.
 const NO_PAGE: u64 = 0xff_ffff_ffff;
@@ -227,9 +227,9 @@ fn blobs(
     flushed: &dyn Flushed,
 ) -> Result<()> {
     touch_rows(table);
-    let block = table.shape.block;
+    let shape = table.shape;
     let mut result = Ok(());
-    each_blob_page(&record.body, fields, block, |page, data| {
+    each_blob_page(&record.body, fields, &shape, |page, data| {
         if result.is_ok() && !flushed.is_flushed(Which::Data, page, record.lsn) {
             result = blob_page(table, page, data, group);
         }
@@ -242,7 +242,7 @@ fn blobs(
 pub fn each_blob_page<'a>(
     body: &'a [u8],
     fields: Fields<'a>,
-    block: usize,
+    shape: &Shape,
     mut each: impl FnMut(u64, &'a [u8]),
 ) -> Option<()> {
     let mut lists = fields;
@@ -250,7 +250,7 @@ pub fn each_blob_page<'a>(
     let lists_size = ranges * 7 + blobs * 4;
     let data_at = body.len() - lists.rest().len() + lists_size;
     let mut data = Fields::new(body.get(data_at..)?);
-    let room = block - BLOB_HEADER - CHECKSUM;
+    let room = shape.block - shape.blob_header() - CHECKSUM;
     for _ in 0..blobs {
         let (parts, unused) = (lists.u16()?, usize::from(lists.u16()?));
         for part in 1..=parts {
@@ -279,7 +279,8 @@ fn blob_page(table: &mut Table, number: u64, data: &[u8], group: AriaLsn) -> Res
         return Ok(());
     }
     let mut page = vec![0; block].into_boxed_slice();
-    let content = [&group.to_bytes()[..], &[kind::BLOB], data].concat();
+    let no_version = vec![0; table.shape.key_version];
+    let content = [&group.to_bytes()[..], &[kind::BLOB], &no_version, data].concat();
     innodb::bytes::put(&mut page, 0, &content)
         .ok_or_else(|| table.malformed(number, Malformed("a blob does not fit")))?;
     // Nothing changes it again in the same group, so it gets its LSN at once.
@@ -310,7 +311,7 @@ fn index(
 ) -> Result<()> {
     let mut page = table.whole_page(Which::Index, number, Check::Index)?;
     if !has(&page, group) {
-        key_page::apply(&mut page, operations)
+        key_page::apply(&mut page, operations, table.shape.key_page_header())
             .map_err(|cause| key_damage(table, number, record, cause))?;
         table.pin(Which::Index, number, Check::Index, page);
     }
@@ -370,7 +371,7 @@ fn index_free_page(
     let mut page = table.whole_page(Which::Index, number, Check::Index)?;
     if !has(&page, group) {
         let next = if next == NO_PAGE { NO_OFFSET } else { next * table.shape.block as u64 };
-        key_page::free(&mut page, next)
+        key_page::free(&mut page, next, table.shape.key_page_header())
             .map_err(|cause| key_damage(table, number, record, cause.into()))?;
         table.pin(Which::Index, number, Check::Index, page);
     }

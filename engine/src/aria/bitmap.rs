@@ -48,7 +48,7 @@ impl Bitmaps {
 
 /// The bits of a page of rows with so many free bytes.
 pub fn pattern(shape: &Shape, page_type: u8, free: usize) -> u8 {
-    let all = shape.block - 16;
+    let all = shape.block - shape.row_header() - CHECKSUM;
     let left = |used: usize| all - all * used / 100;
     let steps: &[(usize, u8)] = match page_type {
         kind::HEAD => &[(90, 4), (60, 3), (30, 2), (0, 1)],

@@ -65,7 +65,7 @@ pub fn commit(
                     journal.cut(&name, length)?;
                     changed = true;
                 }
-                for (number, page) in pages.into_changed(&shape) {
+                for (number, page) in pages.into_changed(&shape, table.crypt.as_ref())? {
                     journal.write(&name, number * shape.block as u64, &page)?;
                     summary.pages += 1;
                     changed = true;

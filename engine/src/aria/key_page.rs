@@ -9,17 +9,22 @@
 //! | 15 | 2 | bytes used, with the highest byte first |
 //! | 17 | | keys; in a free page the offset of the next free one |
 //!
+//! In an encrypted table the version of a key (4) comes before the number, and all behind it later.
+//!
 //! A record about such a page is a small program: a list of operations on its bytes.
 
 use innodb::bytes::{put, u16_at};
 
 use super::bytes::Fields;
 use super::leave::Malformed;
-use super::table::{CHECKSUM, KEY_PAGE_HEADER};
+use super::table::CHECKSUM;
 
-const NUMBER: usize = 13;
-const FLAGS: usize = 14;
-const USED: usize = 15;
+/// Before the end of the header.
+mod back {
+    pub const NUMBER: usize = 4;
+    pub const FLAGS: usize = 3;
+    pub const USED: usize = 2;
+}
 const FREE: u8 = 255;
 
 /// Operations, with what follows them.
@@ -82,26 +87,28 @@ pub fn make(page: &mut [u8], content: &[u8]) -> Result<(), Malformed> {
     put(page, 7, content).ok_or(OUTSIDE)
 }
 
-/// Makes a page free; `next` is the offset of the next free one.
-pub fn free(page: &mut [u8], next: u64) -> Result<(), Malformed> {
-    let mut header = [0; KEY_PAGE_HEADER - 7 + 8];
-    let used = (KEY_PAGE_HEADER + 8) as u16;
-    for (at, bytes) in
-        [(NUMBER, &[FREE][..]), (USED, &used.to_be_bytes()), (KEY_PAGE_HEADER, &next.to_be_bytes())]
-    {
-        put(&mut header, at - 7, bytes).ok_or(OUTSIDE)?;
+/// Makes a page free, with so many bytes of a header; `next` is the offset of the next free one.
+pub fn free(page: &mut [u8], next: u64, header: usize) -> Result<(), Malformed> {
+    page.get_mut(7..header).ok_or(OUTSIDE)?.fill(0);
+    let used = (header + 8) as u16;
+    for (at, bytes) in [
+        (header - back::NUMBER, &[FREE][..]),
+        (header - back::USED, &used.to_be_bytes()),
+        (header, &next.to_be_bytes()),
+    ] {
+        put(page, at, bytes).ok_or(OUTSIDE)?;
     }
-    put(page, 7, &header).ok_or(OUTSIDE)
+    Ok(())
 }
 
-/// Carries out the operations of a record.
-pub fn apply(page: &mut [u8], operations: &[u8]) -> Result<(), Refusal> {
+/// Carries out the operations of a record on a page with so many bytes of a header.
+pub fn apply(page: &mut [u8], operations: &[u8], header: usize) -> Result<(), Refusal> {
     let max = page.len().saturating_sub(CHECKSUM);
-    let before = u16_at(page, USED).map(usize::from).ok_or(OUTSIDE)?;
-    if before < KEY_PAGE_HEADER || before > max {
+    let before = u16_at(page, header - back::USED).map(usize::from).ok_or(OUTSIDE)?;
+    if before < header || before > max {
         return Err(Malformed("a page of keys has a wrong length").into());
     }
-    let mut keys = Keys { page, max, length: before, at: 0 };
+    let mut keys = Keys { page, header, max, length: before, at: 0 };
     let mut fields = Fields::new(operations);
     while let Some(operation) = fields.u8() {
         if keys.step(operation, &mut fields)? == Step::Done {
@@ -109,7 +116,7 @@ pub fn apply(page: &mut [u8], operations: &[u8]) -> Result<(), Refusal> {
         }
     }
     let length = keys.length;
-    put(page, USED, &(length as u16).to_be_bytes()).ok_or(OUTSIDE)?;
+    put(page, header - back::USED, &(length as u16).to_be_bytes()).ok_or(OUTSIDE)?;
     if let Some(rest) = page.get_mut(length..before) {
         rest.fill(0);
     }
@@ -124,6 +131,7 @@ enum Step {
 
 struct Keys<'a> {
     page: &'a mut [u8],
+    header: usize,
     max: usize,
     length: usize,
     at: usize,
@@ -135,7 +143,7 @@ impl Keys<'_> {
         match operation {
             operation::OFFSET => {
                 self.at = number()?;
-                if self.at < KEY_PAGE_HEADER || self.at > self.length {
+                if self.at < self.header || self.at > self.length {
                     return Err(OUTSIDE.into());
                 }
             }
@@ -155,16 +163,16 @@ impl Keys<'_> {
             operation::ADD_PREFIX => {
                 let (insert, change) = (number()?, number()?);
                 let bytes = fields.bytes(change).ok_or(SHORT)?;
-                self.at = KEY_PAGE_HEADER;
+                self.at = self.header;
                 self.shift(insert as isize)?;
-                if KEY_PAGE_HEADER + change > self.length {
+                if self.header + change > self.length {
                     return Err(OUTSIDE.into());
                 }
-                put(self.page, KEY_PAGE_HEADER, bytes).ok_or(OUTSIDE)?;
+                put(self.page, self.header, bytes).ok_or(OUTSIDE)?;
             }
             operation::DELETE_PREFIX => {
                 let length = number()?;
-                self.at = KEY_PAGE_HEADER;
+                self.at = self.header;
                 self.shift(-(length as isize))?;
             }
             operation::ADD_SUFFIX => {
@@ -179,7 +187,7 @@ impl Keys<'_> {
             operation::DELETE_SUFFIX => {
                 let length = number()?;
                 let left = self.length.checked_sub(length);
-                self.length = left.filter(|left| *left >= KEY_PAGE_HEADER).ok_or(OUTSIDE)?;
+                self.length = left.filter(|left| *left >= self.header).ok_or(OUTSIDE)?;
             }
             operation::CHECK => return Ok(Step::Done),
             operation::MULTI_COPY => {
@@ -195,7 +203,7 @@ impl Keys<'_> {
             }
             operation::SET_FLAGS => {
                 let flags = fields.u8().ok_or(SHORT)?;
-                put(self.page, FLAGS, &[flags]).ok_or(OUTSIDE)?;
+                put(self.page, self.header - back::FLAGS, &[flags]).ok_or(OUTSIDE)?;
             }
             operation::COMPACT => return Err(Refusal::Transactions),
             operation::MAX_LENGTH => self.length = self.max,
@@ -213,7 +221,7 @@ impl Keys<'_> {
     /// Moves what is behind the current place by `distance`, and the end of the page with it.
     fn shift(&mut self, distance: isize) -> Result<(), Malformed> {
         let length = self.length.checked_add_signed(distance).ok_or(OUTSIDE)?;
-        if self.at < KEY_PAGE_HEADER || length > self.max || length < self.at {
+        if self.at < self.header || length > self.max || length < self.at {
             return Err(OUTSIDE);
         }
         let (from, to) = match distance < 0 {
@@ -235,11 +243,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const HEADER: usize = 17;
+    const NUMBER: usize = 13;
+    const FLAGS: usize = 14;
+    const USED: usize = 15;
+
     /// A page with these bytes as keys.
     fn page(keys: &[u8]) -> Vec<u8> {
         let mut page = vec![0; 1024];
         page[USED..USED + 2].copy_from_slice(&(17 + keys.len() as u16).to_be_bytes());
-        page[KEY_PAGE_HEADER..KEY_PAGE_HEADER + keys.len()].copy_from_slice(keys);
+        page[HEADER..HEADER + keys.len()].copy_from_slice(keys);
         page
     }
 
@@ -258,19 +271,19 @@ mod tests {
         ];
         for (operations, expected) in cases {
             let mut changed = page(b"abcdef");
-            apply(&mut changed, operations).unwrap();
+            apply(&mut changed, operations, HEADER).unwrap();
             let mut expected = page(expected);
             expected[FLAGS] = changed[FLAGS];
             // What is cut off is cleared, what is moved away from is not.
             assert_eq!(changed, expected, "{operations:?}");
         }
         let mut flags = page(b"");
-        apply(&mut flags, &[10, 7]).unwrap();
+        apply(&mut flags, &[10, 7], HEADER).unwrap();
         assert_eq!(flags[FLAGS], 7);
-        assert_eq!(apply(&mut flags, &[11, 0, 0, 0, 0, 0, 0]), Err(Refusal::Transactions));
+        assert_eq!(apply(&mut flags, &[11, 0, 0, 0, 0, 0, 0], HEADER), Err(Refusal::Transactions));
         for wrong in [&[99][..], &[1], &[1, 0, 0], &[7, 1, 0], &[6, 1, 0], &[2, 1, 0]] {
             assert!(
-                matches!(apply(&mut page(b""), wrong), Err(Refusal::Malformed(_))),
+                matches!(apply(&mut page(b""), wrong, HEADER), Err(Refusal::Malformed(_))),
                 "{wrong:?}"
             );
         }
@@ -281,7 +294,7 @@ mod tests {
         let mut page = vec![7; 1024];
         make(&mut page, &[1; 20]).unwrap();
         assert_eq!(page[..28], [&[0; 7][..], &[1; 20], &[0]].concat());
-        free(&mut page, 0x2000).unwrap();
+        free(&mut page, 0x2000, HEADER).unwrap();
         assert_eq!(page[NUMBER], 255);
         assert_eq!(page[15..25], [0, 25, 0, 0, 0, 0, 0, 0, 0x20, 0]);
         assert!(make(&mut page, &[1; 1014]).is_err());
@@ -294,7 +307,7 @@ mod tests {
             operations in prop::collection::vec(0_u8..20, 0..80),
         ) {
             let mut page = page(&keys);
-            let _ = apply(&mut page, &operations);
+            let _ = apply(&mut page, &operations, HEADER);
             prop_assert_eq!(page.len(), 1024);
         }
     }

@@ -8,7 +8,7 @@ use super::bytes::Fields;
 use super::leave::{Leave, Result};
 use super::lsn::AriaLsn;
 use super::record::{Kind, Record};
-use super::table::Which;
+use super::table::{Shape, Which};
 
 /// A page, by the number of its table.
 type PageOf = (usize, Which, u64);
@@ -85,7 +85,7 @@ impl LeftOut {
     pub fn note(
         &mut self,
         table: usize,
-        block: usize,
+        shape: &Shape,
         first: AriaLsn,
         group: &[Record],
     ) -> Result<()> {
@@ -97,13 +97,13 @@ impl LeftOut {
         *from = first.min(*from);
         for record in group {
             let lsn = record.lsn;
-            self.note_pages(table, block, record)
+            self.note_pages(table, shape, record)
                 .ok_or(Leave::Record { lsn, what: "it is cut short" })?;
         }
         Ok(())
     }
 
-    fn note_pages(&mut self, table: usize, block: usize, record: &Record) -> Option<()> {
+    fn note_pages(&mut self, table: usize, shape: &Shape, record: &Record) -> Option<()> {
         let mut fields = Fields::new(&record.body);
         fields.u16()?;
         let lsn = record.lsn;
@@ -112,7 +112,7 @@ impl LeftOut {
         };
         match record.kind {
             Kind::InsertRowBlobs => {
-                each_blob_page(&record.body, fields, block, |page, _| {
+                each_blob_page(&record.body, fields, shape, |page, _| {
                     note(Which::Data, page, Some(EMPTY));
                 })?;
             }

@@ -17,6 +17,7 @@
 //! | [`control`], [`log`], [`record`], [`checkpoint`] | the control file, the log, its records |
 //! | [`table`], [`auto_key`] | headers, states and pages of tables |
 //! | [`row_page`], [`bitmap`], [`key_page`] | the content of pages |
+//! | [`crypt`] | their encryption |
 //! | [`apply`], [`redo`], [`left_out`] | from records to pages |
 //! | [`commit`] | from what is known to what is on disk |
 
@@ -27,6 +28,7 @@ mod bytes;
 mod checkpoint;
 mod commit;
 pub(crate) mod control;
+mod crypt;
 mod key_page;
 mod leave;
 mod left_out;
@@ -41,11 +43,13 @@ mod tests;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use control::Control;
 use leave::{Leave, Stop};
 use log::Log;
 
+use crate::keys::settings::KeyStore;
 use crate::{Cancel, Error, Reporter, Result};
 
 /// What became of Aria's log.
@@ -73,10 +77,11 @@ pub enum AriaSummary {
 }
 
 /// Makes the Aria tables below `dir` whole. May be killed at any point and run again. `memory` is
-/// a limit in bytes; what needs more is left to the server.
+/// a limit in bytes; what needs more is left to the server. `keys` are for encrypted tables.
 pub fn recover(
     dir: &Path,
     memory: u64,
+    keys: &Arc<KeyStore>,
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<AriaSummary> {
@@ -87,7 +92,7 @@ pub fn recover(
         read => read.map_err(|e| Error::io("read", &path, e))?,
     };
     let memory = usize::try_from(memory).unwrap_or(usize::MAX);
-    match run(dir, &bytes, memory, cancel) {
+    match run(dir, &bytes, memory, keys, cancel) {
         Ok(summary) => Ok(summary),
         Err(Stop::Failed(error)) => Err(error.context("recover Aria tables")),
         Err(Stop::Leave(reason)) => {
@@ -101,7 +106,13 @@ pub fn recover(
     }
 }
 
-fn run(dir: &Path, control: &[u8], memory: usize, cancel: &Cancel) -> leave::Result<AriaSummary> {
+fn run(
+    dir: &Path,
+    control: &[u8],
+    memory: usize,
+    keys: &Arc<KeyStore>,
+    cancel: &Cancel,
+) -> leave::Result<AriaSummary> {
     let control = Control::parse(control).map_err(|cause| Leave::Damaged {
         file: control::NAME.to_owned(),
         what: cause.to_string(),
@@ -111,6 +122,6 @@ fn run(dir: &Path, control: &[u8], memory: usize, cancel: &Cancel) -> leave::Res
         return Err(Leave::Unsupported(message).into());
     }
     let mut log = Log::open(dir, control.last_log, memory / 4)?;
-    let recovered = redo::recover(dir, &control, &mut log, memory, cancel)?;
+    let recovered = redo::recover(dir, &control, keys, &mut log, memory, cancel)?;
     commit::commit(dir, control, &mut log, recovered)
 }

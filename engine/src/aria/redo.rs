@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::apply::{self, Flushed};
 use super::bitmap::EMPTY;
@@ -24,6 +25,7 @@ use super::lsn::AriaLsn;
 use super::record::{Kind, Record, Role};
 use super::table::{Check, Found, Opened, Table, Which, changed};
 use crate::Cancel;
+use crate::keys::settings::KeyStore;
 
 /// How many records are read between two looks at the cancel flag.
 const STEP: u64 = 10_000;
@@ -63,6 +65,7 @@ struct Start {
 pub fn recover(
     dir: &Path,
     control: &Control,
+    keys: &Arc<KeyStore>,
     log: &mut Log,
     memory: usize,
     cancel: &Cancel,
@@ -73,6 +76,7 @@ pub fn recover(
     let mut replay = Replay {
         dir,
         control,
+        keys,
         checkpoint: &start.checkpoint,
         tables: Vec::new(),
         by_name: HashMap::new(),
@@ -207,6 +211,7 @@ impl Survey {
 struct Replay<'a> {
     dir: &'a Path,
     control: &'a Control,
+    keys: &'a Arc<KeyStore>,
     checkpoint: &'a Checkpoint,
     tables: Vec<Table>,
     by_name: HashMap<String, usize>,
@@ -344,7 +349,7 @@ impl Replay<'_> {
         if filled {
             return self.left_out.note_filled(*index, first);
         }
-        self.left_out.note(*index, table.shape.block, first, group)
+        self.left_out.note(*index, &table.shape, first, group)
     }
 
     fn check_memory(&self) -> Result<()> {
@@ -361,7 +366,7 @@ impl Replay<'_> {
             Some(index) => *index,
             None => {
                 let Control { block_size, uuid, .. } = self.control;
-                match Table::open(self.dir, name, *block_size, uuid)? {
+                match Table::open(self.dir, name, *block_size, uuid, self.keys)? {
                     Opened::Absent | Opened::NotTransactional => return Ok(()),
                     Opened::Table(table) => self.tables.push(*table),
                 }

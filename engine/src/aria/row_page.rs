@@ -7,7 +7,7 @@
 //! | 8 | 1 | number of directory entries |
 //! | 9 | 1 | first free entry, or 255 |
 //! | 10 | 2 | free bytes |
-//! | 12 | | rows |
+//! | 12 | | rows; in an encrypted table behind the version of a key (4) |
 //! | end - 4 - 4 × (n + 1) | 4 | entry `n`: offset and length of a row; offset 0: free, and then the free entries before and behind |
 //! | end - 4 | 4 | checksum |
 //!
@@ -37,14 +37,10 @@ pub mod kind {
     pub const COMPACTABLE: u8 = 0x80;
 }
 
-/// Bytes of an LSN and a type, which every page has.
-pub const BLOB_HEADER: usize = 8;
-
 const TYPE: usize = 7;
 const COUNT: usize = 8;
 const FIRST_FREE: usize = 9;
 const FREE_BYTES: usize = 10;
-const HEADER: usize = 12;
 const ENTRY: usize = 4;
 const NO_ENTRY: u8 = 255;
 const MAX_ENTRIES: usize = 255;
@@ -103,9 +99,9 @@ impl<'a> RowPage<'a> {
         let head = kind == kind::HEAD;
         let (offset, free) = if page_type(self.page) != kind {
             self.clear(kind);
-            let free = self.block() - HEADER - CHECKSUM;
+            let free = self.block() - self.header() - CHECKSUM;
             let free = self.extend_directory(0, row, free, head)?;
-            (HEADER, free + self.entry(row)?.length)
+            (self.header(), free + self.entry(row)?.length)
         } else {
             let (entries, mut free) = (self.count(), self.free_bytes()?);
             if entries <= row {
@@ -126,10 +122,10 @@ impl<'a> RowPage<'a> {
     pub fn insert_first(&mut self, kind: u8, data: &[u8]) -> Result<()> {
         self.clear(kind);
         let _ = put(self.page, COUNT, &[1]);
-        let free = self.block() - HEADER - ENTRY - CHECKSUM;
+        let free = self.block() - self.header() - ENTRY - CHECKSUM;
         let free = free.checked_sub(data.len()).ok_or(Malformed("a row does not fit"))?;
-        put(self.page, HEADER, data).ok_or(OUTSIDE)?;
-        self.set(0, Entry { offset: HEADER, length: data.len() })?;
+        put(self.page, self.header(), data).ok_or(OUTSIDE)?;
+        self.set(0, Entry { offset: self.header(), length: data.len() })?;
         put_le16(self.page, FREE_BYTES, free as u16).ok_or(OUTSIDE)
     }
 
@@ -199,6 +195,10 @@ impl<'a> RowPage<'a> {
         true
     }
 
+    fn header(&self) -> usize {
+        self.shape.row_header()
+    }
+
     fn block(&self) -> usize {
         self.page.len()
     }
@@ -218,7 +218,7 @@ impl<'a> RowPage<'a> {
     /// Where an entry is in the page.
     fn entry_at(&self, row: usize) -> Result<usize> {
         let back = CHECKSUM + ENTRY * (row + 1);
-        self.block().checked_sub(back).filter(|at| *at >= HEADER).ok_or(OUTSIDE)
+        self.block().checked_sub(back).filter(|at| *at >= self.header()).ok_or(OUTSIDE)
     }
 
     fn entry(&self, row: usize) -> Result<Entry> {
@@ -233,7 +233,7 @@ impl<'a> RowPage<'a> {
         if entry.offset == 0 {
             return Ok(None);
         }
-        let inside = entry.offset >= HEADER && entry.end() <= self.block() - CHECKSUM;
+        let inside = entry.offset >= self.header() && entry.end() <= self.block() - CHECKSUM;
         if inside { Ok(Some(entry)) } else { Err(OUTSIDE) }
     }
 
@@ -287,7 +287,7 @@ impl<'a> RowPage<'a> {
                 return Ok(entry.end());
             }
         }
-        Ok(HEADER)
+        Ok(self.header())
     }
 
     /// Where the first row behind `row` begins. The last entry is never a free one.
@@ -313,7 +313,7 @@ impl<'a> RowPage<'a> {
             return Err(OUTSIDE);
         }
         let needed = ENTRY * (row + 1 - entries);
-        let (mut free, mut end) = (free, HEADER);
+        let (mut free, mut end) = (free, self.header());
         if let Some(last) = entries.checked_sub(1) {
             end = self.entry(last)?.end();
             if self.entry_at(last)? < end + needed {
@@ -392,7 +392,7 @@ impl<'a> RowPage<'a> {
     fn compact(&mut self, row: usize, extend: bool, head: bool) -> Result<()> {
         let entries = self.count();
         let min = if head { self.shape.min_row } else { 0 };
-        let (mut at, mut gained) = (HEADER, 0_isize);
+        let (mut at, mut gained) = (self.header(), 0_isize);
         for number in 0..=row {
             let Some(entry) = self.used(number)? else { continue };
             if entry.offset < at {
@@ -477,6 +477,7 @@ mod tests {
             blobs: 1,
             live_checksum: false,
             page_checksum: true,
+            key_version: 0,
             auto_key: None,
         }
     }
@@ -484,7 +485,7 @@ mod tests {
     /// Makes sure that rows are in order and do not overlap, and that free bytes are counted right.
     fn check(page: &mut [u8], shape: &Shape, rows: &[Option<Vec<u8>>]) {
         let page = RowPage::new(page, shape);
-        let (mut end, mut free) = (HEADER, 0);
+        let (mut end, mut free) = (12, 0);
         for row in 0..page.count() {
             let Some(entry) = page.used(row).unwrap() else { continue };
             assert!(entry.offset >= end, "row {row} overlaps");
@@ -583,7 +584,7 @@ mod tests {
         // More than there is behind the row, less than there is with what is before it.
         rows.insert(kind::HEAD, 2, &[8; 945]).unwrap();
         let entry = rows.entry(1).unwrap();
-        assert_eq!((entry.offset, entry.length), (HEADER, 21));
-        assert_eq!(rows.page[HEADER..HEADER + 21], [&[0][..], &[9; 20]].concat());
+        assert_eq!((entry.offset, entry.length), (12, 21));
+        assert_eq!(rows.page[12..12 + 21], [&[0][..], &[9; 20]].concat());
     }
 }

@@ -11,21 +11,22 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use innodb::bytes::{put, u8_at, u16_at, u32_at, u64_at};
 
 use super::auto_key::AutoKey;
 use super::bytes::le_at;
+use super::crypt::Crypt;
 use super::leave::{Leave, Result};
 use super::lsn::AriaLsn;
 use crate::Error;
+use crate::keys::settings::KeyStore;
 
 /// What a page number or an offset is that means none.
 pub const NO_OFFSET: u64 = u64::MAX;
 /// Bytes at the end of a page for its checksum.
 pub const CHECKSUM: usize = 4;
-/// Bytes before the keys of a key page: LSN, transaction, number of the key, flags, bytes used.
-pub const KEY_PAGE_HEADER: usize = 17;
 
 /// The header of an index file.
 mod header {
@@ -117,6 +118,8 @@ pub struct Shape {
     pub live_checksum: bool,
     /// Whether its pages have checksums.
     pub page_checksum: bool,
+    /// Bytes that its pages keep for the version of a key: 0 if it is not encrypted.
+    pub key_version: usize,
     /// The key with the counter, from 0, and how its value is stored.
     pub auto_key: Option<AutoKey>,
 }
@@ -211,18 +214,27 @@ impl Pages {
     }
 
     /// The pages that have changed, in order, with their checksums.
-    pub fn into_changed(self, shape: &Shape) -> Vec<(u64, Box<[u8]>)> {
+    pub fn into_changed(
+        self,
+        shape: &Shape,
+        crypt: Option<&Crypt>,
+    ) -> Result<Vec<(u64, Box<[u8]>)>> {
         let mut pages: Vec<_> = self.changed.into_iter().collect();
         pages.sort_by_key(|page| page.0);
         let stamped = pages.into_iter().map(|(number, (check, mut page))| {
             let sum = match (shape.page_checksum, check) {
-                (true, _) => checksum(&page, number, covered(&page, check)),
+                (true, _) => checksum(&page, number, covered(&page, check, shape)),
                 (false, Check::Bitmap) => NO_CHECKSUM_BITMAP,
                 (false, _) => NO_CHECKSUM,
             };
             let end = page.len().saturating_sub(CHECKSUM);
             let _ = put(&mut page, end, &sum.to_le_bytes());
-            (number, page)
+            if let Some(crypt) = crypt {
+                crypt
+                    .encrypt(&mut page, number, check, shape)
+                    .map_err(|error| error.needed_for(self.path.display()))?;
+            }
+            Ok((number, page))
         });
         stamped.collect()
     }
@@ -238,16 +250,16 @@ fn checksum(page: &[u8], number: u64, length: usize) -> u32 {
 }
 
 /// How much of a page its checksum covers.
-fn covered(page: &[u8], check: Check) -> usize {
+fn covered(page: &[u8], check: Check, shape: &Shape) -> usize {
     match check {
-        Check::Index => u16_at(page, KEY_PAGE_HEADER - 2).map_or(0, usize::from),
+        Check::Index => u16_at(page, shape.key_page_header() - 2).map_or(0, usize::from),
         Check::Data | Check::Bitmap => page.len().saturating_sub(CHECKSUM),
     }
 }
 
-fn is_whole(page: &[u8], number: u64, check: Check) -> bool {
+fn is_whole(page: &[u8], number: u64, check: Check, shape: &Shape) -> bool {
     let body = page.len().saturating_sub(CHECKSUM);
-    let length = covered(page, check);
+    let length = covered(page, check, shape);
     let Some(stored) = le_at(page, body, 4).filter(|_| length <= body) else { return false };
     let none = if check == Check::Bitmap { NO_CHECKSUM_BITMAP } else { NO_CHECKSUM };
     match stored as u32 {
@@ -272,6 +284,8 @@ pub struct Table {
     pub data: Pages,
     /// Pages of keys.
     pub index: Pages,
+    /// What encrypts its pages, if they are encrypted.
+    pub crypt: Option<Crypt>,
     header: Vec<u8>,
     /// A server would have written the state when it had applied the log.
     pub state_changed: bool,
@@ -293,7 +307,13 @@ pub enum Opened {
 
 impl Table {
     /// Opens the table that the log calls `name`.
-    pub fn open(dir: &Path, name: &str, block: usize, uuid: &[u8; 16]) -> Result<Opened> {
+    pub fn open(
+        dir: &Path,
+        name: &str,
+        block: usize,
+        uuid: &[u8; 16],
+        keys: &Arc<KeyStore>,
+    ) -> Result<Opened> {
         let parts: Vec<&str> = name.split('/').collect();
         let [".", database, table] = parts.as_slice() else {
             return Err(Leave::Unsupported(format!("the log has the table {name:?}")).into());
@@ -320,6 +340,16 @@ impl Table {
         let shape = Shape::parse(&header, block, uuid)
             .ok_or_else(|| damaged("its header is cut short"))?
             .map_err(|what| Leave::Unsupported(format!("{name} {what}")))?;
+        let crypt = match shape.key_version {
+            0 => None,
+            _ => {
+                let unsupported = |why: String| Leave::Unsupported(format!("{name} {why}"));
+                let crypt = Crypt::parse(&header, keys)
+                    .ok_or_else(|| unsupported("is encrypted in an unknown way".to_owned()))?;
+                crypt.check().map_err(|error| unsupported(format!("is encrypted: {error}")))?;
+                Some(crypt)
+            }
+        };
         let state = State::parse(&header).ok_or_else(|| damaged("its header is cut short"))?;
         header.truncate(header::KEY_ROOTS + 8 * state.roots.len() + header::KEY_MAP + 8);
         let mut table = Self {
@@ -329,6 +359,7 @@ impl Table {
             id_lsn: AriaLsn::NONE,
             data,
             index,
+            crypt,
             header,
             state_changed: false,
             touched: false,
@@ -360,7 +391,16 @@ impl Table {
         }
         let mut page = vec![0; block].into_boxed_slice();
         pages.file.read_exact_at(&mut page, at).map_err(|e| Error::io("read", &pages.path, e))?;
-        Ok(if is_whole(&page, number, check) { Found::Page(page) } else { Found::Unusable })
+        if let Some(crypt) = &self.crypt {
+            let decrypted = crypt
+                .decrypt(&mut page, number, check, &self.shape)
+                .map_err(|error| Leave::Unsupported(format!("{}: {error}", self.name)))?;
+            if !decrypted {
+                return Ok(Found::Unusable);
+            }
+        }
+        let whole = is_whole(&page, number, check, &self.shape);
+        Ok(if whole { Found::Page(page) } else { Found::Unusable })
     }
 
     /// A page that must be whole.
@@ -491,6 +531,21 @@ impl Table {
 }
 
 impl Shape {
+    /// Bytes before the rows of a page: LSN, type, sizes of the directory, free bytes.
+    pub fn row_header(&self) -> usize {
+        12 + self.key_version
+    }
+
+    /// Bytes before the content of a page of a blob: LSN and type.
+    pub fn blob_header(&self) -> usize {
+        8 + self.key_version
+    }
+
+    /// Bytes before the keys of a page: LSN, transaction, number of the key, flags, bytes used.
+    pub fn key_page_header(&self) -> usize {
+        17 + self.key_version
+    }
+
     /// `None` when the header is cut short; the inner error says why the table is not supported.
     fn parse(
         header: &[u8],
@@ -507,9 +562,6 @@ impl Shape {
         if usize::from(u16_at(base, base::BLOCK_SIZE)?) != block {
             return Some(Err("has pages of another size"));
         }
-        if u16_at(base, base::EXTRA_OPTIONS)? & base::ENCRYPTED != 0 {
-            return Some(Err("is encrypted"));
-        }
         if base.get(base::UUID..base::UUID + 16)? != uuid {
             return Some(Err("comes from another installation"));
         }
@@ -521,6 +573,10 @@ impl Shape {
             blobs: u16_at(base, base::BLOBS)?.into(),
             live_checksum: options & option::LIVE_CHECKSUM != 0,
             page_checksum: options & option::PAGE_CHECKSUM != 0,
+            key_version: match u16_at(base, base::EXTRA_OPTIONS)? & base::ENCRYPTED {
+                0 => 0,
+                _ => 4,
+            },
             auto_key: match u8_at(base, base::AUTO_KEY)? {
                 0 => None,
                 number => Some(AutoKey::find(base.get(base::KEY_DEFINITIONS..)?, number - 1)?),

@@ -12,6 +12,8 @@ use super::lsn::AriaLsn;
 use super::record::Kind;
 use super::{AriaSummary, recover};
 use crate::Cancel;
+use crate::keys::KeySettings;
+use crate::keys::settings::KeyStore;
 use crate::report::Silent;
 
 const MEMORY: u64 = 64 << 20;
@@ -46,7 +48,7 @@ fn directory(files: &Files) -> tempfile::TempDir {
 }
 
 fn run(dir: &Path) -> AriaSummary {
-    recover(dir, MEMORY, &Cancel::new(), &Silent).unwrap()
+    recover(dir, MEMORY, &KeyStore::new(KeySettings::default()), &Cancel::new(), &Silent).unwrap()
 }
 
 /// The first file that differs, and where.

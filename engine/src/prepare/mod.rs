@@ -239,7 +239,8 @@ fn prepare_locked(
         export: None,
     };
     // Repeatable by itself, and nothing if it was done before.
-    let recover_aria = || aria::recover(dir, options.memory, cancel, reporter);
+    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys.clone()));
+    let recover_aria = || aria::recover(dir, options.memory, &keys, cancel, reporter);
     let prepared =
         Prepared { dir, settings: &settings, system_files: &system_files, cancel, reporter };
     if let Some(end) = flush_lsn::instead_of_log(dir, page_size, &system_files, &checkpoints)? {
@@ -259,7 +260,6 @@ fn prepare_locked(
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
-    let keys = KeyStore::new(settings.keys.clone().overlaid_with(options.keys.clone()));
     let log = LogReader::open(&dir.join(finish::LOG), &keys)?;
     summary.start_lsn = log.checkpoint().lsn.0;
 

@@ -28,6 +28,7 @@ use super::sql;
 use crate::aria::{self, AriaSummary};
 use crate::extract::{self, ExtractOptions};
 use crate::keys::KeySettings;
+use crate::keys::settings::KeyStore;
 use crate::metadata::{BackupMyCnf, names};
 use crate::prepare::inventory::is_undo;
 use crate::prepare::{self, LeftOut, PrepareOptions};
@@ -390,7 +391,8 @@ impl Chosen {
                 Err(error) => return Err(error),
             }
         } else if self.has_aria {
-            aria = aria::recover(&dir, options.memory, cancel, reporter)?;
+            let keys = KeyStore::new(options.keys.clone());
+            aria = aria::recover(&dir, options.memory, &keys, cancel, reporter)?;
         }
         if let (true, AriaSummary::LeftToServer { reason }) = (self.has_aria, aria) {
             return Err(Error::new(
