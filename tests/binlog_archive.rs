@@ -18,6 +18,7 @@ use engine::archive::plan::{Skipper, Start, Until};
 use engine::repo::Repository;
 use engine::store::{self, StoreOptions};
 use engine::{Cancel, report};
+use harness::compare::Contents;
 use harness::keys::KeyFile;
 use harness::process::{self, run};
 use harness::{Generation, Result, Scratch, Server, ServerOptions};
@@ -284,6 +285,29 @@ fn what_was_archived_comes_back_and_is_found() {
             .map(|file| file["epoch"].to_string())
             .collect();
         ensure!(epochs.len() == 2, "{epochs:?}");
+
+        // The server gives up what is archived, and only that.
+        let socket = format!("--socket={}", server.socket().display());
+        let purge = |arguments: &[&str]| -> Result<Value> {
+            let server = ["--no-defaults", "--user=root", &socket];
+            repo.json("binlog purge", &[&server[..], arguments].concat())
+        };
+        let logs = || -> Result<Vec<String>> {
+            let rows = server.client()?.text("SHOW BINARY LOGS")?;
+            Ok(rows.into_iter().map(|mut row| row.swap_remove(0)).collect())
+        };
+        let before = logs()?;
+        let told = purge(&["--keep-within", "1h", "--delete"])?;
+        ensure!(told["why"] == "recent" && logs()? == before, "{told}");
+        work(&server, 1)?;
+        let told = purge(&[])?;
+        ensure!(told["why"] == "it is not archived" && logs()?.starts_with(&before), "{told}");
+        purge(&["--delete"])?;
+        let left = logs()?;
+        ensure!(left.len() == 2 && told["stays"] == *left[0], "{told}: {left:?}");
+        push(&repo, &server, &[])?;
+        let told = purge(&["--delete"])?;
+        ensure!(told["why"] == "the server writes it" && logs()? == left[1..], "{told}");
         Ok(())
     })());
 }
@@ -369,6 +393,66 @@ fn a_failover_loses_and_repeats_nothing() {
         let middle = &all[all.len() / 2];
         let rest = planned(&repo, middle, &Until::End)?;
         ensure!(rest == all[all.len() / 2 + 1..], "behind {middle}: {rest:?}");
+        // From the first server's log into the second one's: replayed, and served.
+        let fresh = |id: u32| {
+            let options = ServerOptions { server_id: id, ..ServerOptions::default() };
+            options.arg("--log-slave-updates").start()
+        };
+        let there = Contents::read(&mut client)?;
+        let replayed = fresh(5)?;
+        let socket = format!("--socket={}", replayed.socket().display());
+        let onto = ["--no-defaults", "--user=root", &socket, "--from-gtid=", "--until=end"];
+        repo.json("replay", &onto)?;
+        let differences = there.differences(&Contents::read(&mut replayed.client()?)?);
+        ensure!(differences.is_empty(), "replayed: {}", differences.join("\n"));
+        let mut command = repo.command("binlog serve");
+        command.args(["--from-gtid=", "--listen=127.0.0.1:0", "--server-id=99"]);
+        let (served, line) = common::start_and_hear(command, "listening at 127.0.0.1:")?;
+        let port = line.rsplit("127.0.0.1:").next().unwrap().split(',').next().unwrap().to_owned();
+        let attached = fresh(6)?;
+        let mut sql = attached.client()?;
+        sql.run(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', \
+             MASTER_USE_GTID=slave_pos{tls}"
+        ))?;
+        sql.run("START SLAVE")?;
+        let last = all.last().unwrap();
+        let waited = sql.scalar(&format!("SELECT MASTER_GTID_WAIT('{last}', 30)"))?;
+        let status = sql.named("SHOW SLAVE STATUS")?;
+        ensure!(waited.as_deref() == Some("0"), "not at {last}: {status:#?}");
+        let differences = there.differences(&Contents::read(&mut sql)?);
+        ensure!(differences.is_empty(), "served: {}", differences.join("\n"));
+        let position = sql.scalar("SELECT @@gtid_slave_pos")?;
+        ensure!(position.as_ref() == Some(last), "{position:?} instead of {last}");
+        served.end()?;
+
+        // In another repository, and there as it is here.
+        let other = Repo::init(true)?;
+        let to = other.place();
+        repo.backup(&replica, &[])?;
+        let mut copy = repo.command("copy");
+        copy.args(["LATEST", "--binlogs", "--to"]).arg(&to);
+        let refused = run(copy)?;
+        common::assert_failed(&refused, common::exit::USAGE, &["sealed"]);
+        let other = Repo::init(false)?;
+        let to = other.place().display().to_string();
+        let copied = repo.json("copy", &["LATEST", "--binlogs", "--to", &to])?;
+        ensure!(copied["binlogs"]["files"].as_u64() > Some(2), "{copied}");
+        let again = repo.json("copy", &["LATEST", "--binlogs", "--to", &to])?;
+        ensure!(again["binlogs"]["files"] == 0, "{again}");
+        ensure!(planned(&other, "", &Until::End)? == all, "the copy has something else");
+        for deep in [&[][..], &["--deep"]] {
+            let verified = other.json("verify", deep)?;
+            ensure!(verified["binlogs"]["files"].as_u64() > Some(2), "{verified}");
+        }
+        let object = walk(&other.place().join("binlog"))?[1].clone();
+        let mut bytes = fs::read(&object)?;
+        let middle = bytes.len() - 30;
+        bytes[middle] ^= 1;
+        fs::write(&object, &bytes)?;
+        let damaged = other.run("verify", &[])?;
+        common::assert_failed(&damaged, common::exit::DAMAGE, &["binary logs", "changed"]);
+
         // Somebody else.
         let stranger = ServerOptions { server_id: 9, ..ServerOptions::default() }.start()?;
         work(&stranger, 1)?;
@@ -422,6 +506,25 @@ fn encrypted_logs_are_archived_as_replicas_get_them() {
         ensure!(theirs == fs::read(to.join("binlog.000001"))?, "not what replicas get");
         let found = find(&repo, &["--op", "create"])?;
         ensure!(found.len() == 2, "{found:?}");
+        // Replayed: from the files with the keys, from the archive without.
+        server.run("FLUSH BINARY LOGS")?;
+        push(&repo, &with_keys)?.success()?;
+        for archived in [false, true] {
+            let copy = ServerOptions::default().start()?;
+            let mut command = match archived {
+                true => repo.command("replay"),
+                false => common::repo::haulout(),
+            };
+            if !archived {
+                command.args(["replay", "--binlogs"]).arg(server.datadir()).args(with_keys);
+            }
+            command.args(["--no-defaults", "--user=root", "--from-gtid=", "--until=end"]);
+            command.arg(format!("--socket={}", copy.socket().display()));
+            run(command)?.success()?;
+            let there = Contents::read(&mut server.client()?)?;
+            let differences = there.differences(&Contents::read(&mut copy.client()?)?);
+            ensure!(differences.is_empty(), "{}", differences.join("\n"));
+        }
         // Nothing of it can be read without the key, and nothing that was changed is taken.
         let object = walk(&repo.place().join("binlog"))?[0].clone();
         let mut bytes = fs::read(&object)?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use common::repo::Repo;
+use harness::certificate::Certificate;
 use harness::process::{self, Running, run};
 use harness::{Client, Result, Server, ServerOptions};
 use rustix::process::Signal;
@@ -197,24 +198,29 @@ fn random_faults_leave_no_gap_and_no_duplicate() {
     })());
 }
 
-/// A commit that the server made is in the archive, at once.
+/// A commit that the server made is in the archive, at once; over TLS.
 #[test]
 fn acknowledged_commits_are_safe() {
     common::ok((|| -> Result<()> {
         let repo = Repo::init(false)?;
+        let certificate = Certificate::make(&repo.scratch)?;
+        let [cert, key] = certificate.server_arguments();
         let server = ServerOptions::default()
+            .arg(cert)
+            .arg(key)
             .arg("--rpl-semi-sync-master-timeout=20000")
             .arg("--rpl-semi-sync-master-wait-point=AFTER_SYNC")
             .start()?;
         server.run("CREATE DATABASE d")?;
         server.run("CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, a TEXT)")?;
-        server.run("CREATE USER a@'127.0.0.1' IDENTIFIED BY 'secret'")?;
+        server.run("CREATE USER a@'127.0.0.1' IDENTIFIED BY 'secret' REQUIRE SSL")?;
         server.run("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO a@'127.0.0.1'")?;
         server.run("SET GLOBAL rpl_semi_sync_master_enabled = ON")?;
         let mut command = repo.command("binlog stream");
         command
             .args(["--no-defaults", "--json", "--rpo=1h", "--semi-sync"])
             .args(["--host=127.0.0.1", "--user=a"])
+            .arg(format!("--ssl-ca={}", certificate.cert.display()))
             .arg(format!("--port={}", server.port()))
             .env("HAULOUT_PASSWORD", "secret");
         let running = process::start(command, None)?;

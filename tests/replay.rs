@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use common::corpus::{Corpus, Sequences};
-use common::{exit, ok};
+use common::{Heard, exit, ok, start_and_hear};
+use harness::certificate::Certificate;
 use harness::compare::Contents;
 use harness::load::{Load, LoadOptions};
 use harness::process::{self, Finished};
@@ -351,6 +352,7 @@ fn served_to_a_replica() {
         std::thread::sleep(Duration::from_millis(500));
         load.stop()?;
         let last = Witness::take(&source)?;
+        source.run("FLUSH BINARY LOGS")?;
         tool.run_prepare(&backup)?;
         let position = harness::tool::BinlogPosition::of_backup(&backup)?;
         let datadir = scratch.join("copy");
@@ -363,11 +365,33 @@ fn served_to_a_replica() {
         let mut client = copy.client()?;
         client.run(&format!("SET GLOBAL gtid_slave_pos = '{}'", position.gtid))?;
         let at = format!("{}:{}", witness.file, witness.offset);
-        for (until, witness) in [(at.as_str(), &witness), ("end", &last)] {
-            let (mut served, port) = serve(source.datadir(), until)?;
-            let tls = match options.generation >= Generation::V11_8 {
-                true => "MASTER_SSL=0, ",
-                false => "",
+        // From files first, then from an archive, over TLS.
+        let repo = common::repo::Repo::init(true)?;
+        repo.run("binlog push", &[source.datadir().to_str().unwrap()])?.success()?;
+        let certificate = Certificate::make(&scratch)?;
+        let show = |command: &mut Command| {
+            command.arg("--tls-cert").arg(&certificate.cert);
+            command.arg("--tls-key").arg(&certificate.key);
+        };
+        for (until, witness, archived) in [(at.as_str(), &witness, false), ("end", &last, true)] {
+            let mut command = match archived {
+                true => repo.command("binlog serve"),
+                false => common::repo::haulout(),
+            };
+            if archived {
+                command.args(["--from-gtid", &position.gtid]);
+                show(&mut command);
+            } else {
+                command.args(["binlog", "serve", "--binlogs"]).arg(source.datadir());
+            }
+            let (served, port) = serve(command, until)?;
+            let ca = certificate.cert.display();
+            let tls = match archived {
+                true => {
+                    format!("MASTER_SSL=1, MASTER_SSL_CA='{ca}', MASTER_SSL_VERIFY_SERVER_CERT=1, ")
+                }
+                false if options.generation >= Generation::V11_8 => "MASTER_SSL=0, ".to_owned(),
+                false => String::new(),
             };
             client.run(&format!(
                 "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, \
@@ -387,8 +411,7 @@ fn served_to_a_replica() {
             };
             ensure!(status.iter().filter(|field| running(field)).count() == 2, "{status:#?}");
             client.run("STOP SLAVE")?;
-            served.kill()?;
-            served.wait()?;
+            served.end()?;
             let at = client.scalar("SELECT @@gtid_slave_pos")?.unwrap_or_default();
             ensure!(at == target, "it went on to {at} behind {target}");
             let differences = witness.contents.differences(&Contents::read(&mut client)?);
@@ -399,22 +422,12 @@ fn served_to_a_replica() {
 }
 
 /// Serves logs up to a target; the process, and its port.
-fn serve(logs: &Path, until: &str) -> Result<(std::process::Child, u16)> {
-    use std::io::BufRead;
-    let mut command = common::repo::haulout();
-    command.args(["binlog", "serve", "--listen", "127.0.0.1:0", "--until", until, "--binlogs"]);
-    command.arg(logs).env("HAULOUT_SERVE_PASSWORD", "geheim");
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn()?;
-    let stderr = child.stderr.take().context("no standard error")?;
-    let mut lines = std::io::BufReader::new(stderr).lines();
-    let port = loop {
-        let line = lines.next().context("it ended before it listened")??;
-        let Some((_, behind)) = line.split_once("listening at 127.0.0.1:") else { continue };
-        break behind.split(',').next().unwrap_or_default().parse()?;
-    };
-    // It must not stop because nobody reads what it says.
-    std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap_or_default())));
-    Ok((child, port))
+fn serve(mut command: Command, until: &str) -> Result<(Heard, u16)> {
+    command.args(["--listen", "127.0.0.1:0", "--until", until]);
+    command.env("HAULOUT_SERVE_PASSWORD", "geheim");
+    let (child, line) = start_and_hear(command, "listening at 127.0.0.1:")?;
+    let (_, behind) = line.split_once("listening at 127.0.0.1:").context("no port")?;
+    Ok((child, behind.split(',').next().unwrap_or_default().parse()?))
 }
 
 /// From a repository: the backup before the target is chosen, restored, and the archive leads on.
@@ -428,7 +441,8 @@ fn from_a_repository() {
         client.run("INSERT INTO d.m VALUES (2)")?;
         client.run("FLUSH BINARY LOGS")?;
         client.run("INSERT INTO d.t VALUES (-1, 'kept')")?;
-        let contents = Contents::read(&mut client)?;
+        let witness = Witness::take(&source)?;
+        let contents = &witness.contents;
         client.run("DROP TABLE d.t")?;
         let drop = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
         let second = repo.backup(&source, &[])?;
@@ -444,6 +458,11 @@ fn from_a_repository() {
             Ok(document["recovery"]["backup"].clone())
         };
         ensure!(chosen(&["--until", &drop, "--before"])? == first["name"]);
+        let at = format!("{}:{}", witness.file, witness.offset);
+        let time = format!("{}", jiff::Timestamp::from_second(witness.second as i64)?);
+        for until in [&at, &time] {
+            ensure!(chosen(&["--until", until])? == first["name"], "{until}");
+        }
         ensure!(chosen(&["--until", "end"])? == second["name"]);
         ensure!(chosen(&["--until", "2999-01-01T00:00:00Z"])? == second["name"]);
         let refused =
@@ -466,6 +485,44 @@ fn from_a_repository() {
         ensure!(done["next"] == *drop, "{done:#}");
         let differences = contents.differences(&Contents::read(&mut copy.client()?)?);
         ensure!(differences.is_empty(), "{}", differences.join("\n"));
+
+        // All of it by one command, which waits for the server that is started in between: for that
+        // one, and for no other.
+        let socket = repo.scratch.join("new.sock");
+        let recover = |name: &str, socket: &Path| {
+            let mut command = repo.command("restore");
+            command.args(["--until", &at, "--replay", "--json", "--to"]);
+            command.arg(repo.scratch.join(name)).args(["--no-defaults", "--user=root", "--socket"]);
+            command.arg(socket).stdout(std::process::Stdio::piped());
+            command
+        };
+        let refused = process::run(recover("nowhere", source.socket()))?;
+        ensure!(refused.code() == Some(exit::USAGE), "{}", refused.report());
+        ensure!(refused.stdout_text().contains("runs already"), "{}", refused.report());
+        for (name, is_right) in [("copy2", false), ("copy3", true)] {
+            let (child, _) = start_and_hear(recover(name, &socket), "waiting for a server")?;
+            let copy = match is_right {
+                true => Some(target_options(source.options()).start_on(&repo.scratch.join(name))?),
+                false => None,
+            };
+            let there = copy.as_ref().unwrap_or(&source);
+            std::os::unix::fs::symlink(there.socket(), &socket)?;
+            let ended = child.output()?;
+            std::fs::remove_file(&socket)?;
+            let document: Value = serde_json::from_slice(&ended.stdout)?;
+            let Some(copy) = copy else {
+                ensure!(document["error"]["code"] == "usage", "{document:#}");
+                continue;
+            };
+            ensure!(document["replay"]["target_found"] == true, "{document:#}");
+            let server = format!("--socket={}", copy.socket().display());
+            let named = first["name"].as_str().unwrap();
+            let onto = ["--no-defaults", "--user=root", &server, "--from-backup", named, "--plan"];
+            let plan = repo.json("replay", &[&onto[..], &["--until", &time]].concat())?;
+            ensure!(plan["next"] == *drop && plan["transactions"] == 0, "{plan:#}");
+            let differences = contents.differences(&Contents::read(&mut copy.client()?)?);
+            ensure!(differences.is_empty(), "{}", differences.join("\n"));
+        }
         Ok(())
     })());
 }

@@ -4,9 +4,13 @@
 
 pub mod corpus;
 pub mod repo;
+pub mod text;
 
+use std::io::BufRead;
 use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
+use anyhow::Context;
 use harness::process::Finished;
 use harness::tool::looks_like_backup;
 use harness::{Result, Tool};
@@ -31,6 +35,50 @@ pub fn ok<T>(result: Result<T>) -> T {
         Ok(value) => value,
         Err(error) => panic!("{error:#}"),
     }
+}
+
+/// A program that was heard of. It does not outlive this value.
+pub struct Heard(Option<Child>);
+
+impl Heard {
+    /// Waits until it ends; what it wrote.
+    pub fn output(mut self) -> Result<Output> {
+        Ok(self.0.take().context("it has ended")?.wait_with_output()?)
+    }
+
+    /// Ends it.
+    pub fn end(mut self) -> Result<()> {
+        let mut child = self.0.take().context("it has ended")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts a program, and waits until it says something; the line.
+pub fn start_and_hear(mut command: Command, words: &str) -> Result<(Heard, String)> {
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().context("no standard error")?;
+    let mut lines = std::io::BufReader::new(stderr).lines();
+    let line = loop {
+        let line = lines.next().with_context(|| format!("it ended before it said {words}"))??;
+        eprintln!("{line}");
+        if line.contains(words) {
+            break line;
+        }
+    };
+    // It must not stop because nobody reads what it says.
+    std::thread::spawn(move || lines.for_each(|line| eprintln!("{}", line.unwrap_or_default())));
+    Ok((Heard(Some(child)), line))
 }
 
 /// Exit codes of the `haulout` program.

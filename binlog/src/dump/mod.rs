@@ -201,6 +201,40 @@ impl<'o, W: Write> Dump<'o, W> {
         self.run(reader, first, last, Reader::seek_to)
     }
 
+    /// Begins a log whose events come one by one; in the last one a stop position counts.
+    pub fn begin_log(&mut self, last: bool) {
+        text::put!(self.out, "DELIMITER {DELIMITER}\n");
+        self.file = FileState::default();
+        self.file.stop = self.options.stop_position.filter(|_| last);
+    }
+
+    /// Takes the next event of a log that was begun.
+    pub fn take(&mut self, file: &str, event: &Event<'_>) -> Result<Went, Failure> {
+        let went = self.event(event).map_err(|problem| problem.of(file, event.offset))?;
+        self.flush_some()?;
+        Ok(went)
+    }
+
+    /// Ends a log that was begun, at an offset.
+    pub fn end_log(&mut self, end: u64) -> Went {
+        let went = self.reached(end);
+        self.delimit();
+        went
+    }
+
+    fn delimit(&mut self) {
+        if !self.options.flashback {
+            self.out.extend_from_slice(b"DELIMITER ;\n");
+        }
+    }
+
+    /// Whether a log that has come to its end is to be gone beyond.
+    fn reached(&mut self, end: u64) -> Went {
+        let Some(stop) = self.file.stop.filter(|stop| *stop > end) else { return Went::On };
+        self.notes.push(format!("Did not reach stop position {stop} before end of input"));
+        Went::Stopped
+    }
+
     fn run<R: Read>(
         &mut self,
         reader: &mut Reader<R>,
@@ -208,14 +242,10 @@ impl<'o, W: Write> Dump<'o, W> {
         last: bool,
         go_to: fn(&mut Reader<R>, u64) -> Result<(), Error>,
     ) -> Result<Went, Failure> {
-        text::put!(self.out, "DELIMITER {DELIMITER}\n");
-        self.file = FileState::default();
-        self.file.stop = self.options.stop_position.filter(|_| last);
+        self.begin_log(last);
         let start = if first { self.options.start_position } else { FIRST_EVENT };
         let went = self.events(reader, start, go_to)?;
-        if !self.options.flashback {
-            self.out.extend_from_slice(b"DELIMITER ;\n");
-        }
+        self.delimit();
         Ok(went)
     }
 
@@ -256,13 +286,7 @@ impl<'o, W: Write> Dump<'o, W> {
                 return Err(Failure::InUse(reader.file().to_owned()));
             }
         }
-        if let Some(stop) = self.file.stop
-            && stop > reader.offset()
-        {
-            self.notes.push(format!("Did not reach stop position {stop} before end of input"));
-            return Ok(Went::Stopped);
-        }
-        Ok(Went::On)
+        Ok(self.reached(reader.offset()))
     }
 
     /// Reads what describes a file that is not printed from its beginning.
@@ -386,6 +410,8 @@ impl<'o, W: Write> Dump<'o, W> {
                 .map_err(|what| Problem::Malformed(header.kind, what))?
                 .gtid;
             self.seen.note(gtid);
+            // A server that begins to send in the middle of a log leaves its list out.
+            self.state_seen = true;
             if options.filters_groups() {
                 if self.progress.has_ended(&options.windows) {
                     return Ok(Selected::End);

@@ -16,7 +16,7 @@ use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 use zeroize::Zeroizing;
 
 use super::binlog_archive::{Expire, Fetch, Find, List, Push};
-use super::binlog_stream::Stream;
+use super::binlog_stream::{Purge, Stream};
 use super::keys::Keys;
 use super::serve::Serve;
 use crate::console::Outcome;
@@ -44,6 +44,7 @@ enum Command {
     Fetch(Box<Fetch>),
     Find(Box<Find>),
     Expire(Box<Expire>),
+    Purge(Box<Purge>),
     Serve(Box<Serve>),
 }
 
@@ -105,6 +106,7 @@ impl Binlog {
             Command::Fetch(fetch) => fetch.run(cancel, reporter),
             Command::Find(find) => find.run(cancel, reporter, json),
             Command::Expire(expire) => expire.run(cancel, reporter),
+            Command::Purge(purge) => purge.run(cancel, reporter),
             Command::Serve(serve) => serve.run(cancel, reporter),
         }
     }

@@ -1,10 +1,14 @@
-//! `haulout binlog stream`: archiving a binary log while it is written.
+//! `haulout binlog stream`, archiving a binary log while it is written, and `haulout binlog purge`,
+//! removing from the server what is archived.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use engine::archive::Archive;
+use engine::archive::purge::{PurgeOptions, PurgeSummary};
 use engine::archive::stream::{self, StreamOptions};
+use engine::repo::Repository;
 use engine::{Cancel, Reporter, Result};
 
 use super::connection::Connection;
@@ -50,11 +54,9 @@ impl Stream {
     /// Archives until it is ended.
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
         let repository = self.repo.open(cancel, reporter)?;
-        // Far from the small numbers that people give to servers.
-        let id = repository.config.id.get(..8).and_then(|id| u32::from_str_radix(id, 16).ok());
         let options = StreamOptions {
             connect: self.connection.resolve(&**reporter)?,
-            server_id: self.server_id.unwrap_or(id.unwrap_or(0) | 1 << 31),
+            server_id: self.server_id.unwrap_or_else(|| own_id(&repository, 0)),
             rpo: self.rpo,
             semi_sync: self.semi_sync,
             accept_new_server: self.accept_new_server,
@@ -70,4 +72,60 @@ impl Stream {
         )];
         Outcome::new(&summary, words)
     }
+}
+
+/// A `server_id` that is far from the small numbers that people give to servers; others of the same
+/// repository by other numbers.
+fn own_id(repository: &Repository, number: u32) -> u32 {
+    let id = repository.config.id.get(..8).and_then(|id| u32::from_str_radix(id, 16).ok());
+    (id.unwrap_or(0) | 1 << 31) ^ number
+}
+
+/// Remove from a server the binary logs that the archive has whole; all others stay
+///
+/// For servers that do not remove logs by themselves (binlog_expire_logs_seconds=0), so that none goes
+/// that was not archived. Without --delete it only says what would go. The account needs REPLICATION
+/// SLAVE, BINLOG MONITOR and BINLOG ADMIN.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  haulout binlog purge --repo s3://bucket/db1 --keep-within 2d --delete")]
+pub struct Purge {
+    #[command(flatten)]
+    repo: Repo,
+    #[command(flatten)]
+    connection: Connection,
+    /// Keep logs with transactions of so long ago or later
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    keep_within: Option<Duration>,
+    /// Remove them
+    #[arg(long)]
+    delete: bool,
+}
+
+impl Purge {
+    /// Removes them, or says what would go.
+    pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
+        let repository = self.repo.open(cancel, reporter)?;
+        let options = PurgeOptions {
+            connect: self.connection.resolve(&**reporter)?,
+            // Not that of a stream, whose place it would take.
+            server_id: own_id(&repository, 1),
+            keep_within: self.keep_within,
+            delete: self.delete,
+        };
+        let summary = Archive::read(&repository, cancel)?.purge(&options, cancel)?;
+        Outcome::new(&summary, describe_purge(&summary))
+    }
+}
+
+fn describe_purge(summary: &PurgeSummary) -> Vec<String> {
+    let logs = counted(summary.purged.len() as u64, "log", "logs");
+    let last = summary.purged.last().map(|last| format!(", up to {last}")).unwrap_or_default();
+    vec![
+        match summary.done {
+            true => format!("Removed {logs} from the server{last}."),
+            false => format!("Would remove {logs} from the server{last}; say --delete to do it."),
+        },
+        format!("{} stays: {}.", summary.stays, summary.why),
+    ]
 }

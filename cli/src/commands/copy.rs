@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use engine::archive::Archive;
 use engine::repo::catalog::Selection;
 use engine::repo::copy::CopySummary;
 use engine::{Cancel, Reporter, Result};
@@ -17,6 +18,7 @@ use crate::size::Size;
 const EXAMPLES: &str = "\
 Examples:
   haulout copy LATEST --repo s3://bucket/db1 --to /mnt/usb/db1
+  haulout copy LATEST --repo s3://bucket/db1 --to s3://far/db1 --binlogs
   haulout copy 1a2b3c4d --repo /mnt/db1 --to s3://far/db1 --key-file /k --to-key-file /far.key";
 
 /// Copy a backup, and what it is based on, to another repository
@@ -30,6 +32,9 @@ pub struct Copy {
     selection: Selection,
     #[command(flatten)]
     repo: Repo,
+    /// The archive of binary logs, too: all of it that is not there yet
+    #[arg(long)]
+    binlogs: bool,
     /// The other repository
     #[arg(long, value_name = "PLACE")]
     to: String,
@@ -45,7 +50,21 @@ impl Copy {
         let (from, to) = self.repo.open_with_other(&self.to, key, cancel, reporter)?;
         let threads = self.repo.reading().threads;
         let summary = from.copy(&self.selection, &to, threads, cancel, &**reporter)?;
-        Outcome::new(&summary, describe(&summary, &self.to))
+        let mut outcome = Outcome::new(&summary, describe(&summary, &self.to))?;
+        if self.binlogs {
+            let copied = Archive::read(&from, cancel)?.copy(&to, cancel, &**reporter)?;
+            outcome.words.push(format!(
+                "Copied {}, {}; {} there already.",
+                counted(copied.files, "binary log", "binary logs"),
+                Size(copied.stored_bytes),
+                match copied.there {
+                    1 => "1 was".to_owned(),
+                    there => format!("{there} were"),
+                }
+            ));
+            outcome.add("binlogs", &copied)?;
+        }
+        Ok(outcome)
     }
 }
 

@@ -21,11 +21,13 @@ pub mod keys;
 mod list;
 mod needs;
 mod prepare;
+mod recovery;
 mod replay;
 mod repo;
 mod restore;
 mod serve;
 mod tables;
+mod until;
 mod verify;
 
 use std::ffi::OsString;

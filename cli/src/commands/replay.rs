@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use binlog::{Gtid, GtidPosition};
+use binlog::GtidPosition;
 use clap::Args;
 use engine::archive::Archive;
 use engine::keys::settings::KeyStore;
-use engine::replay::archived::ArchivedLogs;
+use engine::replay::archived::{self, ArchivedLogs};
 use engine::replay::plan::{Anchor, Plan};
 use engine::replay::source::{FileLogs, LogSource};
-use engine::replay::target::{Edge, Target};
 use engine::replay::{self, ReplayOptions, ReplaySummary};
 use engine::server::ConnectOptions;
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
@@ -19,6 +18,7 @@ use super::connection::Connection;
 use super::counted;
 use super::keys::Keys;
 use super::repo::Access;
+use super::until::Until;
 use crate::console::Outcome;
 use crate::duration::show_seconds;
 use crate::size::Size;
@@ -38,7 +38,7 @@ whole seconds in the log: --before a time leaves out what may have been later, -
 
 /// Apply binary logs to a running server, exactly up to a target
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_arg("until", |until| until.required(true)))]
 pub struct Replay {
     /// Binary logs, or directories of them
     #[arg(long, value_name = "PATH", required_unless_present = "repo", num_args = 1..)]
@@ -52,18 +52,8 @@ pub struct Replay {
     /// GTID position that the server was restored to; '' is the beginning of all
     #[arg(long, value_name = "GTIDS", conflicts_with = "from_backup")]
     from_gtid: Option<GtidPosition>,
-    /// Where to stop
-    #[arg(long, value_name = "TARGET")]
-    until: Target,
-    /// Stop before what TARGET names [default, save for GTIDs, where one of both has to be said]
-    #[arg(long, conflicts_with = "after")]
-    before: bool,
-    /// Stop after what TARGET names
-    #[arg(long)]
-    after: bool,
-    /// Leave out a transaction
-    #[arg(long, value_name = "GTID")]
-    skip_gtid: Vec<Gtid>,
+    #[command(flatten)]
+    until: Until,
     /// Leave out the rows of a table; definitions are replayed for all
     #[arg(long, value_name = "DB.TABLE", value_parser = parse_table)]
     exclude_table: Vec<(Vec<u8>, Vec<u8>)>,
@@ -81,13 +71,13 @@ pub struct Replay {
 impl Replay {
     /// Runs the command.
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
-        let edge = edge(&self.until, self.before, self.after)?;
+        let stop = self.until.resolve()?;
         let keys = self.keys.resolve(&**reporter)?;
         let mut options = ReplayOptions {
             anchor: Anchor { position: None, gtid: self.from_gtid.unwrap_or_default() },
-            target: self.until,
-            edge,
-            skip: self.skip_gtid.into_iter().collect(),
+            target: stop.target,
+            edge: stop.edge,
+            skip: stop.skip,
             exclude: self.exclude_table.into_iter().collect(),
             keys: (!keys.is_empty()).then(|| KeyStore::new(keys)),
         };
@@ -100,16 +90,14 @@ impl Replay {
             return replay_from(&logs, &options, &connect, self.plan, cancel, &**reporter);
         };
         let repository = self.access.open(place, cancel, reporter)?;
-        let mut server = None;
-        if let Some(backup) = &self.from_backup {
-            let selection = backup.to_string_lossy().parse();
+        let mut backup = None;
+        if let Some(named) = &self.from_backup {
+            let selection = named.to_string_lossy().parse();
             let selection = selection
                 .map_err(|why| Error::new(ErrorKind::Usage, format!("--from-backup: {why}")))?;
-            let manifest = repository.select(&selection, cancel)?;
-            let name = manifest.name.as_str();
-            options.anchor = Anchor::of_replication(name, manifest.replication.as_ref())?;
-            server = Some(manifest.server.server_id);
+            backup = Some(repository.select(&selection, cancel)?);
         }
+        let server = archived::anchor(&mut options, backup.as_ref())?;
         let archive = Archive::read(&repository, cancel)?;
         let anchor = (&options.anchor, server);
         let logs = ArchivedLogs::open(&archive, anchor, &options.target, cancel)?;
@@ -133,21 +121,8 @@ fn replay_from(
     Outcome::new(&summary, describe(&summary))
 }
 
-/// On which side of a target to stop.
-pub fn edge(target: &Target, before: bool, after: bool) -> Result<Edge> {
-    match (before, after, target) {
-        (true, ..) => Ok(Edge::Before),
-        (_, true, _) => Ok(Edge::After),
-        (.., Target::Gtid(gtid)) => Err(Error::new(
-            ErrorKind::Usage,
-            format!("whether {gtid} itself is to happen is not said"),
-        )
-        .advise("add --before or --after")),
-        _ => Ok(Edge::Before),
-    }
-}
-
-fn parse_table(text: &str) -> std::result::Result<(Vec<u8>, Vec<u8>), String> {
+/// A table of a database.
+pub fn parse_table(text: &str) -> std::result::Result<(Vec<u8>, Vec<u8>), String> {
     match text.split_once('.') {
         Some((database, table)) if !database.is_empty() && !table.is_empty() => {
             Ok((database.into(), table.into()))
@@ -196,7 +171,8 @@ pub fn describe_plan(plan: &Plan) -> Vec<String> {
     words
 }
 
-fn describe(summary: &ReplaySummary) -> Vec<String> {
+/// What a replay did.
+pub fn describe(summary: &ReplaySummary) -> Vec<String> {
     let mut words = describe_plan(&summary.plan);
     words.push(format!(
         "Replayed in {}, of which {} for the plan. The server is at {}, as planned.",

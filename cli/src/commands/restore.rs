@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use engine::archive::Archive;
-use engine::replay::archived::{self, Recovery};
-use engine::replay::target::{Edge, Target};
+use engine::replay::started;
 use engine::repo::catalog::Selection;
 use engine::repo::choice::Choice;
 use engine::repo::restore::{RestorePlan, StoredRestoreOptions, StoredRestoreSummary};
@@ -16,10 +14,13 @@ use engine::repo::tables::TablesOptions;
 use engine::restore::{self, Mode, RestoreOptions, RestoreSummary};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
+use super::connection::Connection;
 use super::keys::Keys;
-use super::replay::edge;
+use super::recovery::Way;
+use super::replay::describe as describe_replay;
 use super::repo::Access;
 use super::tables::{describe_tables, describe_tables_plan};
+use super::until::Until;
 use super::{counted, needs_words, parse_threads, quoted, rate};
 use crate::console::Outcome;
 use crate::duration::show_seconds;
@@ -33,11 +34,17 @@ Examples:
   haulout restore LATEST --repo s3://bucket/db1 --to /var/lib/mysql --owner mysql:mysql
   haulout restore LATEST --repo s3://bucket/db1 --over /var/lib/mysql --owner mysql:mysql
   haulout restore --until 0-1-4711 --before --repo s3://bucket/db1 --to /var/lib/mysql --plan
+  haulout restore --until 0-1-4711 --before --repo s3://bucket/db1 --to /new --replay --socket /run/new.sock
   haulout restore @2026-01-31T12:00:00Z --repo s3://bucket/db1 --to /var/lib/mysql --plan
   haulout restore LATEST --repo s3://bucket/db1 --to /tmp/tables --table 'shop.order*' --database crm
 
 A backup in a repository is named by its name, a part of it at either end, LATEST, or @TIME for the
 last one that ended by then. It is prepared on the way.
+
+With --until, and without BACKUP, the newest backup is restored that is before TARGET and that the
+archive of binary logs leads on from. The logs are replayed onto the server that somebody starts on it:
+by haulout replay, whose arguments are printed, or at once with --replay. --socket names the socket
+that this server is going to have.
 
 With --table or --database only what these need is fetched. DATADIR gets their files, exported for
 IMPORT TABLESPACE, and import.sql, the statements for that, which are printed too.";
@@ -46,7 +53,11 @@ IMPORT TABLESPACE, and import.sql, the statements for that, which are printed to
 ///
 /// The server must not run on that directory. A file that exists is never overwritten.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    mut_arg("until", |it| it.requires("repo").conflicts_with_all(["tables", "databases"])),
+    mut_arg("skip_gtid", |it| it.requires("until")),
+)]
 pub struct Restore {
     /// Directory that holds the prepared backup; with --repo, which backup
     #[arg(value_name = "BACKUP", value_parser = OsStringValueParser::new(),
@@ -55,16 +66,12 @@ pub struct Restore {
     /// The repository that has the backup: s3://BUCKET/PREFIX, or a folder
     #[arg(long, value_name = "PLACE")]
     repo: Option<String>,
-    /// A target that the archive of binary logs leads to: 'end', a time, a GTID, or LOG:OFFSET. Without
-    /// BACKUP the newest one is restored that is before it; then it is said how to go on
-    #[arg(long, value_name = "TARGET", requires = "repo", conflicts_with_all = ["tables", "databases"])]
-    until: Option<Target>,
-    /// Stop before what TARGET names [default, save for GTIDs, where one of both has to be said]
-    #[arg(long, conflicts_with = "after", requires = "until")]
-    before: bool,
-    /// Stop after what TARGET names
-    #[arg(long, requires = "until")]
-    after: bool,
+    #[command(flatten)]
+    until: Until,
+    /// Once the backup is restored, wait for the server to be started on DATADIR, and replay the logs
+    /// onto it
+    #[arg(long, requires = "until", conflicts_with = "plan")]
+    replay: bool,
     /// Only say what would be fetched and written
     #[arg(long, requires = "repo")]
     plan: bool,
@@ -107,6 +114,8 @@ pub struct Restore {
     keys: Keys,
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Where the server keeps files outside of its data directory.
@@ -165,18 +174,20 @@ impl Restore {
             let selection = selection
                 .transpose()
                 .map_err(|why| Error::new(ErrorKind::Usage, format!("BACKUP: {why}")))?;
-            let mut recovery = None;
-            if let Some(target) = &self.until {
-                let edge = edge(target, self.before, self.after)?;
-                let only = selection.as_ref().map(|chosen| repository.select(chosen, cancel));
-                let archive = Archive::read(&repository, cancel)?;
-                let found =
-                    archived::choose(&repository, &archive, target, only.transpose()?, cancel)?;
-                recovery = Some((found, edge));
+            let mut server = None;
+            if self.replay {
+                let connect = self.connection.resolve(reporter)?;
+                started::nobody_yet(&connect)?;
+                server = Some(connect);
             }
-            let selection = match (&recovery, selection) {
-                (Some((recovery, _)), _) => Selection::Named(recovery.backup.clone()),
-                (None, selection) => selection.unwrap_or(Selection::Latest),
+            let mut way = None;
+            if self.until.is_given() {
+                let stop = self.until.resolve()?;
+                way = Some(Way::find(&repository, selection.as_ref(), stop, cancel)?);
+            }
+            let selection = match &way {
+                Some(way) => way.backup(),
+                None => selection.unwrap_or(Selection::Latest),
             };
             let choice = Choice::new(&self.tables, &self.databases)?;
             if !choice.is_empty() {
@@ -201,8 +212,10 @@ impl Restore {
             if self.plan {
                 let plan = repository.plan(&selection, cancel)?;
                 let mut words = describe_plan(&plan);
-                words.extend(recovery.iter().flat_map(|(found, _)| describe_recovery(found)));
-                return with_recovery(Outcome::new(&plan, words)?, recovery);
+                words.extend(way.as_ref().map(Way::describe));
+                let mut outcome = Outcome::new(&plan, words)?;
+                way.iter().try_for_each(|way| way.add_to(&mut outcome, None))?;
+                return Ok(outcome);
             }
             let options = StoredRestoreOptions {
                 selection,
@@ -212,9 +225,22 @@ impl Restore {
                 keys: self.keys.resolve(reporter)?,
             };
             let summary = repository.restore(options, cancel, reporter)?;
-            let mut words = describe_stored(&summary, &datadir, owned);
-            words.extend(recovery.iter().flat_map(|(found, edge)| rest(found, *edge, place)));
-            return with_recovery(Outcome::new(&summary, words)?, recovery);
+            let words = describe_stored(&summary, &datadir, owned);
+            let mut outcome = Outcome::new(&summary, words)?;
+            let Some(way) = way else { return Ok(outcome) };
+            let mut replayed = None;
+            if let Some(connect) = &server {
+                // Where the restore went is known now: what follows may take long.
+                outcome.words.drain(..).for_each(|line| reporter.info(line));
+                let (from, to) = ((&repository, &**place), (connect, &*datadir));
+                let summary = way.follow(from, to, cancel, reporter)?;
+                outcome.words = describe_replay(&summary);
+                replayed = Some(summary);
+            } else {
+                outcome.words.extend(way.rest(place));
+            }
+            way.add_to(&mut outcome, replayed.as_ref())?;
+            return Ok(outcome);
         }
         let summary = restore::restore(options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &datadir, owned))
@@ -292,48 +318,6 @@ fn describe_stored(summary: &StoredRestoreSummary, datadir: &Path, owned: bool) 
     }
     words.push(next_step(datadir, owned));
     words
-}
-
-/// What leads from a backup to a target.
-fn describe_recovery(recovery: &Recovery) -> Vec<String> {
-    let first = recovery.logs.first().map_or("", String::as_str);
-    let last = recovery.logs.last().map_or("", String::as_str);
-    vec![format!(
-        "From there to {}: {}, {first} to {last}, {} in the archive, without a gap.",
-        recovery.until,
-        counted(recovery.logs.len() as u64, "log", "logs"),
-        Size(recovery.stored_bytes),
-    )]
-}
-
-/// What is left to do behind a restore.
-fn rest(recovery: &Recovery, edge: Edge, place: &str) -> Vec<String> {
-    let edge = match edge {
-        Edge::Before => "--before",
-        Edge::After => "--after",
-    };
-    let until = quoted(Path::new(&recovery.until));
-    let until = if recovery.until == Target::End.to_string() { "end".to_owned() } else { until };
-    let mut words = describe_recovery(recovery);
-    words
-        .push("With --log-bin, and so that nothing writes to it. Then replay the logs:".to_owned());
-    words.push(format!(
-        "haulout replay --repo {} --from-backup {} --until {until} {edge} --socket SOCKET",
-        quoted(Path::new(place)),
-        recovery.backup,
-    ));
-    words
-}
-
-/// Adds the recovery to the document.
-fn with_recovery(mut outcome: Outcome, recovery: Option<(Recovery, Edge)>) -> Result<Outcome> {
-    if let (Some((recovery, _)), Some(document)) = (recovery, outcome.document.as_object_mut()) {
-        let recovery = serde_json::to_value(recovery).map_err(|e| {
-            Error::new(ErrorKind::Failed, "cannot write the summary as JSON").caused_by(e)
-        })?;
-        document.insert("recovery".to_owned(), recovery);
-    }
-    Ok(outcome)
 }
 
 fn next_step(datadir: &Path, owned: bool) -> String {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use engine::archive;
 use engine::repo::catalog::Selection;
 use engine::repo::verify::{VerifyOptions, VerifySummary};
 use engine::{Cancel, ErrorKind, Reporter, Result};
@@ -21,11 +22,12 @@ Examples:
 
 Exit code 3 says that something is wrong; every fault is named.";
 
-/// Prove that backups are good: every pack and every frame, with --deep every page
+/// Prove that backups and binary logs are good: every pack and every frame, with --deep every page
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
-    /// Which backup: its name or a part of it at either end, LATEST, or @TIME [default: all]
+    /// Which backup: its name or a part of it at either end, LATEST, or @TIME [default: all, and
+    /// the binary logs]
     #[arg(value_name = "BACKUP")]
     selection: Option<Selection>,
     #[command(flatten)]
@@ -47,7 +49,21 @@ impl Verify {
         let options = VerifyOptions { deep: self.deep, sample: self.sample, read };
         let summary = repository.verify(self.selection.as_ref(), &options, cancel, &**reporter)?;
         let mut outcome = Outcome::new(&summary, describe(&summary))?;
-        outcome.found = (!summary.is_good()).then_some(ErrorKind::Damage);
+        let mut is_good = summary.is_good();
+        if self.selection.is_none() {
+            let logs = archive::verify::verify(&repository, &options, cancel)?;
+            outcome.words.extend(logs.faults.iter().map(|fault| format!("binary logs: {fault}")));
+            outcome.words.push(format!(
+                "Verified {}: read {} in {}; {}.",
+                counted(logs.files as u64, "binary log", "binary logs"),
+                Size(logs.stored_bytes),
+                counted(logs.objects as u64, "object", "objects"),
+                if logs.faults.is_empty() { "all good" } else { "DAMAGED" },
+            ));
+            is_good &= logs.faults.is_empty();
+            outcome.add("binlogs", &logs)?;
+        }
+        outcome.found = (!is_good).then_some(ErrorKind::Damage);
         Ok(outcome)
     }
 }

@@ -60,6 +60,17 @@ impl Outcome {
         Ok(Self { document, words, data: Vec::new(), found: None })
     }
 
+    /// Adds to the document.
+    pub fn add(&mut self, name: &str, more: &impl serde::Serialize) -> Result<()> {
+        let more = serde_json::to_value(more).map_err(|e| {
+            Error::new(ErrorKind::Failed, "cannot write the summary as JSON").caused_by(e)
+        })?;
+        if let Some(document) = self.document.as_object_mut() {
+            document.insert(name.to_owned(), more);
+        }
+        Ok(())
+    }
+
     /// An outcome of a summary that people read as a table or a document.
     pub fn data(summary: &impl serde::Serialize, data: Vec<String>) -> Result<Self> {
         Ok(Self { data, ..Self::new(summary, Vec::new())? })

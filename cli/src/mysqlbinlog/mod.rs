@@ -7,6 +7,7 @@
 //! | [`request`] | options to what the printer of the `binlog` crate takes |
 //! | [`datetime`] | times as people write them |
 //! | [`files`] | from files to text; also for `haulout binlog dump` |
+//! | `remote` | from a server to text, or to files |
 //!
 //! Text goes to standard output or the result file, words to standard error. The exit status is 1
 //! for whatever goes wrong behind the grammar.
@@ -14,6 +15,7 @@
 pub mod datetime;
 pub mod files;
 mod parse;
+mod remote;
 mod request;
 mod table;
 
@@ -68,13 +70,21 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Refusal> {
     }
     let files = OptionFiles::load(&defaults).map_err(|error| Refusal::error(error.to_string()))?;
     let mut given = from_files(name, &files)?;
-    given.extend(parsed.given);
+    given.extend(parsed.given.iter().cloned());
     parsed.notes.iter().for_each(|note| say(note));
     let request = Request::new(&given)?;
     if parsed.bare.is_empty() {
         return Err(Refusal::error(
             "Please provide the log file(s). Run with '--help' for usage instructions.",
         ));
+    }
+    let mut warn = |note: String| say(&format!("WARNING: {note}"));
+    let connect = match request.is_remote {
+        true => Some(remote::connect_options(&files, &parsed.given)?),
+        false => None,
+    };
+    if let Some(connect) = connect.as_ref().filter(|_| request.remote.raw) {
+        return remote::raw(&request, connect, &parsed.bare, &mut warn);
     }
     let stdout;
     let file;
@@ -90,9 +100,11 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Refusal> {
             &mut stdout.lock()
         }
     };
-    let mut warn = |note: String| say(&format!("WARNING: {note}"));
+    if let Some(connect) = &connect {
+        return remote::dump(&request, connect, &parsed.bare, sink, &mut warn);
+    }
     let dumped = files::dump(&request.options, &request.read, &parsed.bare, sink, &mut warn);
-    let last_time = dumped.map_err(|failure| Refusal::error(failure.to_string()))?;
+    let last_time = dumped.map_err(Refusal::error)?;
     if let (Some(stop), Some(text)) = (request.options.stop_time, &request.stop_datetime)
         && stop > last_time
     {

@@ -22,6 +22,27 @@ pub struct Request {
     pub result_file: Option<String>,
     /// The time to stop at, as it was written.
     pub stop_datetime: Option<String>,
+    /// Whether to read from a server.
+    pub is_remote: bool,
+    /// How to.
+    pub remote: Remote,
+}
+
+/// How logs are read from a server.
+#[derive(Clone, Debug, Default)]
+pub struct Remote {
+    /// Up to the last log.
+    pub to_last: bool,
+    /// And what follows in it.
+    pub waits: bool,
+    /// The `server_id` of a replica that waits.
+    pub server_id: u32,
+    /// To files instead of text.
+    pub raw: bool,
+    /// Position by GTID to begin behind, as it was written.
+    pub gtids: Option<String>,
+    /// What is not known how to do, of what was asked for.
+    unknown: Option<&'static str>,
 }
 
 /// A byte, or GTIDs by domain.
@@ -40,10 +61,11 @@ impl Request {
             read: ReadOptions { verify: false, ..ReadOptions::default() },
             result_file: None,
             stop_datetime: None,
+            is_remote: false,
+            remote: Remote { server_id: 1, ..Remote::default() },
         };
         // The stock tool leaves these on in spite of short form only if they are asked for.
         let (mut counts, mut positions) = (None, None);
-        let (mut raw, mut remote) = (false, None);
         for Given { entry, value } in given {
             let on = *value != Value::Off;
             let text = match value {
@@ -53,18 +75,19 @@ impl Request {
             match entry.name {
                 "print-row-count" => counts = Some(on),
                 "print-row-event-positions" => positions = Some(on),
-                "raw" => raw = on,
-                _ if entry.fate == Fate::NotYet => remote = on.then_some(entry.name),
+                _ if entry.fate == Fate::NotYet => {
+                    request.remote.unknown = on.then_some(entry.name).or(request.remote.unknown);
+                }
                 name => request.set(name, on, text)?,
             }
         }
-        if raw && request.options.flashback {
+        if request.remote.raw && request.options.flashback {
             return Err(Refusal::error("The --raw mode is not allowed with --flashback mode"));
         }
-        if raw && remote.is_none() {
+        if request.remote.raw && !request.is_remote {
             return Err(Refusal::error("The --raw mode only works with --read-from-remote-server"));
         }
-        if let Some(name) = remote {
+        if let Some(name) = request.remote.unknown.filter(|_| request.is_remote) {
             return Err(Refusal::error(format!("--{name} is not supported yet by haulout")));
         }
         let options = &mut request.options;
@@ -95,6 +118,14 @@ impl Request {
             "hexdump" => options.hexdump = on,
             "local-load" => options.local_load = PathBuf::from(text),
             "offset" => options.offset = number(name, text)?,
+            "read-from-remote-server" => self.is_remote = on,
+            "raw" => self.remote.raw = on,
+            "to-last-log" => self.remote.to_last = on,
+            "stop-never" => self.remote.waits = on,
+            "stop-never-slave-server-id" => {
+                let id = u32::try_from(number(name, text)?).ok().filter(|id| *id > 0);
+                self.remote.server_id = id.unwrap_or(1);
+            }
             "result-file" => self.result_file = Some(text.to_owned()),
             "print-table-metadata" => options.table_metadata = on,
             "ignore-domain-ids" => add(&mut options.domains, name, text, false)?,
@@ -115,6 +146,7 @@ impl Request {
                 Position::Gtids(mut gtids) => {
                     // Nothing is known of a domain at 0.
                     gtids.retain(|_, gtid| gtid.sequence > 0);
+                    self.remote.gtids = Some(text.trim().to_owned());
                     options.windows.starts = gtids;
                 }
             },

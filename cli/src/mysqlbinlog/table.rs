@@ -22,7 +22,7 @@ pub enum Fate {
     Used,
     /// Of no effect on local files.
     Harmless,
-    /// Refused by name.
+    /// Refused by name where a server is read from.
     NotYet,
 }
 
@@ -93,31 +93,37 @@ pub static TABLE: &[Entry] = &[
     entry(' ', "debug-check", Switch, Harmless, ""),
     entry(' ', "debug-info", Switch, Harmless, ""),
     entry(' ', "open-files-limit", Number, Harmless, ""),
-    entry('R', "read-from-remote-server", Switch, NotYet, ""),
-    entry(' ', "raw", Switch, Used, ""),
-    entry(' ', "stop-never", Switch, Harmless, ""),
-    entry(' ', "stop-never-slave-server-id", Number, Harmless, ""),
-    entry('t', "to-last-log", Switch, Harmless, ""),
-    entry('h', "host", Text, Harmless, ""),
-    entry('u', "user", Text, Harmless, ""),
-    entry('p', "password", OptionalText, Harmless, ""),
-    entry('P', "port", Number, Harmless, ""),
-    entry('S', "socket", Text, Harmless, ""),
-    entry(' ', "protocol", Text, Harmless, ""),
+    entry('R', "read-from-remote-server", Switch, Used, "Read from a server, whose logs FILES are"),
+    entry(
+        ' ',
+        "raw",
+        Switch,
+        Used,
+        "With -R: write the files as they are, --result-file before names",
+    ),
+    entry('t', "to-last-log", Switch, Used, "With -R: go on up to the server's last log"),
+    entry(' ', "stop-never", Switch, Used, "With -R: the same, and wait for what follows"),
+    entry(' ', "stop-never-slave-server-id", Number, Used, "server_id of the waiting replica"),
+    entry('h', "host", Text, Used, "Host of the server"),
+    entry('u', "user", Text, Used, "Account"),
+    entry('p', "password", OptionalText, Used, "Its password"),
+    entry('P', "port", Number, Used, "TCP port"),
+    entry('S', "socket", Text, Used, "Unix socket"),
+    entry(' ', "protocol", Text, Used, "tcp or socket"),
     entry(' ', "plugin-dir", Text, Harmless, ""),
     entry(' ', "default-auth", Text, Harmless, ""),
-    entry(' ', "ssl", Switch, Harmless, ""),
-    entry(' ', "ssl-ca", Text, Harmless, ""),
-    entry(' ', "ssl-capath", Text, Harmless, ""),
-    entry(' ', "ssl-cert", Text, Harmless, ""),
-    entry(' ', "ssl-cipher", Text, Harmless, ""),
-    entry(' ', "ssl-key", Text, Harmless, ""),
-    entry(' ', "ssl-crl", Text, Harmless, ""),
-    entry(' ', "ssl-crlpath", Text, Harmless, ""),
-    entry(' ', "ssl-fp", Text, Harmless, ""),
-    entry(' ', "ssl-fplist", Text, Harmless, ""),
-    entry(' ', "ssl-verify-server-cert", Switch, Harmless, ""),
-    entry(' ', "tls-version", Text, Harmless, ""),
+    entry(' ', "ssl", Switch, Used, "Encrypt"),
+    entry(' ', "ssl-ca", Text, Used, "Authority that signed the server's certificate"),
+    entry(' ', "ssl-cert", Text, Used, "Certificate to show"),
+    entry(' ', "ssl-key", Text, Used, "Its key"),
+    entry(' ', "ssl-verify-server-cert", Switch, Used, "Check the server's certificate and name"),
+    entry(' ', "ssl-capath", Text, NotYet, ""),
+    entry(' ', "ssl-cipher", Text, NotYet, ""),
+    entry(' ', "ssl-crl", Text, NotYet, ""),
+    entry(' ', "ssl-crlpath", Text, NotYet, ""),
+    entry(' ', "ssl-fp", Text, NotYet, ""),
+    entry(' ', "ssl-fplist", Text, NotYet, ""),
+    entry(' ', "tls-version", Text, NotYet, ""),
 ];
 
 /// The text of `--help`.
@@ -139,6 +145,5 @@ pub fn help(name: &str) -> String {
         let option = format!("  {letter}--{}{value}", entry.name);
         text += &format!("{option:<38} {}\n", entry.about);
     }
-    text += "\nOf a server's logs, those on its disk can be read, not those behind a connection.\n";
     text
 }

@@ -156,7 +156,7 @@ fn needed(log: &Log, number: usize, state: &GtidState) -> bool {
 }
 
 /// Whether a file has transactions of so long ago or later.
-fn recent(file: &File, within: Option<Duration>) -> Option<String> {
+pub(super) fn recent(file: &File, within: Option<Duration>) -> Option<String> {
     let oldest = jiff::Timestamp::now().checked_sub(within?).ok()?.as_second();
     let last = file
         .times()

@@ -14,11 +14,14 @@
 //! | [`catalog`] | which logs, files and parts there are |
 //! | [`gaps`] | what is missing, told by content |
 //! | [`push`], `files`, `writer` | archiving closed files |
-//! | [`stream`], `source` | archiving a log while it is written, as a replica |
+//! | [`stream`], `arriving` | archiving a log while it is written, as a replica |
 //! | [`read`] | a file of the archive as if it were one on disk |
 //! | [`plan`] | which files lead from a place in the log to a later one |
 //! | [`find`], [`fetch`] | transactions by what they do; files back on disk |
 //! | [`expire`] | what no backup needs any more |
+//! | [`purge`] | removing from a server what is archived |
+//! | [`anew`] | files in large parts instead of small ones, here or in another repository |
+//! | [`verify`] | whether everything is as it was stored |
 //!
 //! Promises:
 //! - An object is a run of bytes of one file, put whole, and never changed. What is there counts; who
@@ -49,6 +52,8 @@
 //! # }
 //! ```
 
+pub mod anew;
+mod arriving;
 pub mod catalog;
 pub mod expire;
 pub mod fetch;
@@ -59,12 +64,13 @@ pub mod index;
 pub mod layout;
 pub mod part;
 pub mod plan;
+pub mod purge;
 pub mod push;
 pub mod read;
 pub mod scan;
-mod source;
 pub mod statement;
 pub mod stream;
+pub mod verify;
 mod writer;
 
 use crate::repo::Repository;

@@ -477,6 +477,39 @@ impl Part {
         Ok(plain)
     }
 
+    /// Reads all of it and compares hashes; `deep` unpacks it, too.
+    pub fn verify(&self, repository: &Repository, deep: bool, cancel: &Cancel) -> Result<()> {
+        let frames = self.head.frames.len();
+        let opener = if deep { self.opener(repository)? } else { None };
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut begin = self.data;
+        for (number, piece) in self.head.frames.iter().chain([&self.head.index]).enumerate() {
+            cancel.check()?;
+            if number == frames {
+                // The index is within a frame that is skipped.
+                begin += SKIP;
+            }
+            let length = u64::from(piece.stored);
+            let range = Some(begin..begin + length);
+            let bytes = repository.store.get(&self.key, range, length, cancel)?;
+            begin += length;
+            if frame_hash(&bytes) != piece.hash {
+                let words = format!("piece {number}: its bytes were changed");
+                return Err(damaged(&self.key, words));
+            }
+            if deep {
+                let plain = self.unpack(number as u32, piece, &bytes, opener.as_ref())?;
+                if number < frames {
+                    hash.update(&plain);
+                }
+            }
+        }
+        if deep && seal::hex(hash.finish().as_ref()) != self.head.sha256 {
+            return Err(damaged(&self.key, "it has other bytes of the log than its head says"));
+        }
+        Ok(())
+    }
+
     fn unpack(
         &self,
         number: u32,

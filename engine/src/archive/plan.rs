@@ -86,6 +86,11 @@ impl Skipper {
         Self(left_out.map(|gtid| (gtid.domain, gtid)).collect())
     }
 
+    /// Whether there is nothing more to leave out.
+    pub fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether this transaction, the next one of the log, is to be left out.
     pub fn leaves_out(&mut self, gtid: Gtid) -> bool {
         let Some(there) = self.0.get(&gtid.domain).copied() else { return false };

@@ -7,22 +7,26 @@
 //! or that of the server, and with another server after a failover.
 //!
 //! Bytes are stored between transactions, when they have waited for long enough, when there are
-//! enough of them, or when the server waits for it.
+//! enough of them, or when the server waits for it. Of a file that is closed the small parts that this
+//! makes are merged, beside the stream, which does not wait for it.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use binlog::EventType;
 use binlog::event::Rotate;
-use binlog::format::{Checksum, FIRST_EVENT, FormatDescription};
-use binlog::header::{CHECKSUM_LEN, HEADER_LEN, Header, at, flag};
+use binlog::format::{Checksum, FIRST_EVENT};
+use binlog::header::{CHECKSUM_LEN, HEADER_LEN, Header, flag};
 use binlog::reader::checksum_of;
-use binlog::{Event, EventType};
 
 use super::Archive;
+use super::anew::is_scattered;
+use super::arriving::{as_in_file, identify};
 use super::catalog::{File, Newcomer};
 use super::layout::number_of;
-use super::source::{Came, Source, Wanted};
 use super::writer::Writer;
 use crate::repo::Repository;
+use crate::server::feed::{Came, GLANCE, Source, Wanted};
 use crate::server::{ConnectOptions, Session, Wait};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
@@ -81,12 +85,52 @@ pub fn stream(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<StreamSummary> {
+    // Nobody waits for what is being merged when the stream ends.
+    let stop = cancel.child();
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::channel::<File>();
+        let stop = &stop;
+        scope.spawn(move || {
+            for file in receive {
+                merge(repository, &file, stop, reporter);
+            }
+        });
+        let streamed = reconnecting(repository, options, &send, cancel, reporter);
+        stop.cancel();
+        streamed
+    })
+}
+
+/// Writes a closed file anew, in large parts.
+fn merge(repository: &Repository, file: &File, cancel: &Cancel, reporter: &dyn Reporter) {
+    let archive = Archive::without_catalog(repository);
+    match archive.write_anew(file, repository, cancel) {
+        Ok(parts) => reporter.info(format!(
+            "the {} parts of {} were merged to {}",
+            file.parts.len(),
+            file.name,
+            parts.len()
+        )),
+        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+        // All of it is there already.
+        Err(error) => reporter.warn(format!("cannot merge the parts of {}: {error}", file.name)),
+    }
+}
+
+/// Connects again and again.
+fn reconnecting(
+    repository: &Repository,
+    options: &StreamOptions,
+    merge: &mpsc::Sender<File>,
+    cancel: &Cancel,
+    reporter: &dyn Reporter,
+) -> Result<StreamSummary> {
     let mut summary = StreamSummary { format: 1, ..StreamSummary::default() };
     let mut pause = PAUSES.0;
     let mut good = Instant::now();
     while !cancel.is_cancelled() {
         let before = summary.bytes;
-        let ended = connect(repository, options, &mut summary, cancel, reporter);
+        let ended = connect(repository, options, (&mut summary, merge), cancel, reporter);
         let error = match ended {
             Ok(()) => return Ok(summary),
             Err(error) => error,
@@ -105,7 +149,7 @@ pub fn stream(
         reporter.warn(format!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
         let until = Instant::now() + pause;
         while Instant::now() < until && !cancel.is_cancelled() {
-            std::thread::sleep(super::source::GLANCE);
+            std::thread::sleep(GLANCE);
         }
         pause = (pause * 2).min(PAUSES.1);
     }
@@ -116,7 +160,7 @@ pub fn stream(
 fn connect(
     repository: &Repository,
     options: &StreamOptions,
-    summary: &mut StreamSummary,
+    (summary, merge): (&mut StreamSummary, &mpsc::Sender<File>),
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<()> {
@@ -151,7 +195,7 @@ fn connect(
     }
     let archive = Archive::read(repository, cancel)?;
     let mut wanted =
-        Wanted { server_id: options.server_id, file: "", heartbeat: HEARTBEAT, semi_sync: false };
+        Wanted { server_id: options.server_id, heartbeat: HEARTBEAT, ..Wanted::default() };
     let first = first_file(&archive, server, &names, options, &wanted, reporter)?;
     reporter.info(format!("streaming from {first} of server {server}"));
     wanted.file = &first;
@@ -163,6 +207,7 @@ fn connect(
         options,
         source,
         summary,
+        merge,
         reporter,
         file: None,
         waiting_since: None,
@@ -184,7 +229,9 @@ fn first_file(
     let latest = |file: &&File| file.parts.first().map_or(0, |part| part.head.about.created);
     let known = archive.files().filter(|file| file.server == server);
     if let Some(last) = known.max_by_key(|file| (latest(file), file.number)) {
-        if names.contains(&last.name) && begins(options, wanted, &last.name)?.1 == last.identity {
+        if names.contains(&last.name)
+            && identify(&options.connect, wanted, &last.name)?.identity == last.identity
+        {
             return Ok(last.name.clone());
         }
         // A log whose files were purged goes on; one that has the same names again does not.
@@ -212,7 +259,7 @@ fn first_file(
         }
     }
     for name in names.iter().rev().filter(|_| !archive.logs.is_empty()) {
-        if all.includes(&begins(options, wanted, name)?.0) {
+        if all.includes(&identify(&options.connect, wanted, name)?.before) {
             return Ok(name.clone());
         }
     }
@@ -223,65 +270,6 @@ fn first_file(
         );
     }
     Ok(names.first().cloned().unwrap_or_default())
-}
-
-/// What was logged before a file of the server, and what tells it from others.
-fn begins(
-    options: &StreamOptions,
-    wanted: &Wanted<'_>,
-    name: &str,
-) -> Result<(binlog::GtidState, String)> {
-    let mut source = Source::open(&options.connect, &Wanted { file: name, ..wanted.clone() })?;
-    let mut scanner = super::scan::Scanner::new(name);
-    let mut position = FIRST_EVENT;
-    let mut checksum = Checksum::None;
-    let began = Instant::now();
-    while began.elapsed() < HEARTBEAT * HEARTBEATS {
-        let Came::Event(mut bytes, _) = source.next()? else { continue };
-        let Some(event) = as_in_file(&mut bytes, position, &mut checksum)? else { continue };
-        position = event.end();
-        scanner.event(&event).map_err(|fault| unreadable(name, event.offset, fault))?;
-        if let Some(beginning) = scanner.beginning() {
-            return Ok((scanner.state().clone(), beginning.identity.clone()));
-        }
-    }
-    Err(Error::new(ErrorKind::Timeout, format!("the server does not send how {name} begins")))
-}
-
-/// The event as it is in the file; `None` if it is in none.
-fn as_in_file<'a>(
-    bytes: &'a mut [u8],
-    position: u64,
-    checksum: &mut Checksum,
-) -> Result<Option<Event<'a>>> {
-    let damaged = |what: String| {
-        Error::new(ErrorKind::Damage, format!("the server sent {what} at {position}"))
-    };
-    let header = Header::parse(bytes).map_err(|what| damaged(what.to_string()))?;
-    if header.has(flag::ARTIFICIAL) || header.kind == EventType::HEARTBEAT {
-        return Ok(None);
-    }
-    if header.kind == EventType::FORMAT_DESCRIPTION {
-        let format = FormatDescription::parse(bytes).map_err(|what| damaged(what.to_string()))?;
-        *checksum = format.checksum;
-        if let Some(flags) = bytes.get_mut(at::FLAGS) {
-            *flags &= !(flag::IN_USE as u8);
-        }
-    }
-    let event = Event::parse(bytes, position, *checksum);
-    let event = event.map_err(|what| damaged(format!("an event of a wrong {what}")))?;
-    if let Some(stored) = event.checksum.filter(|stored| *stored != checksum_of(event.bytes)) {
-        return Err(damaged(format!("an event with a wrong checksum {stored:08x}")));
-    }
-    let end = header.end_position;
-    if end != 0 && end != event.end() as u32 {
-        return Err(damaged(format!("an event that ends at {end}")));
-    }
-    Ok(Some(event))
-}
-
-fn unreadable(file: &str, position: u64, fault: binlog::Fault) -> Error {
-    super::unreadable(binlog::Error { file: file.to_owned(), position, fault })
 }
 
 /// The file that is being received.
@@ -300,6 +288,8 @@ struct Stream<'a, 'r> {
     options: &'a StreamOptions,
     source: Source,
     summary: &'a mut StreamSummary,
+    /// Where files go whose parts are to be merged.
+    merge: &'a mpsc::Sender<File>,
     reporter: &'a dyn Reporter,
     file: Option<Receiving>,
     /// Since when there are bytes that are not stored.
@@ -320,7 +310,7 @@ impl Stream<'_, '_> {
 
     fn receive(&mut self, cancel: &Cancel) -> Result<()> {
         while !cancel.is_cancelled() {
-            match self.source.next()? {
+            match self.source.receive()? {
                 Came::End => {
                     return Err(Error::new(ErrorKind::Server, "the server ended the stream"));
                 }
@@ -430,6 +420,10 @@ impl Stream<'_, '_> {
                 stored - file.position
             ));
         }
+        if let Some(closed) = self.closed().filter(|file| is_scattered(file)) {
+            // If nobody listens, it stays as it is.
+            let _ = self.merge.send(closed.clone());
+        }
         let number = number_of(&name)?;
         let mut writer = Writer::new(&name, number, None)?;
         writer.magic()?;
@@ -437,6 +431,13 @@ impl Stream<'_, '_> {
         let checksum = Checksum::None;
         self.file = Some(Receiving { name, writer, checksum, position, stored: None });
         Ok(())
+    }
+
+    /// What the archive has of the file that was received last.
+    fn closed(&self) -> Option<&File> {
+        let file = self.file.as_ref()?;
+        let identity = &file.writer.scanner.beginning()?.identity;
+        self.archive.files().find(|it| it.name == file.name && it.identity == *identity)
     }
 
     /// It is known which file this is: what of it is stored.
@@ -509,36 +510,5 @@ impl Stream<'_, '_> {
         summary.objects += 1;
         self.archive.insert(part);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use binlog::event::rows::stamp;
-
-    #[test]
-    fn what_is_in_no_file_is_left_out_and_what_was_changed_on_the_way_is_refused() {
-        let mut event = vec![0; HEADER_LEN + 12];
-        event[at::TYPE] = EventType::XID.0;
-        event[at::LENGTH] = event.len() as u8;
-        event[at::END_POSITION] = 4 + event.len() as u8;
-        stamp(&mut event, true);
-        let mut checksum = Checksum::Crc32;
-        let mut told = |bytes: &[u8], position| {
-            let mut bytes = bytes.to_vec();
-            let event = as_in_file(&mut bytes, position, &mut checksum)?;
-            Ok::<_, Error>(event.map(|event| event.end()))
-        };
-        assert_eq!(told(&event, 4).unwrap(), Some(4 + event.len() as u64));
-        assert!(told(&event, 5).is_err());
-        let mut changed = event.clone();
-        changed[HEADER_LEN] ^= 1;
-        assert!(told(&changed, 4).is_err());
-        let mut artificial = event.clone();
-        artificial[at::FLAGS] = flag::ARTIFICIAL as u8;
-        assert_eq!(told(&artificial, 4).unwrap(), None);
-        assert!(told(&event[..10], 4).is_err());
     }
 }

@@ -13,7 +13,7 @@ use crate::repo::Repository;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Bytes of the log after which a part ends, as soon as a transaction does.
-const PART_LEN: u64 = 64 << 20;
+pub(super) const PART_LEN: u64 = 64 << 20;
 /// Bytes of the index after which it does, likewise.
 const INDEX_LEN: usize = 24 << 20;
 

@@ -9,6 +9,7 @@ use std::io::Read;
 use binlog::{BinlogPosition, Reader};
 use jiff::Timestamp;
 
+use super::ReplayOptions;
 use super::plan::Anchor;
 use super::source::{Log, LogSource};
 use super::target::Target;
@@ -61,6 +62,15 @@ impl Anchor {
         let position = place.and_then(|(file, offset)| BinlogPosition::new(file, offset).ok());
         Ok(Self { position, gtid })
     }
+}
+
+/// Makes the data of a backup in a repository that to begin with, if one is named; the `server_id` of who
+/// it is of.
+pub fn anchor(options: &mut ReplayOptions, backup: Option<&Manifest>) -> Result<Option<u32>> {
+    let Some(manifest) = backup else { return Ok(None) };
+    let name = manifest.name.as_str();
+    options.anchor = Anchor::of_replication(name, manifest.replication.as_ref())?;
+    Ok(Some(manifest.server.server_id))
 }
 
 /// Up to where files are needed: beyond all that the target takes in.
@@ -208,6 +218,13 @@ fn lead(
     // A time that is behind everything is a matter of opinion; a place that is not there is not.
     if !plan.reaches && matches!(target, Target::Gtid(_) | Target::Position { .. }) {
         return Ok(None);
+    }
+    if let (Target::Position { file, offset }, Some(there)) = (target, &anchor.position) {
+        let number = |name: &str| plan.steps.iter().position(|step| step.file.name == name);
+        let (wanted, begins) = (number(file), number(there.file()));
+        if begins.is_some_and(|begins| (wanted, *offset) < (Some(begins), there.offset())) {
+            return Ok(None);
+        }
     }
     Ok(Some(Recovery {
         format: 1,

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`source`] | where logs are, and in which order |
 //! | [`archived`] | logs of an archive, and the backup to begin with |
+//! | [`started`] | the server that somebody starts on what was restored |
 //! | [`walk`] | through logs, group by group |
 //! | [`state`] | what has been logged up to a place |
 //! | [`target`] | where to stop |
@@ -28,6 +29,7 @@ mod script;
 mod sequence;
 mod session;
 pub mod source;
+pub mod started;
 pub mod state;
 pub mod target;
 pub mod walk;

@@ -35,6 +35,12 @@ impl State {
         self.logged.is_empty()
     }
 
+    /// Whether this transaction was logged, or a later one of its server.
+    pub fn has(&self, gtid: Gtid) -> bool {
+        let last = self.logged.get(&(gtid.domain, gtid.server));
+        last.is_some_and(|last| *last >= gtid.sequence)
+    }
+
     /// The newest transaction of a domain.
     pub fn newest(&self, domain: u32) -> Option<Gtid> {
         self.newest.get(&domain).copied()

@@ -225,6 +225,6 @@ impl Repository {
 }
 
 /// A thread that did not do its work; it said why on standard error.
-fn panicked() -> Error {
+pub(crate) fn panicked() -> Error {
     Error::new(ErrorKind::Failed, "a thread panicked")
 }

@@ -4,6 +4,8 @@
 //! where the logs are cut: what is behind the target is never sent. Then the connection stays open and
 //! idle, as that of a primary that nobody writes to.
 //!
+//! From files, or from an archive. With a certificate only encrypted connections are let in.
+//!
 //! Only by GTID: the position of the replica says what it has. Events are sent as they are in the logs;
 //! encrypted ones are decrypted on the way.
 //!
@@ -16,6 +18,7 @@ mod stream;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use crate::keys::settings::KeyStore;
 use crate::replay::source::LogSource;
 use crate::replay::{Cut, ReplayOptions};
+use crate::server::tls;
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 use wire::{Account, Wire};
 
@@ -39,6 +43,8 @@ pub struct ServeOptions {
     pub user: String,
     /// Its password.
     pub password: String,
+    /// Certificate and key, with which only encrypted connections are served.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// `server_id` that replicas see; that of the logs if nothing is said.
     pub server_id: Option<u32>,
 }
@@ -60,6 +66,7 @@ pub fn serve(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<ServeSummary> {
+    let tls = serve.tls.as_ref().map(|(cert, key)| tls::server(cert, key)).transpose()?;
     let cut = crate::replay::cut(source, options, cancel, reporter)?;
     let listener = TcpListener::bind(serve.listen).map_err(|cause| {
         Error::new(ErrorKind::Failed, format!("cannot listen at {}", serve.listen)).caused_by(cause)
@@ -77,11 +84,13 @@ pub fn serve(
                 Ok((stream, peer)) => {
                     number += 1;
                     let keys = options.keys.clone();
+                    let tls = tls.clone();
                     let (stop, cut, replicas) = (&stop, &cut, &replicas);
                     scope.spawn(move || {
                         let mut replica = Replica {
                             source,
                             keys,
+                            tls,
                             cut,
                             serve,
                             filter: &options.skip,
@@ -114,6 +123,7 @@ pub fn serve(
 struct Replica<'a> {
     source: &'a dyn LogSource,
     keys: Option<Arc<KeyStore>>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     cut: &'a Cut,
     serve: &'a ServeOptions,
     filter: &'a std::collections::BTreeSet<binlog::Gtid>,
@@ -150,7 +160,11 @@ impl Replica<'_> {
         let mut wire = Wire::new(stream).map_err(lost)?;
         let version = self.version();
         let serve = self.serve;
-        let account = Account { user: serve.user.clone(), password: serve.password.clone() };
+        let account = Account {
+            user: serve.user.clone(),
+            password: serve.password.clone(),
+            tls: self.tls.clone(),
+        };
         if !wire.log_in(&version, number, &account).map_err(lost)? {
             return Err(Error::new(ErrorKind::Usage, "the login was refused"));
         }

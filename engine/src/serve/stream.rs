@@ -1,6 +1,5 @@
 //! What a replica is sent: each log with what precedes it in a stream, up to the cut.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -8,10 +7,11 @@ use binlog::event::rows::stamp;
 use binlog::event::{GtidEvent, GtidList};
 use binlog::format::{Checksum, FIRST_EVENT};
 use binlog::header::{CHECKSUM_LEN, HEADER_LEN, at, flag};
-use binlog::{Event, EventType, Gtid, GtidPosition, Reader};
+use binlog::{Event, EventType, Gtid, GtidPosition, GtidState, Reader};
 
 use super::wire::Wire;
 use super::{INTERVAL, Replica, Wishes};
+use crate::archive::plan::Skipper;
 use crate::archive::unreadable;
 use crate::replay::source::{Log, malformed, reading};
 use crate::replay::state::State;
@@ -23,21 +23,6 @@ const GTIDS: u32 = 4;
 const CANNOT_DUMP: u16 = 1236;
 /// Offset of `created` in the event that describes a log.
 const CREATED_AT: usize = HEADER_LEN + 52;
-
-/// What the replica has, by domain, where it has not come to yet.
-struct Position(BTreeMap<u32, Gtid>);
-
-impl Position {
-    /// Whether a group is one that the replica has.
-    fn has(&mut self, gtid: Gtid) -> bool {
-        let Some(there) = self.0.get(&gtid.domain).copied() else { return false };
-        if gtid.server != there.server || gtid.sequence < there.sequence {
-            return true;
-        }
-        self.0.remove(&gtid.domain);
-        gtid.sequence == there.sequence
-    }
-}
 
 /// Whether everything that a log is preceded by is in a position.
 fn begins_by(before: &[Gtid], position: &GtidPosition) -> bool {
@@ -103,14 +88,8 @@ impl Replica<'_> {
                     format!("the logs begin after {first}, and the replica has '{position}'"),
                 )
             })?;
-        let before = logs.get(first).map(|log| State::of(&log.before)).unwrap_or_default();
-        let mut has = Position(
-            position
-                .iter()
-                .filter(|gtid| before.newest(gtid.domain) != Some(*gtid))
-                .map(|gtid| (gtid.domain, gtid))
-                .collect(),
-        );
+        let mut has = Skipper::default();
+        let mut state = State::default();
         self.served.fetch_add(1, Ordering::Relaxed);
         self.reporter.info(format!("a replica has '{position}' and is sent what follows"));
         let mut checksum = Checksum::Crc32;
@@ -119,8 +98,21 @@ impl Replica<'_> {
             if index > self.cut.place.log {
                 break;
             }
-            checksum =
-                self.log(wire, index, log, (index == first, checksum), &mut has, &mut sent)?;
+            // Of a log of another server, what the one before has was sent already.
+            let there = match index == first {
+                true => Some(position.clone()),
+                false => log.enters.then(|| state.position()),
+            };
+            if let Some(there) = there {
+                let before = GtidState::new(log.before.clone()).unwrap_or_default();
+                has = Skipper::new(&there, &before);
+            }
+            if index == first || !log.enters {
+                state = State::of(&log.before);
+            }
+            let resumes = index == first && !has.is_done();
+            let history = (&mut has, &mut state);
+            checksum = self.log(wire, (index, log), (resumes, checksum), history, &mut sent)?;
         }
         wire.flush().map_err(lost)?;
         self.reporter.info(format!("everything is sent, up to {}", self.cut.state));
@@ -131,10 +123,9 @@ impl Replica<'_> {
     fn log(
         &self,
         wire: &mut Wire,
-        index: usize,
-        log: &Log,
-        (is_first, mut checksum): (bool, Checksum),
-        has: &mut Position,
+        (index, log): (usize, &Log),
+        (resumes, mut checksum): (bool, Checksum),
+        (has, state): (&mut Skipper, &mut State),
         sent: &mut (String, u64),
     ) -> Result<Checksum> {
         let server = self.server_id();
@@ -148,7 +139,6 @@ impl Replica<'_> {
         let mut reader = Reader::new(input, log.name.clone(), read).map_err(unreadable)?;
         let end = self.cut.ends.get(index).copied().unwrap_or(u64::MAX);
         let mut left_out = false;
-        let mut state = State::of(&log.before);
         // What was left out last, and not said yet.
         let mut silent = false;
         let mut events = 0_u32;
@@ -161,7 +151,6 @@ impl Replica<'_> {
             let kind = event.header.kind;
             match kind {
                 EventType::FORMAT_DESCRIPTION => {
-                    let resumes = is_first && !has.0.is_empty();
                     let bytes = described(&event, resumes);
                     let format = binlog::format::FormatDescription::parse(&bytes)
                         .map_err(|what| malformed(&log.name, &event, what))?;
@@ -176,15 +165,18 @@ impl Replica<'_> {
                     let gtid = GtidEvent::parse(event.body(), event.header.server_id)
                         .map_err(|what| malformed(&log.name, &event, what))?
                         .gtid;
-                    left_out = has.has(gtid) || self.filter.contains(&gtid);
+                    let passed = has.leaves_out(gtid);
+                    left_out = passed || self.filter.contains(&gtid);
                     if silent && !left_out {
-                        let list = list(&state);
+                        let list = list(state);
                         let place = (event.offset as u32, flag::ARTIFICIAL);
                         let list = artificial(EventType::GTID_LIST, server, place, &list, checksum);
                         wire.send(&[&[0], &list]).map_err(lost)?;
                         silent = false;
                     }
-                    state.add(gtid);
+                    if !(passed && state.has(gtid)) {
+                        state.add(gtid);
+                    }
                 }
                 EventType::GTID_LIST => {
                     GtidList::parse(event.body())

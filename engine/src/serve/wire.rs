@@ -5,7 +5,9 @@
 
 use std::io::{BufWriter, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha1::{Digest, Sha1};
 
 /// Bytes of one packet at most; what is longer goes in several.
@@ -21,6 +23,7 @@ mod capability {
     pub const LONG_FLAG: u32 = 1 << 2;
     pub const CONNECT_WITH_DB: u32 = 1 << 3;
     pub const PROTOCOL_41: u32 = 1 << 9;
+    pub const SSL: u32 = 1 << 11;
     pub const TRANSACTIONS: u32 = 1 << 13;
     pub const SECURE_CONNECTION: u32 = 1 << 15;
     pub const PLUGIN_AUTH: u32 = 1 << 19;
@@ -50,10 +53,52 @@ const STATUS: u16 = 2;
 /// Type of text columns.
 const TYPE_TEXT: u8 = 253;
 
+/// Bytes of the request to go on encrypted.
+const TLS_REQUEST: usize = 32;
+
+/// What carries the bytes.
+enum Carrier {
+    Plain(TcpStream),
+    Encrypted(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Carrier {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Encrypted(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Carrier {
+    fn read(&mut self, bytes: &mut [u8]) -> Io<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Encrypted(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Carrier {
+    fn write(&mut self, bytes: &[u8]) -> Io<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Encrypted(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> Io<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Encrypted(stream) => stream.flush(),
+        }
+    }
+}
+
 /// A connection of somebody.
 pub(super) struct Wire {
-    input: TcpStream,
-    output: BufWriter<TcpStream>,
+    carrier: BufWriter<Carrier>,
     sequence: u8,
 }
 
@@ -61,6 +106,8 @@ pub(super) struct Wire {
 pub(super) struct Account {
     pub user: String,
     pub password: String,
+    /// With it, only over connections that are encrypted.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 type Io<T> = std::io::Result<T>;
@@ -68,14 +115,23 @@ type Io<T> = std::io::Result<T>;
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Io<Self> {
         stream.set_nodelay(true)?;
-        let output = BufWriter::with_capacity(OUTPUT, stream.try_clone()?);
-        Ok(Self { input: stream, output, sequence: 0 })
+        let carrier = BufWriter::with_capacity(OUTPUT, Carrier::Plain(stream));
+        Ok(Self { carrier, sequence: 0 })
+    }
+
+    /// Encrypts all that follows.
+    fn encrypt(&mut self, config: Arc<ServerConfig>) -> Io<()> {
+        let stream = self.carrier.get_ref().tcp().try_clone()?;
+        let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
+        let stream = Box::new(StreamOwned::new(connection, stream));
+        self.carrier = BufWriter::with_capacity(OUTPUT, Carrier::Encrypted(stream));
+        Ok(())
     }
 
     /// Reads a request; `None` when the other side is gone.
     pub(super) fn request(&mut self) -> Io<Option<Vec<u8>>> {
         let mut head = [0; 4];
-        match self.input.read_exact(&mut head) {
+        match self.carrier.get_mut().read_exact(&mut head) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
@@ -86,7 +142,7 @@ impl Wire {
         }
         self.sequence = head[3].wrapping_add(1);
         let mut body = vec![0; length];
-        self.input.read_exact(&mut body)?;
+        self.carrier.get_mut().read_exact(&mut body)?;
         Ok(Some(body))
     }
 
@@ -104,7 +160,7 @@ impl Wire {
                     self.head(room)?;
                 }
                 let (now, later) = rest.split_at(rest.len().min(room));
-                self.output.write_all(now)?;
+                self.carrier.write_all(now)?;
                 (rest, room, left) = (later, room - now.len(), left - now.len());
             }
         }
@@ -114,23 +170,24 @@ impl Wire {
 
     fn head(&mut self, length: usize) -> Io<()> {
         let length = (length as u32).to_le_bytes();
-        self.output.write_all(&[length[0], length[1], length[2], self.sequence])?;
+        self.carrier.write_all(&[length[0], length[1], length[2], self.sequence])?;
         self.sequence = self.sequence.wrapping_add(1);
         Ok(())
     }
 
     pub(super) fn flush(&mut self) -> Io<()> {
-        self.output.flush()
+        self.carrier.flush()
     }
 
     /// Whether the other side has closed the connection, or says something where nobody asked.
     pub(super) fn is_closed(&self) -> bool {
         let mut byte = [0];
-        if self.input.set_nonblocking(true).is_err() {
+        let stream = self.carrier.get_ref().tcp();
+        if stream.set_nonblocking(true).is_err() {
             return true;
         }
-        let seen = self.input.peek(&mut byte);
-        let reset = self.input.set_nonblocking(false);
+        let seen = stream.peek(&mut byte);
+        let reset = stream.set_nonblocking(false);
         match seen {
             Err(error) => error.kind() != std::io::ErrorKind::WouldBlock || reset.is_err(),
             Ok(_) => true,
@@ -188,7 +245,8 @@ impl Wire {
         greeting.extend_from_slice(&id.to_le_bytes());
         greeting.extend_from_slice(&challenge[..8]);
         greeting.push(0);
-        let offered = capability::OFFERED.to_le_bytes();
+        let tls = if account.tls.is_some() { capability::SSL } else { 0 };
+        let offered = (capability::OFFERED | tls).to_le_bytes();
         greeting.extend_from_slice(&offered[..2]);
         greeting.push(CHARSET);
         greeting.extend_from_slice(&STATUS.to_le_bytes());
@@ -202,7 +260,16 @@ impl Wire {
         self.sequence = 0;
         self.send(&[&greeting])?;
         self.flush()?;
-        let Some(response) = self.request()? else { return Ok(false) };
+        let Some(mut response) = self.request()? else { return Ok(false) };
+        if let Some(config) = &account.tls {
+            if !asks_for_tls(&response) {
+                self.error(3159, "only connections that are encrypted are served here")?;
+                return Ok(false);
+            }
+            self.encrypt(Arc::clone(config))?;
+            let Some(encrypted) = self.request()? else { return Ok(false) };
+            response = encrypted;
+        }
         let Some(login) = Login::parse(&response) else {
             self.error(1043, "a login in another way than offered")?;
             return Ok(false);
@@ -225,6 +292,12 @@ impl Wire {
         }
         Ok(is_right)
     }
+}
+
+/// Whether a client wants to log in encrypted.
+fn asks_for_tls(response: &[u8]) -> bool {
+    let flags = response.first_chunk().map_or(0, |flags| u32::from_le_bytes(*flags));
+    response.len() == TLS_REQUEST && flags & capability::SSL != 0
 }
 
 /// What a client answers the greeting with.

@@ -158,6 +158,15 @@ impl ConnectOptions {
         files: &OptionFiles,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
+        Self::from_groups(files, &[CLIENT_GROUPS, TOOL_GROUPS], environment)
+    }
+
+    /// The same for programs that read other groups, the stronger ones last.
+    pub fn from_groups(
+        files: &OptionFiles,
+        groups: &[&[&str]],
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
         let mut found = Self {
             password: environment("MYSQL_PWD"),
             socket: environment("MYSQL_UNIX_PORT").filter(|v| !v.is_empty()).map(PathBuf::from),
@@ -166,8 +175,8 @@ impl ConnectOptions {
         if let Some(text) = environment("MYSQL_TCP_PORT").filter(|v| !v.is_empty()) {
             found.port = Some(parse_port(&text, "the variable MYSQL_TCP_PORT")?);
         }
-        for option in files.options(CLIENT_GROUPS).iter().chain(&files.options(TOOL_GROUPS)) {
-            found.set(option)?;
+        for option in groups.iter().flat_map(|groups| files.options(groups)) {
+            found.set(&option)?;
         }
         if let Some(password) = environment("HAULOUT_PASSWORD") {
             found.password = Some(password);
@@ -283,6 +292,11 @@ impl ConnectOptions {
     /// The TLS settings of a TCP connection in the words of the client library; `None` without
     /// TLS.
     pub(crate) fn tls_client_options(&self) -> Result<Option<mysql_async::SslOpts>> {
+        self.wanted_tls()?.map(TlsOptions::client_options).transpose()
+    }
+
+    /// The TLS settings of a TCP connection; `None` without TLS.
+    pub(crate) fn wanted_tls(&self) -> Result<Option<&TlsOptions>> {
         if self.skip_tls || !(self.tls.wanted() || self.unsupported_tls.is_some()) {
             return Ok(None);
         }
@@ -291,7 +305,7 @@ impl ConnectOptions {
             return Err(Error::new(ErrorKind::Usage, message)
                 .advise("name the certificate authority with ssl-ca in the group [haulout]"));
         }
-        self.tls.client_options().map(Some)
+        Ok(Some(&self.tls))
     }
 
     fn is_local_host(&self) -> bool {

@@ -12,11 +12,14 @@
 //! | [`privileges`] | whether the account may do what a backup needs |
 //! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
 //! | [`lsn`] | log sequence numbers, flushing and checkpoints |
+//! | [`feed`] | the server's binary log, as a replica is sent it |
+//! | `tls` | encryption of connections that are not the client library's |
 //! | [`replica`] | where the server is a replica itself |
 //! | [`position`] | binary log position and GTIDs |
 
 pub mod connect;
 pub mod failure;
+pub mod feed;
 pub mod lsn;
 pub mod option_file;
 pub mod position;
@@ -27,6 +30,7 @@ pub mod rows;
 mod script;
 pub mod session;
 pub mod stages;
+pub(crate) mod tls;
 
 pub use connect::{ConnectOptions, Protocol, TlsOptions};
 pub use rows::{Row, Variables};

@@ -11,6 +11,7 @@
 //! | [`generation`] | the servers to test with, unpacked from Debian's archive |
 //! | [`server`] | a `mariadbd` of one's own: start, stop, crash, restart |
 //! | [`canned`] | a web server whose answers a test makes up |
+//! | [`certificate`] | a certificate of its own authority |
 //! | [`client`] | a blocking SQL connection |
 //! | [`keys`] | encryption keys for servers: key files, a small vault |
 //! | [`load`] | seeded random DML and DDL, in threads, that replicates exactly |
@@ -26,6 +27,7 @@
 //! | [`matrix`] | random kinds of servers, and everything that has to hold on each |
 
 pub mod canned;
+pub mod certificate;
 pub mod chain;
 pub mod client;
 pub mod compare;

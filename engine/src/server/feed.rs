@@ -4,7 +4,7 @@
 //! that name statements, without which a log is not the one on disk; it takes each event apart, and
 //! it cannot acknowledge. So this speaks the little of the protocol that is needed: login, a few
 //! statements that have no result, and the log. Logins by password (`mysql_native_password`,
-//! `ed25519`) and by socket are known; connections are not encrypted.
+//! `ed25519`) and by socket are known. Over TCP it is encrypted as settings say.
 //!
 //! Every read has a deadline; memory is bounded by the longest event that servers allow.
 
@@ -16,8 +16,8 @@ use std::time::Duration;
 use binlog::reader::EVENT_MAX;
 use mysql_common::packets::{AuthPlugin, AuthPluginData};
 
-use crate::server::ConnectOptions;
-use crate::server::connect::Endpoint;
+use super::connect::{ConnectOptions, Endpoint};
+use super::tls;
 use crate::{Error, ErrorKind, Result};
 
 /// How long connecting and answers to statements may take.
@@ -35,6 +35,7 @@ const CHARSET: u8 = 45;
 mod capability {
     pub const LONG_PASSWORD: u32 = 1;
     pub const PROTOCOL_41: u32 = 1 << 9;
+    pub const SSL: u32 = 1 << 11;
     pub const TRANSACTIONS: u32 = 1 << 13;
     pub const SECURE_CONNECTION: u32 = 1 << 15;
     pub const PLUGIN_AUTH: u32 = 1 << 19;
@@ -58,8 +59,13 @@ mod answer {
     pub const SEMI_SYNC: u8 = 0xef;
 }
 
-/// Flag of a dump: send the events that name statements.
-const SEND_ANNOTATE: u16 = 2;
+/// Flags of a dump.
+mod dump_flag {
+    /// End where the log ends.
+    pub const NON_BLOCK: u16 = 1;
+    /// Send the events that name statements.
+    pub const ANNOTATE: u16 = 2;
+}
 
 /// What carries the bytes.
 trait Carrier: Read + Write + Send {
@@ -69,6 +75,12 @@ trait Carrier: Read + Write + Send {
 impl Carrier for TcpStream {
     fn wait_at_most(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time))
+    }
+}
+
+impl Carrier for tls::ClientStream {
+    fn wait_at_most(&self, time: Duration) -> io::Result<()> {
+        self.sock.set_read_timeout(Some(time))
     }
 }
 
@@ -107,15 +119,47 @@ pub struct Source {
 /// What is wanted of a server.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// The `server_id` of this replica.
+    /// The `server_id` of this replica; 0 is none.
     pub server_id: u32,
-    /// The file to begin with, at its beginning.
+    /// The file to begin with.
     pub file: &'a str,
+    /// Whether the server is told of this replica before it asks.
+    pub registers: bool,
+    /// Where in it, at an event.
+    pub position: u32,
+    /// Position of a replica that asks for what follows it, by GTID instead of by file.
+    pub gtids: Option<&'a str>,
+    /// Whether to wait for what is yet to be written.
+    pub waits: bool,
+    /// Whether events that name statements are wanted.
+    pub annotations: bool,
+    /// How the first event is checked, as an expression; the others are as they are in their files.
+    pub checksum: &'a str,
     /// How often the server shows that it lives.
     pub heartbeat: Duration,
     /// Whether it is to wait for acknowledgements.
     pub semi_sync: bool,
 }
+
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        Self {
+            server_id: 0,
+            file: "",
+            registers: true,
+            position: binlog::format::FIRST_EVENT as u32,
+            gtids: None,
+            waits: true,
+            annotations: true,
+            checksum: "@@global.binlog_checksum",
+            heartbeat: Duration::ZERO,
+            semi_sync: false,
+        }
+    }
+}
+
+/// How to encrypt a connection, the name of its host, and what is to be encrypted.
+type Encrypts<'a> = ((std::sync::Arc<rustls::ClientConfig>, &'a str), TcpStream);
 
 impl Source {
     /// Logs in and asks for the log.
@@ -126,25 +170,22 @@ impl Source {
                 .caused_by(error)
         };
         let timeout = options.connect_timeout.unwrap_or(TIMEOUT);
+        let mut encrypts = None;
+        let mut tcp = None;
         let carrier: Box<dyn Carrier> = match &endpoint {
             Endpoint::Socket(path) => Box::new(UnixStream::connect(path).map_err(failed)?),
             Endpoint::Tcp(host, port) => {
-                if options.tls_client_options()?.is_some() {
-                    return Err(Error::new(
-                        ErrorKind::Usage,
-                        "binary logs cannot be streamed over TLS yet",
-                    )
-                    .advise(
-                        "connect through the socket, or say --skip-ssl on a network of trust",
-                    ));
-                }
+                let config = options.wanted_tls()?.map(tls::client).transpose()?;
+                encrypts = config.map(|config| (config, host.as_str()));
                 let mut addresses = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
                 let address = addresses.next().ok_or_else(|| failed(Io::NotFound.into()))?;
                 let stream = TcpStream::connect_timeout(&address, timeout).map_err(failed)?;
                 stream.set_nodelay(true).map_err(failed)?;
+                tcp = Some(stream.try_clone().map_err(failed)?);
                 Box::new(stream)
             }
         };
+        let encrypts = encrypts.zip(tcp);
         let mut source = Self {
             carrier,
             buffer: vec![0; CHUNK],
@@ -156,13 +197,15 @@ impl Source {
             event: Vec::new(),
         };
         source.carrier.wait_at_most(timeout).map_err(failed)?;
-        source.log_in(options).map_err(|error| error.context(format!("log in at {endpoint}")))?;
+        let logged_in = source.log_in(options, encrypts);
+        logged_in.map_err(|error| error.context(format!("log in at {endpoint}")))?;
         source.ask(wanted)?;
         source.carrier.wait_at_most(GLANCE).map_err(failed)?;
         Ok(source)
     }
 
-    fn log_in(&mut self, options: &ConnectOptions) -> Result<()> {
+    /// Logs in; first, if it is wanted, the connection is encrypted.
+    fn log_in(&mut self, options: &ConnectOptions, encrypts: Option<Encrypts<'_>>) -> Result<()> {
         let greeting = self.answer()?;
         let mut bytes = Fields(&greeting);
         if bytes.take(1) != [10] {
@@ -171,7 +214,9 @@ impl Source {
         bytes.text();
         bytes.take(4);
         let mut scramble = bytes.take(8).to_vec();
-        bytes.take(1 + 2 + 1 + 2 + 2);
+        bytes.take(1);
+        let offered = bytes.take(2).first_chunk().map_or(0, |low| u16::from_le_bytes(*low));
+        bytes.take(1 + 2 + 2);
         let length = bytes.take(1).first().copied().unwrap_or(0);
         bytes.take(10);
         scramble.extend(bytes.take(usize::from(length.saturating_sub(8)).max(13)));
@@ -182,11 +227,20 @@ impl Source {
         };
         let password = options.password.as_deref();
         let first = proof(plugin, password, &scramble).unwrap_or_default();
+        let ssl = if encrypts.is_some() { capability::SSL } else { 0 };
         let mut reply = Vec::new();
-        reply.extend(capability::OURS.to_le_bytes());
+        reply.extend((capability::OURS | ssl).to_le_bytes());
         reply.extend(EVENT_MAX.to_le_bytes());
         reply.push(CHARSET);
         reply.extend([0; 23]);
+        if let Some(((config, host), stream)) = encrypts {
+            if u32::from(offered) & capability::SSL == 0 {
+                return Err(Error::new(ErrorKind::Server, "the server does not offer TLS")
+                    .advise("say --skip-ssl on a network of trust"));
+            }
+            self.send(&reply)?;
+            self.carrier = Box::new(tls::connect(config, host, stream)?);
+        }
         reply.extend(options.user_name()?.as_bytes());
         reply.push(0);
         reply.push(first.len() as u8);
@@ -222,37 +276,40 @@ impl Source {
 
     /// Says what kind of replica this is, and asks for the log.
     fn ask(&mut self, wanted: &Wanted<'_>) -> Result<()> {
-        let heartbeat = wanted.heartbeat.as_nanos();
+        let checksum = wanted.checksum;
         let mut statements = vec![
-            format!("SET @master_heartbeat_period = {heartbeat}"),
-            "SET @master_binlog_checksum = @@global.binlog_checksum".to_owned(),
+            format!("SET @master_binlog_checksum = {checksum}"),
             "SET @mariadb_slave_capability = 4".to_owned(),
         ];
+        if !wanted.heartbeat.is_zero() {
+            let heartbeat = wanted.heartbeat.as_nanos();
+            statements.push(format!("SET @master_heartbeat_period = {heartbeat}"));
+        }
+        if let Some(gtids) = wanted.gtids {
+            statements.push(format!("SET @slave_connect_state = '{gtids}'"));
+        }
         if wanted.semi_sync {
             statements.push("SET @rpl_semi_sync_slave = 1".to_owned());
         }
         for statement in statements {
-            self.sequence = 0;
-            self.send(&[&[command::QUERY], statement.as_bytes()].concat())?;
-            let answer = self.answer()?;
-            if answer.first() != Some(&answer::OK) {
-                return Err(refused(&answer).context(statement));
-            }
+            let request = [&[command::QUERY], statement.as_bytes()].concat();
+            self.command(&request).map_err(|error| error.context(statement))?;
         }
         let id = wanted.server_id.to_le_bytes();
-        let mut register = vec![command::REGISTER_SLAVE];
-        register.extend(id);
-        // No host, user, password and port; no rank, no source.
-        register.extend([0; 3 + 2 + 4 + 4]);
-        self.sequence = 0;
-        self.send(&register)?;
-        let answer = self.answer()?;
-        if answer.first() != Some(&answer::OK) {
-            return Err(refused(&answer).context("register as a replica"));
+        if wanted.registers {
+            let mut register = vec![command::REGISTER_SLAVE];
+            register.extend(id);
+            // No host, user, password and port; no rank, no source.
+            register.extend([0; 3 + 2 + 4 + 4]);
+            let registered = self.command(&register);
+            registered.map_err(|error| error.context("register as a replica"))?;
         }
+        let mut flags = 0;
+        flags |= if wanted.waits { 0 } else { dump_flag::NON_BLOCK };
+        flags |= if wanted.annotations { dump_flag::ANNOTATE } else { 0 };
         let mut dump = vec![command::BINLOG_DUMP];
-        dump.extend((binlog::format::FIRST_EVENT as u32).to_le_bytes());
-        dump.extend(SEND_ANNOTATE.to_le_bytes());
+        dump.extend(wanted.position.to_le_bytes());
+        dump.extend(flags.to_le_bytes());
         dump.extend(id);
         dump.extend(wanted.file.as_bytes());
         self.sequence = 0;
@@ -260,8 +317,19 @@ impl Source {
         self.send(&dump)
     }
 
+    /// Sends a request that is answered with no more than that it was done.
+    fn command(&mut self, request: &[u8]) -> Result<()> {
+        self.sequence = 0;
+        self.send(request)?;
+        let answer = self.answer()?;
+        match answer.first() {
+            Some(&answer::OK) => Ok(()),
+            _ => Err(refused(&answer)),
+        }
+    }
+
     /// The next event.
-    pub fn next(&mut self) -> Result<Came> {
+    pub fn receive(&mut self) -> Result<Came> {
         loop {
             let Some(packet) = self.packet()? else { return Ok(Came::Nothing) };
             let full = packet.len() == PACKET_FULL;

@@ -1,0 +1,142 @@
+//! Removing from a server the logs that the archive has: all others stay.
+//!
+//! A server that removes its logs by itself, by age or size, does not ask whether they were archived.
+//! One that is told not to, and is purged by this instead, keeps what was not. A log goes when the
+//! archive has all of it, told by content and not by name, and of all logs before it; the server itself
+//! spares those that replicas read.
+
+use std::time::Duration;
+
+use super::arriving::{Identified, identify};
+use super::catalog::{File, follows};
+use super::{Archive, Log};
+use crate::server::feed::Wanted;
+use crate::server::{ConnectOptions, Session, Wait};
+use crate::{Cancel, Error, ErrorKind, Result};
+
+/// How often the server is told again to remove what somebody reads.
+const ATTEMPTS: u32 = 10;
+/// How long to wait in between.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What to remove.
+#[derive(Clone, Debug)]
+pub struct PurgeOptions {
+    /// Where the server is.
+    pub connect: ConnectOptions,
+    /// The `server_id` by which the server is asked how its logs begin.
+    pub server_id: u32,
+    /// Logs with transactions of so long ago or later stay.
+    pub keep_within: Option<Duration>,
+    /// Whether to remove anything.
+    pub delete: bool,
+}
+
+/// What was removed, or would be.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PurgeSummary {
+    /// Version of this document's shape.
+    pub format: u32,
+    /// Whether anything was removed; otherwise this is what would be.
+    pub done: bool,
+    /// Logs that the server does not have any more, or would not.
+    pub purged: Vec<String>,
+    /// The first log that stays.
+    pub stays: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Archive<'_> {
+    /// Removes from a server what the archive has.
+    pub fn purge(&self, options: &PurgeOptions, cancel: &Cancel) -> Result<PurgeSummary> {
+        let mut session = Session::connect(&options.connect, cancel)?;
+        let wait = Wait::short("asking for the binary logs");
+        let logs = |session: &mut Session| -> Result<Vec<(String, u64)>> {
+            let rows = session.query("SHOW BINARY LOGS", wait)?;
+            let log = |row: &crate::server::Row| {
+                Some((row.text("Log_name")?.into_owned(), row.number("File_size")?))
+            };
+            Ok(rows.iter().filter_map(log).collect())
+        };
+        let there = logs(&mut session)?;
+        let mut summary = PurgeSummary {
+            format: 1,
+            done: options.delete,
+            purged: Vec::new(),
+            stays: String::new(),
+            why: "the server writes it".to_owned(),
+        };
+        for (number, (name, size)) in there.iter().enumerate() {
+            summary.stays.clone_from(name);
+            if number + 1 == there.len() {
+                break;
+            }
+            if let Some(why) = self.must_stay(options, name, *size)? {
+                summary.why = why;
+                break;
+            }
+            summary.purged.push(name.clone());
+        }
+        if there.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "the server writes no binary log (log_bin)"));
+        }
+        if options.delete && !summary.purged.is_empty() {
+            let quoted = summary.stays.replace('\\', "\\\\").replace('\'', "''");
+            let wait = Wait { deadline: Duration::from_secs(600), reason: "removing binary logs" };
+            let purge = format!("PURGE BINARY LOGS TO '{quoted}'");
+            session.execute(&purge, wait)?;
+            // Replicas may need some of them still; those that asked how logs begin are gone soon.
+            let mut left = logs(&mut session)?;
+            for _ in 0..ATTEMPTS {
+                if left.first().is_none_or(|(first, _)| *first == summary.stays) {
+                    break;
+                }
+                cancel.check()?;
+                std::thread::sleep(PAUSE);
+                session.execute(&purge, wait)?;
+                left = logs(&mut session)?;
+            }
+            summary.purged.retain(|name| !left.iter().any(|(there, _)| there == name));
+            if let Some((first, _)) = left.first().filter(|(first, _)| *first != summary.stays) {
+                summary.stays.clone_from(first);
+                summary.why = "a replica reads it, or the server needs it".to_owned();
+            }
+        }
+        session.close();
+        Ok(summary)
+    }
+
+    /// Why a log of a server must not go.
+    fn must_stay(&self, options: &PurgeOptions, name: &str, size: u64) -> Result<Option<String>> {
+        let wanted = Wanted { server_id: options.server_id, ..Wanted::default() };
+        let Identified { server, identity, .. } = identify(&options.connect, &wanted, name)?;
+        let found = self.logs.iter().find_map(|log| {
+            let same = |file: &File| {
+                (file.server, &*file.name, &*file.identity) == (server, name, &*identity)
+            };
+            Some((log, log.files.iter().position(same)?))
+        });
+        let Some((log, number)) = found else { return Ok(Some("it is not archived".to_owned())) };
+        Ok(match log.files.get(number) {
+            Some(file) if !is_whole(log, number, size) => {
+                Some(format!("{} of {size} bytes of it are archived", file.end()))
+            }
+            Some(file) => super::expire::recent(file, options.keep_within),
+            None => None,
+        })
+    }
+}
+
+/// Whether all of a file is there. What a crash tore off its end is in no archive: that the next file
+/// follows tells that nothing else is missing.
+fn is_whole(log: &Log, number: usize, size: u64) -> bool {
+    let Some(file) = log.files.get(number).filter(|file| !file.has_holes()) else { return false };
+    if file.ending().is_some() && file.end() == size {
+        return true;
+    }
+    let next = log.files.get(number + 1).filter(|next| next.number == file.number + 1);
+    let before = next.and_then(File::before);
+    file.ending().is_none()
+        && file.after().zip(before).is_some_and(|(after, before)| follows(after, before))
+}
