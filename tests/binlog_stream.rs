@@ -198,7 +198,16 @@ fn random_faults_leave_no_gap_and_no_duplicate() {
     })());
 }
 
+/// The only entry of a directory.
+fn only_dir(dir: &std::path::Path) -> Result<PathBuf> {
+    let mut entries = std::fs::read_dir(dir)?;
+    let entry = entries.next().context("nothing there")??;
+    ensure!(entries.next().is_none(), "more than one in {}", dir.display());
+    Ok(entry.path())
+}
+
 /// A commit that the server made is in the archive, at once; over TLS.
+/// What makes many small objects is merged.
 #[test]
 fn acknowledged_commits_are_safe() {
     common::ok((|| -> Result<()> {
@@ -242,6 +251,35 @@ fn acknowledged_commits_are_safe() {
             ensure!(files.iter().any(has), "{gtid} was committed and is not stored: {files:?}");
         }
         ensure!(status(&mut client, "yes_tx")? >= 10 && status(&mut client, "no_tx")? == 0);
+        // Each of them is an object. Once the log is closed, one has all of it.
+        client.run("FLUSH BINARY LOGS")?;
+        let log = server.datadir().join("binlog.000001");
+        let bytes = std::fs::read(&log)?;
+        let (epoch, whole) = (only_dir(&repo.place().join("binlog/1"))?, bytes.len());
+        let objects = || -> Result<Vec<String>> {
+            let entries = std::fs::read_dir(&epoch)?;
+            let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap()));
+            let mut names = names.collect::<Result<Vec<String>>>()?;
+            names.retain(|name| name.starts_with("0000000001-"));
+            Ok(names)
+        };
+        let is_whole = |name: &String| {
+            let numbers: Vec<usize> =
+                name.split('-').skip(1).take(2).filter_map(|number| number.parse().ok()).collect();
+            numbers == [0, whole]
+        };
+        let began = Instant::now();
+        while !objects()?.iter().any(is_whole) {
+            ensure!(began.elapsed() < CATCH_UP, "not merged: {:?}", objects()?);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        ensure!(objects()?.len() > 10, "{:?}", objects()?);
+        let expired = repo.json("binlog expire", &["--delete"])?;
+        ensure!(expired["spare"].as_u64() >= Some(10) && objects()?.len() == 1, "{expired}");
+        let to = repo.scratch.join("fetched");
+        let fetch = ["--to", to.to_str().unwrap(), "binlog.000001"];
+        repo.run("binlog fetch", &fetch)?.success()?;
+        ensure!(std::fs::read(to.join("binlog.000001"))? == bytes, "merged to something else");
         running.signal(Signal::TERM)?;
         let ended = running.wait(Duration::from_secs(30))?.success()?;
         let done: Value = serde_json::from_slice(&ended.stdout)?;
