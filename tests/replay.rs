@@ -469,6 +469,13 @@ fn from_a_repository() {
             repo.run("restore", &["--until=0-1-99999", "--after", "--to=/x", "--plan"])?;
         common::assert_failed(&refused, exit::NOTHING_MATCHES, &["0-1-99999"]);
 
+        // What is served begins at the same backup.
+        let mut command = repo.command("binlog serve");
+        command.args(["--listen=127.0.0.1:0", "--before", "--until", &drop]);
+        let (served, line) = start_and_hear(command, "for replicas that have the backup")?;
+        ensure!(line.contains(first["name"].as_str().unwrap()), "{line}");
+        served.end()?;
+
         let datadir = repo.scratch.join("copy");
         let to = datadir.to_str().unwrap();
         let done = repo.run("restore", &["--until", &drop, "--before", "--to", to])?.success()?;
