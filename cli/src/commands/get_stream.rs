@@ -14,16 +14,18 @@ use crate::streams;
 
 const EXAMPLES: &str = "\
 Examples:
-  haulout get-stream LATEST --repo s3://bucket/db1 | mbstream -x -C /restore";
+  haulout get-stream LATEST --repo s3://bucket/db1 | mbstream -x -C /restore
 
-/// Write a backup of a repository to standard output, as the xbstream that it was
+A delta comes together with what it is based on, as the stream of one full backup.";
+
+/// Write a backup of a repository to standard output, as an xbstream
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GetStream {
     /// Which backup: its name or a part of it at either end, LATEST, or @TIME
     #[arg(value_name = "BACKUP")]
     selection: Selection,
-    /// Of a delta, its own stream: what the stock tool takes for an incremental backup
+    /// Of a delta, only its own stream: what the stock tool takes for an incremental backup
     #[arg(long)]
     link: bool,
     #[command(flatten)]

@@ -51,9 +51,6 @@ pub enum Allow {
 pub struct ApplyOptions {
     /// In which state the base may be.
     pub allow: Allow,
-    /// Whether all has to be on disk before the base is said to be one again. Not where something
-    /// else keeps a half-written base from being used.
-    pub durable: bool,
     /// Threads that write.
     pub threads: usize,
 }
@@ -156,7 +153,7 @@ pub fn apply(
     reporter: &dyn Reporter,
 ) -> Result<DeltaSummary> {
     let clock = Instant::now();
-    let ApplyOptions { allow, durable: to_disk, threads } = options;
+    let ApplyOptions { allow, threads } = options;
     let progress = Progress::of(&delta.checkpoints);
     match Progress::left_in(base)? {
         Some(left) if left == progress => {}
@@ -184,7 +181,7 @@ pub fn apply(
         durable::remove_if_there(&base.join(path))?;
     }
     rename(base, &plan.renamed, reporter)?;
-    let written = write_pages(base, &plan, &flags, threads, cancel, reporter)?;
+    let written = write_pages((base, delta), &plan, &flags, threads, cancel, reporter)?;
     fit_system_tablespace(base, delta)?;
     for whole in &delta.whole {
         cancel.check()?;
@@ -194,12 +191,10 @@ pub fn apply(
     let log = base.join(LOG);
     copy(&delta.dir.join(LOG), &making(&log))?;
     move_file(&making(&log), &log)?;
-    if to_disk {
-        // One call for files in the thousands; all must be on disk before the base says so.
-        File::open(base)
-            .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
-            .map_err(|e| Error::io("make durable", base, e))?;
-    }
+    // One call for files in the thousands; all must be on disk before the base says so.
+    File::open(base)
+        .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
+        .map_err(|e| Error::io("make durable", base, e))?;
     let merged =
         Checkpoints { backup_type: BackupType::Full, from_lsn: Lsn(0), ..delta.checkpoints };
     merged.write(base, delta.naming)?;
@@ -271,7 +266,7 @@ fn check_pages(
 }
 
 fn write_pages(
-    base: &Path,
+    (base, delta): (&Path, &DeltaDir),
     plan: &Plan,
     headers: &[Option<SpaceHeader>],
     threads: usize,
@@ -287,8 +282,9 @@ fn write_pages(
         let path = if change.made { making(&target) } else { target.clone() };
         if change.made {
             create_parent(&target)?;
-            // As short as a server makes them; blank, until pages or redo come.
-            let least = YOUNG_PAGES * change.file.meta.page_size.bytes() as u64;
+            // As short as a server takes them, whatever the size of its own pages; blank, until pages
+            // or redo come.
+            let least = YOUNG_PAGES * delta.settings.page_size.bytes() as u64;
             File::create(&path)
                 .and_then(|file| file.set_len(least))
                 .map_err(|e| Error::io("create", &path, e))?;

@@ -7,7 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`format`], [`meta`] | the two kinds of files |
-//! | [`source`] | what a delta directory holds |
+//! | [`contents`], [`source`] | what a delta, and a directory with one, holds |
 //! | [`plan`] | what becomes of the tablespaces of a base |
 //! | [`apply`], [`progress`] | making the base a backup of the delta's time |
 //! | [`pages`], [`plain`] | tablespaces; everything else |
@@ -19,9 +19,10 @@
 //! that is not prepared, so that a chain can be merged and needs the redo of its last link only.
 
 pub mod apply;
+pub(crate) mod contents;
 pub mod format;
 pub mod meta;
-mod pages;
+pub(crate) mod pages;
 mod plain;
 mod plan;
 pub mod progress;

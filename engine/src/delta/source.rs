@@ -4,7 +4,7 @@
 //! [`crate::prepare`]) is worked out in memory. Nothing in the directory is changed, so that the
 //! delta can be applied again, to another copy of its base or after an interruption.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,10 @@ use innodb::SpaceId;
 use innodb::space::SpaceHeader;
 use innodb::{Lsn, PageSize};
 
+use super::contents::Contents;
 use super::format::Cluster;
 use super::meta::Meta;
-use crate::capture::rocksdb;
-use crate::metadata::{
-    BackupMyCnf, BackupType, Checkpoints, HauloutInfo, Naming, names, partial::Tables,
-};
+use crate::metadata::{BackupMyCnf, BackupType, Checkpoints, HauloutInfo, Naming, partial::Tables};
 use crate::prepare::markers;
 use crate::{Error, ErrorKind, Result};
 
@@ -107,75 +105,18 @@ impl DeltaDir {
 
     /// Tells what each file is.
     fn sort(&mut self, files: &[PathBuf]) -> Result<()> {
-        let present: BTreeSet<&PathBuf> = files.iter().collect();
-        // By the name that the tablespace file had when it was copied.
-        let mut changed = BTreeMap::new();
-        let (mut dropped, mut renamed) = (Vec::new(), Vec::new());
-        for file in files {
-            let path = self.dir.join(file);
-            let Some(name) = file.to_str().filter(|_| !file.starts_with(rocksdb::DIRECTORY)) else {
-                self.plain.insert(file.clone());
-                continue;
-            };
-            let in_database = file.components().count() == 2;
-            match name.rsplit_once('.') {
-                Some((of, "qp")) => {
-                    let message = format!("{} is compressed: {of}", self.dir.display());
-                    return Err(Error::new(ErrorKind::Usage, message)
-                        .advise("decompress the delta with the tool that made it"));
-                }
-                Some((of, "delta")) => {
-                    let meta = Meta::read(&self.dir.join(format!("{of}.meta")))?;
-                    let has_page_0 = starts_with_page_0(&path, meta.page_size)?;
-                    changed.insert(of.to_owned(), (path, meta, has_page_0));
-                }
-                Some((of, "meta")) if !present.contains(&PathBuf::from(format!("{of}.delta"))) => {
-                    let message = format!(
-                        "{} has {name}, but not {of}.delta: the stock tool has applied it already, \
-                         at least in part, and has removed what it applied",
-                        self.dir.display()
-                    );
-                    return Err(Error::new(ErrorKind::Damage, message)
-                        .advise("use another copy of the delta; do not use that base any more"));
-                }
-                Some((_, "meta")) => {}
-                Some((of, "del")) if in_database => dropped.push(format!("{of}.ibd")),
-                Some((of, "ren")) if in_database => {
-                    let (database, table) = markers::new_name(&path)?;
-                    renamed.push((format!("{of}.ibd"), format!("{database}/{table}.ibd")));
-                }
-                Some((of, "new")) if in_database => {
-                    self.whole.push(WholeFile { path, name: format!("{of}.ibd") });
-                }
-                _ if name != LOG && !names::is_metadata(name) => {
-                    self.plain.insert(file.clone());
-                }
-                _ => {}
-            }
+        let new_name = |marker: &str| markers::new_name(&self.dir.join(marker));
+        let contents = Contents::new(&self.dir.display().to_string(), files, &new_name)?;
+        for (name, of) in contents.changed {
+            let path = self.dir.join(format!("{of}.delta"));
+            let meta = Meta::read(&self.dir.join(format!("{of}.meta")))?;
+            let has_page_0 = starts_with_page_0(&path, meta.page_size)?;
+            self.changed.push(ChangedFile { path, name, meta, has_page_0 });
         }
-        for name in dropped {
-            changed.remove(&name);
-        }
-        let moving: Vec<_> = renamed
-            .into_iter()
-            .filter_map(|(old, new)| Some((new, changed.remove(&old)?)))
-            .collect();
-        for (new, file) in moving {
-            if changed.insert(new.clone(), file).is_some() {
-                let message = format!(
-                    "{}: two tablespaces have the name {new} at the end",
-                    self.dir.display()
-                );
-                return Err(Error::new(ErrorKind::Damage, message));
-            }
-        }
-        for whole in &self.whole {
-            changed.remove(&whole.name);
-        }
-        self.changed = changed
-            .into_iter()
-            .map(|(name, (path, meta, has_page_0))| ChangedFile { path, name, meta, has_page_0 })
-            .collect();
+        let whole = contents.whole.into_iter();
+        self.whole =
+            whole.map(|(name, path)| WholeFile { path: self.dir.join(path), name }).collect();
+        self.plain = contents.plain;
         Ok(())
     }
 

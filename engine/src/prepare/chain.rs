@@ -25,7 +25,7 @@ pub fn apply(
     for (number, delta) in deltas.iter().enumerate().skip(first) {
         // Of what an interrupted run has merged, or this one has, the redo may not be applied yet.
         let allow = if number > 0 { Allow::Mergeable } else { Allow::Prepared };
-        let how = ApplyOptions { allow, durable: true, threads: options.parallel };
+        let how = ApplyOptions { allow, threads: options.parallel };
         let summary = delta::apply(base, delta, how, cancel, reporter)?;
         reporter.info(format!(
             "applied {} (LSN {} to {}): {} pages",

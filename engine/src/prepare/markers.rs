@@ -96,6 +96,11 @@ fn rename(dir: &Path, files: &BTreeSet<PathBuf>, reporter: &dyn Reporter) -> Res
 /// The database and table that `marker` gives a file as its new name.
 pub fn new_name(marker: &Path) -> Result<(String, String)> {
     let text = fs::read_to_string(marker).map_err(|e| Error::io("read", marker, e))?;
+    parse_new_name(&text, &marker.display().to_string())
+}
+
+/// The same, of a marker with this content.
+pub fn parse_new_name(text: &str, marker: &str) -> Result<(String, String)> {
     let is_name = |part: &str| {
         !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\0', '\n'])
     };
@@ -105,7 +110,7 @@ pub fn new_name(marker: &Path) -> Result<(String, String)> {
         }
         _ => Err(Error::new(
             ErrorKind::Damage,
-            format!("{} does not hold the name of a table", marker.display()),
+            format!("{marker} does not hold the name of a table"),
         )),
     }
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use glob::Pattern;
 use innodb::space::file_name::{TableName, encode};
 
-use super::manifest::{Manifest, path_from_text};
+use super::layout::BackupName;
+use super::manifest::path_from_text;
 use crate::{Error, ErrorKind, Result};
 
 /// How much alike a name must be to be offered in place of one that does not exist.
@@ -82,9 +83,13 @@ impl Choice {
     ///
     /// # Errors
     /// [`ErrorKind::NothingMatches`] if a name means none, with those that are like it.
-    pub fn tables(&self, manifest: &Manifest) -> Result<BTreeMap<TableName, Vec<String>>> {
+    pub fn tables<'a>(
+        &self,
+        backup: &BackupName,
+        files: impl Iterator<Item = &'a String>,
+    ) -> Result<BTreeMap<TableName, Vec<String>>> {
         let mut all: BTreeMap<TableName, Vec<String>> = BTreeMap::new();
-        for path in manifest.files.keys() {
+        for path in files {
             if let Some(name) = table_of(path) {
                 all.entry(name).or_default().push(path.clone());
             }
@@ -93,7 +98,7 @@ impl Choice {
         for chosen in &self.patterns {
             let found: Vec<&TableName> = all.keys().filter(|name| chosen.means(name)).collect();
             if found.is_empty() {
-                return Err(chosen.means_nothing(all.keys(), manifest));
+                return Err(chosen.means_nothing(all.keys(), backup));
             }
             meant.extend(found.into_iter().cloned());
             // What all partitions have in common is needed for each of them.
@@ -127,7 +132,7 @@ impl Chosen {
     fn means_nothing<'a>(
         &self,
         all: impl Iterator<Item = &'a TableName>,
-        manifest: &Manifest,
+        backup: &BackupName,
     ) -> Error {
         let of_database = self.readings.iter().any(|(_, table)| table.is_none());
         let names: BTreeSet<String> = match of_database {
@@ -143,7 +148,7 @@ impl Chosen {
         let what = if of_database { "database" } else { "table" };
         let error = Error::new(
             ErrorKind::NothingMatches,
-            format!("the backup {} has no {what} {}", manifest.name, self.text),
+            format!("the backup {backup} has no {what} {}", self.text),
         );
         match alike.is_empty() {
             true => error.advise("haulout show names the files that it has"),
@@ -190,7 +195,7 @@ fn table_of(path: &str) -> Option<TableName> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::manifest::{FileEntry, tests::example};
+    use super::super::manifest::{FileEntry, Manifest, tests::example};
     use super::*;
 
     fn manifest() -> Manifest {
@@ -218,7 +223,9 @@ mod tests {
     fn files(tables: &[&str], databases: &[&str]) -> Result<Vec<String>> {
         let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let choice = Choice::new(&own(tables), &own(databases))?;
-        let mut files: Vec<String> = choice.tables(&manifest())?.into_values().flatten().collect();
+        let manifest = manifest();
+        let mut files: Vec<String> =
+            choice.tables(&manifest.name, manifest.files.keys())?.into_values().flatten().collect();
         files.sort();
         Ok(files)
     }

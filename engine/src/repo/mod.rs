@@ -15,11 +15,12 @@
 //! | [`backup`] | taking a backup |
 //! | [`parent`] | what it is based on |
 //! | [`catalog`], [`guard`] | which backups there are, which one is meant, and whose they are |
-//! | [`reader`] | a backup as the stream that it was |
+//! | [`reader`], [`contents`] | a backup as the stream that it was; short files of it |
+//! | [`merged`], [`merge`], [`cursor`] | a chain as one full backup, and its stream |
 //! | [`restore`] | from the stream to a data directory |
 //! | [`choice`], [`pick`], [`tables`], [`sql`] | single tables, by their frames only |
 //! | [`retention`], [`copy`] | keeping, expiring, copying |
-//! | [`verify`] | proving that a backup is good |
+//! | [`verify`], [`inside`] | proving that a backup is good |
 //!
 //! Promises:
 //! - A backup exists when its manifest does, which is put last. Objects of backups are never changed.
@@ -32,11 +33,16 @@ pub mod catalog;
 pub mod choice;
 pub mod compression;
 pub mod config;
+mod contents;
 pub mod copy;
+mod cursor;
 mod guard;
+mod inside;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
+mod merge;
+mod merged;
 pub mod parent;
 mod pick;
 pub mod pipeline;

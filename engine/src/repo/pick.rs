@@ -7,10 +7,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 
-use xbstream::chunk::{HEAD_LEN, MAGIC, PATH_LEN, PAYLOAD_FIELDS_LEN, PAYLOAD_LEN, TYPE, letter};
+use xbstream::chunk::{
+    HEAD_LEN, MAGIC, PATH_LEN, PAYLOAD_FIELDS_LEN, PAYLOAD_LEN, PAYLOAD_OFFSET, TYPE, letter,
+};
 
 use super::layout::damaged;
-use super::manifest::{Manifest, path_from_text};
+use super::manifest::{Manifest, path_from_text, path_to_text};
 use super::reader::{BackupReader, Failure};
 use crate::{Error, Result};
 
@@ -41,6 +43,23 @@ impl Picks {
         Ok(picks)
     }
 
+    /// The same, of each file only the frame that it begins in.
+    pub fn starts<'a>(
+        manifest: &Manifest,
+        paths: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self> {
+        let mut picks = Self::new(manifest, paths)?;
+        picks.frames.clear();
+        for (path, frames) in &mut picks.files {
+            // In the order of its offsets, which need not be that of the numbers.
+            let file = manifest.files.get(&path_to_text(path));
+            let first = file.and_then(|file| file.frame_numbers().next());
+            *frames = first.into_iter().collect();
+            picks.frames.extend(first);
+        }
+        Ok(picks)
+    }
+
     /// The frames to fetch, ascending.
     pub fn frames(&self) -> Vec<u32> {
         self.frames.iter().copied().collect()
@@ -52,7 +71,8 @@ impl Picks {
         self.frames.iter().filter_map(frame).map(|frame| u64::from(frame.stored)).sum()
     }
 
-    fn has(&self, path: &[u8], frame: u32) -> bool {
+    /// Whether a chunk of this file counts in that frame.
+    pub fn has(&self, path: &[u8], frame: u32) -> bool {
         self.files.get(path).is_some_and(|frames| frames.contains(&frame))
     }
 }
@@ -111,9 +131,9 @@ fn pick(frame: &[u8], keep: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let mut kept = Vec::new();
     let mut rest = frame;
     while !rest.is_empty() {
-        let (path, len) = measure(rest)?;
-        let (chunk, behind) = rest.split_at_checked(len)?;
-        if keep(path) {
+        let piece = Piece::first(rest)?;
+        let (chunk, behind) = rest.split_at_checked(piece.len)?;
+        if keep(piece.path) {
             kept.extend_from_slice(chunk);
         }
         rest = behind;
@@ -121,26 +141,51 @@ fn pick(frame: &[u8], keep: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     Some(kept)
 }
 
-/// Path and length of the chunk that `bytes` begin with.
-fn measure(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
-    let long =
-        |at: usize| usize::try_from(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?)).ok();
-    if !bytes.starts_with(&MAGIC) {
-        return None;
-    }
-    let behind = HEAD_LEN.checked_add(number(PATH_LEN)?)?;
-    let path = bytes.get(HEAD_LEN..behind)?;
-    let len = match *bytes.get(TYPE)? {
-        letter::PAYLOAD => {
-            behind.checked_add(PAYLOAD_FIELDS_LEN)?.checked_add(long(behind + PAYLOAD_LEN)?)?
+/// A chunk in a frame.
+pub(super) struct Piece<'a> {
+    /// Its path.
+    pub path: &'a [u8],
+    /// What it is.
+    pub letter: u8,
+    /// Where its payload belongs, or where a seek leads to.
+    pub offset: u64,
+    /// Where its payload begins, behind its own beginning.
+    pub payload: usize,
+    /// Its bytes in all: the payload is at their end.
+    pub len: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// The chunk that `bytes` begin with; `None` if they do not begin with a whole one.
+    pub fn first(bytes: &'a [u8]) -> Option<Self> {
+        let number =
+            |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+        let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        if !bytes.starts_with(&MAGIC) {
+            return None;
         }
-        letter::END | letter::REMOVE => behind,
-        letter::SEEK => behind.checked_add(size_of::<u64>())?,
-        letter::RENAME => behind.checked_add(size_of::<u32>())?.checked_add(number(behind)?)?,
-        _ => return None,
-    };
-    Some((path, len))
+        let behind = HEAD_LEN.checked_add(number(PATH_LEN)?)?;
+        let path = bytes.get(HEAD_LEN..behind)?;
+        let letter = *bytes.get(TYPE)?;
+        let (mut offset, mut payload) = (0, None);
+        let len = match letter {
+            letter::PAYLOAD => {
+                offset = long(behind + PAYLOAD_OFFSET)?;
+                let begins = behind.checked_add(PAYLOAD_FIELDS_LEN)?;
+                payload = Some(begins);
+                begins.checked_add(usize::try_from(long(behind + PAYLOAD_LEN)?).ok()?)?
+            }
+            letter::END | letter::REMOVE => behind,
+            letter::SEEK => {
+                offset = long(behind)?;
+                behind.checked_add(size_of::<u64>())?
+            }
+            letter::RENAME => behind.checked_add(size_of::<u32>())?.checked_add(number(behind)?)?,
+            _ => return None,
+        };
+        let payload = payload.unwrap_or(len);
+        (len <= bytes.len()).then_some(Self { path, letter, offset, payload, len })
+    }
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl BackupReader {
-    /// Reads all frames of a backup, or those of `frames`, which are in ascending order.
+    /// Reads all frames of a backup, or those of `frames`, in their order; one can come repeatedly.
     pub fn new(
         repository: &Repository,
         manifest: Manifest,
@@ -110,8 +110,8 @@ impl BackupReader {
     ) -> Result<Self> {
         let opener = repository.opener(&manifest)?;
         let fetches = match frames {
-            Some(frames) => fetches(&manifest, frames.iter().copied()),
-            None => fetches(&manifest, 0..manifest.frames.len() as u32),
+            Some(frames) => fetches(&manifest, frames.iter().copied(), options.memory),
+            None => fetches(&manifest, 0..manifest.frames.len() as u32, options.memory),
         };
         let threads = options.threads.clamp(1, fetches.len().max(1));
         let shared = Arc::new(Shared {
@@ -221,8 +221,9 @@ impl Drop for BackupReader {
     }
 }
 
-/// Joins neighbouring frames to requests.
-fn fetches(manifest: &Manifest, frames: impl Iterator<Item = u32>) -> Vec<Fetch> {
+/// Joins neighbouring frames to requests, each of which takes less than half of the memory.
+fn fetches(manifest: &Manifest, frames: impl Iterator<Item = u32>, memory: u64) -> Vec<Fetch> {
+    let unpacked = UNPACKED.min(memory / 2);
     let mut fetches: Vec<Fetch> = Vec::new();
     let (mut size, mut len) = (0, 0);
     let mut pack = None;
@@ -235,7 +236,7 @@ fn fetches(manifest: &Manifest, frames: impl Iterator<Item = u32>) -> Vec<Fetch>
                 if last.first + last.count == number
                     && pack == Some(frame.pack)
                     && size <= FETCH
-                    && len <= UNPACKED =>
+                    && len <= unpacked =>
             {
                 last.count += 1;
             }

@@ -10,17 +10,19 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Repository;
 use super::catalog::Selection;
-use super::layout::Kind;
-use super::manifest::{FileEntry, Manifest, path_from_text};
+use super::manifest::{Manifest, path_from_text};
+use super::merge;
+use super::merged::Merged;
 use super::parent;
 use super::pick::{Picked, Picks};
 use super::reader::{BackupReader, ReadOptions};
+use super::tables::local;
 use crate::capture::TableNeed;
-use crate::delta::{self, Allow, ApplyOptions, DeltaDir};
 use crate::extract::{self, Arrivals, Existing, ExtractOptions, How, Unchanged};
 use crate::io::direct::DirectWrites;
 use crate::io::durable;
@@ -157,15 +159,13 @@ impl RestorePlan {
 impl Repository {
     /// What a restore of this selection would do.
     pub fn plan(&self, selection: &Selection, cancel: &Cancel) -> Result<RestorePlan> {
-        let chain = self.whole_chain(selection, cancel)?;
-        let last = chain.last().ok_or_else(|| self.nothing_selected())?;
-        Ok(RestorePlan::new(&chain, last))
+        let last = self.select(selection, cancel)?;
+        let chain = self.whole_chain(last.clone(), cancel)?;
+        Ok(RestorePlan::new(&chain, &last))
     }
 
-    /// The backup that is meant, behind all that it is based on: each can be opened, and applied to
-    /// the one before it.
-    fn whole_chain(&self, selection: &Selection, cancel: &Cancel) -> Result<Vec<Manifest>> {
-        let manifest = self.select(selection, cancel)?;
+    /// A backup behind all that it is based on: each can be opened, and applied to the one before it.
+    pub(super) fn whole_chain(&self, manifest: Manifest, cancel: &Cancel) -> Result<Vec<Manifest>> {
         let chain = self.chain(manifest, cancel)?;
         for link in &chain {
             self.opener(link)?;
@@ -181,31 +181,42 @@ impl Repository {
         Ok(chain)
     }
 
-    fn nothing_selected(&self) -> Error {
-        let message = format!("there is no backup in {}", self.store.describe());
-        Error::new(ErrorKind::NothingMatches, message)
-    }
-
     /// Unpacks a backup, or some frames of it, into a folder. Returns the bytes that were written.
     fn unpack(
         &self,
-        manifest: Manifest,
+        manifest: &Manifest,
         frames: Option<&[u32]>,
-        (into, existing, arrivals): (ExtractOptions, Existing, &dyn Arrivals),
+        to: (ExtractOptions, How<'_>),
         read: ReadOptions,
-        cancel: &Cancel,
-        reporter: &dyn Reporter,
+        (cancel, reporter): (&Cancel, &dyn Reporter),
     ) -> Result<u64> {
-        let files = manifest.files.clone();
-        let reader = BackupReader::new(self, manifest, frames, read, cancel)?;
+        let reader = BackupReader::new(self, manifest.clone(), frames, read, cancel)?;
         let failed = reader.failure();
-        let dir = into.dir.clone();
-        let how = How { existing, arrivals, disk: DirectWrites::from_afar() };
-        let unpacked = extract::unpack(how, Box::new(reader), into, cancel, reporter);
+        let dir = to.0.dir.clone();
+        let unpacked = extract::unpack(to.1, Box::new(reader), to.0, cancel, reporter);
         // The reader knows better why the stream ended than who was reading it.
         let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
-        check_complete(&dir, &files)?;
+        check_complete(&dir, manifest.files.iter().map(|(path, file)| (path, file.size)))?;
         Ok(written)
+    }
+
+    /// The same with a chain that is put together, less its redo log if that is there already.
+    fn unpack_merged(
+        &self,
+        merged: &Arc<Merged>,
+        has_log: bool,
+        to: (ExtractOptions, How<'_>),
+        read: ReadOptions,
+        (cancel, reporter): (&Cancel, &dyn Reporter),
+    ) -> Result<Unpacked> {
+        let wanted = |path: &str| !(has_log && path == REDO_LOG);
+        let stream = merged.stream(self, wanted, read, cancel)?;
+        let (failed, sizes, fetched) = (stream.failure(), stream.sizes(), stream.fetched());
+        let dir = to.0.dir.clone();
+        let unpacked = extract::unpack(to.1, Box::new(stream), to.0, cancel, reporter);
+        let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
+        check_complete(&dir, sizes.take().iter().map(|(path, size)| (path, *size)))?;
+        Ok(Unpacked { written, fetched: merge::total(&fetched) })
     }
 
     /// Restores a backup. After a failure the data directory has a marker that keeps a server off.
@@ -220,8 +231,9 @@ impl Repository {
         reporter: &dyn Reporter,
     ) -> Result<StoredRestoreSummary> {
         let clock = Instant::now();
-        let chain = self.whole_chain(&options.selection, cancel)?;
-        let last = chain.last().ok_or_else(|| self.nothing_selected())?;
+        let last = self.select(&options.selection, cancel)?;
+        let chain = self.whole_chain(last.clone(), cancel)?;
+        let last = &last;
         let plan = RestorePlan::new(&chain, last);
         if plan.corrupt_pages > 0 {
             reporter.warn(format!(
@@ -233,20 +245,26 @@ impl Repository {
         }
         if !options.over {
             check_space(&options.restore.datadir, plan.bytes)?;
-        } else if !plan.based_on.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "{} is a delta, which cannot be restored over a data directory yet",
-                    plan.name
-                ),
-            )
-            .advise("restore it to an empty directory, or a full backup over this one"));
         }
+        if options.over {
+            for link in &chain {
+                self.check_packs(link, cancel)?;
+            }
+        }
+        let merged = match plan.based_on.is_empty() {
+            true => None,
+            false => Some(Arc::new(self.merged(chain, cancel)?)),
+        };
         let log_dir = options.restore.innodb_log_group_home_dir.as_deref();
         let owner = options.restore.owner;
         let stage = match options.over {
-            true => self.take_over(last, &options.restore.datadir, cancel)?,
+            true => {
+                let files = match &merged {
+                    Some(merged) => merge::paths(merged),
+                    None => last.files.keys().map(|path| local(path)).collect(),
+                };
+                Stage::over(&options.restore.datadir, &files)?
+            }
             false => Stage::create(&options.restore.datadir, log_dir, owner)?,
         };
         let threads = options.restore.parallel.max(1);
@@ -261,36 +279,35 @@ impl Repository {
             keys: options.keys,
             export: false,
         };
-        let (mut rewritten_bytes, mut redo) = (None, None);
-        for link in chain {
-            if link.kind == Kind::Full {
-                let mut frames = None;
-                // The redo to apply to a delta is its own, and comes with it.
-                if plan.based_on.is_empty() {
-                    frames = self.fetch_redo(&link, &prepare, read, cancel, reporter)?;
-                }
-                if frames.is_some() {
-                    redo = Ahead::collect(&prepare, link.bytes, cancel, reporter)?;
-                    // It comes once more, with others.
-                    durable::remove_if_there(&stage.dir().join(names::BACKUP_MY_CNF))?;
-                }
-                let arrivals: &dyn Arrivals = redo.as_ref().map_or(&Unchanged, |redo| redo);
-                let existing = if options.over { Existing::Update } else { Existing::Refuse };
-                let into = ExtractOptions { dir: stage.dir(), parallel: threads };
-                let to = (into, existing, arrivals);
-                let written = self.unpack(link, frames.as_deref(), to, read, cancel, reporter)?;
-                rewritten_bytes = options.over.then_some(written);
-                continue;
-            }
-            reporter.info(format!("applying {}", link.name));
-            let into = ExtractOptions { dir: stage.delta_dir(), parallel: threads };
-            let to = (into, Existing::Refuse, &Unchanged as &dyn Arrivals);
-            self.unpack(link, None, to, read, cancel, reporter)?;
-            let delta = DeltaDir::read(&stage.delta_dir())?;
-            let apply = ApplyOptions { allow: Allow::Mergeable, durable: false, threads };
-            delta::apply(&stage.dir(), &delta, apply, cancel, reporter)?;
-            stage.remove_delta()?;
+        let frames = self.fetch_redo(last, &prepare, read, cancel, reporter)?;
+        let mut redo = None;
+        if frames.is_some() {
+            redo = Ahead::collect(&prepare, plan.bytes, cancel, reporter)?;
+            // It comes once more, with others.
+            durable::remove_if_there(&stage.dir().join(names::BACKUP_MY_CNF))?;
         }
+        let how = How {
+            existing: if options.over { Existing::Update } else { Existing::Refuse },
+            arrivals: redo.as_ref().map_or(&Unchanged as &dyn Arrivals, |redo| redo),
+            disk: DirectWrites::from_afar(),
+        };
+        let to = (ExtractOptions { dir: stage.dir(), parallel: threads }, how);
+        let (stored_bytes, written) = match &merged {
+            Some(merged) => {
+                let (has_log, watch) = (frames.is_some(), (cancel, reporter));
+                let unpacked = self.unpack_merged(merged, has_log, to, read, watch)?;
+                let log = last.files.get(REDO_LOG).filter(|_| has_log);
+                let log = log.into_iter().flat_map(|log| log.frame_numbers());
+                let frame = |number: u32| last.frames.get(number as usize);
+                let log: u64 = log.filter_map(frame).map(|frame| u64::from(frame.stored)).sum();
+                (merged.fetched + log + unpacked.fetched, unpacked.written)
+            }
+            None => {
+                let frames = frames.as_deref();
+                let written = self.unpack(last, frames, to, read, (cancel, reporter))?;
+                (plan.stored_bytes, written)
+            }
+        };
         let fetch_seconds = clock.elapsed().as_secs_f64();
         let prepared = match redo {
             Some(redo) => prepare::prepare_after(redo, prepare, cancel, reporter)?,
@@ -304,10 +321,10 @@ impl Repository {
             server: plan.server,
             corrupt_pages: plan.corrupt_pages,
             ended: plan.ended,
-            stored_bytes: plan.stored_bytes,
+            stored_bytes,
             files: placed.files,
             bytes: placed.bytes,
-            rewritten_bytes,
+            rewritten_bytes: options.over.then_some(written),
             redo_bytes: prepared.redo_bytes,
             pages_changed: prepared.pages_written,
             pages_on_arrival: prepared.pages_on_arrival,
@@ -318,13 +335,6 @@ impl Repository {
             prepare_seconds: prepared.seconds,
             seconds: clock.elapsed().as_secs_f64(),
         })
-    }
-
-    /// Takes a data directory over for a backup, all packs of which have to be there.
-    fn take_over(&self, manifest: &Manifest, datadir: &Path, cancel: &Cancel) -> Result<Stage> {
-        self.check_packs(manifest, cancel)?;
-        let path = |path: &String| PathBuf::from(OsStr::from_bytes(&path_from_text(path)?)).into();
-        Stage::over(datadir, &manifest.files.keys().filter_map(path).collect())
     }
 
     /// Unpacks the redo log and what it takes to read it. Returns the frames to fetch afterwards;
@@ -358,8 +368,8 @@ impl Repository {
         Ok(Some((0..manifest.frames.len() as u32).filter(|frame| !own.contains(frame)).collect()))
     }
 
-    /// Writes a backup as the stream that it was; returns its bytes. Of a delta, that is asked for
-    /// with `link`.
+    /// Writes a backup as a stream; returns its bytes. A delta is put together with what it is based
+    /// on, unless its own stream is asked for with `link`.
     pub fn get_stream(
         &self,
         selection: &Selection,
@@ -368,31 +378,37 @@ impl Repository {
         output: &mut dyn Write,
         cancel: &Cancel,
     ) -> Result<u64> {
-        let manifest = self.select(selection, cancel)?;
-        if let Some(parent) = manifest.parent.as_ref().filter(|_| !link) {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "{} is a delta of {parent}, and merging a chain to one stream is not supported \
-                     yet",
-                    manifest.name
-                ),
-            )
-            .advise(
-                "restore it to a directory; or get the delta by itself with --link, and what it is \
-                 based on, and apply it",
-            ));
-        }
-        let mut reader = BackupReader::new(self, manifest, None, read, cancel)?;
         let mut written = 0;
-        while let Some(frame) = reader.next_frame()? {
+        let mut write = |bytes: &[u8]| -> Result<()> {
             cancel.check()?;
-            output.write_all(&frame).map_err(cannot_write)?;
-            written += frame.len() as u64;
+            written += bytes.len() as u64;
+            output.write_all(bytes).map_err(cannot_write)
+        };
+        let manifest = self.select(selection, cancel)?;
+        if manifest.parent.is_some() && !link {
+            let chain = self.whole_chain(manifest, cancel)?;
+            let merged = Arc::new(self.merged(chain, cancel)?);
+            let mut stream = merged.stream(self, |_| true, read, cancel)?;
+            while let Some(chunks) = stream.next_chunks()? {
+                write(chunks)?;
+            }
+        } else {
+            let mut reader = BackupReader::new(self, manifest, None, read, cancel)?;
+            while let Some(frame) = reader.next_frame()? {
+                write(&frame)?;
+            }
         }
         output.flush().map_err(cannot_write)?;
         Ok(written)
     }
+}
+
+/// What unpacking came to.
+struct Unpacked {
+    /// Bytes that were written into files.
+    written: u64,
+    /// Bytes that came from the store.
+    fetched: u64,
 }
 
 fn cannot_write(error: std::io::Error) -> Error {
@@ -402,17 +418,17 @@ fn cannot_write(error: std::io::Error) -> Error {
 /// That each file is there, as long as it should be.
 pub(super) fn check_complete<'a>(
     dir: &Path,
-    files: impl IntoIterator<Item = (&'a String, &'a FileEntry)>,
+    files: impl IntoIterator<Item = (&'a String, u64)>,
 ) -> Result<()> {
-    for (path, file) in files {
+    for (path, size) in files {
         let name = path_from_text(path).unwrap_or_default();
         let found = std::fs::symlink_metadata(dir.join(OsStr::from_bytes(&name)));
         let found = found.ok().map(|metadata| metadata.len());
-        if found != Some(file.size) {
+        if found != Some(size) {
             let found = found.map_or_else(|| "is missing".to_owned(), |len| format!("has {len}"));
             return Err(Error::new(
                 ErrorKind::Damage,
-                format!("the manifest has {path} with {} bytes, the stream {found}", file.size),
+                format!("the manifest has {path} with {size} bytes, the stream {found}"),
             ));
         }
     }

@@ -248,8 +248,11 @@ impl RepoFile {
     /// What the first page says, if this is a tablespace.
     fn space(&self, first: &[u8]) -> Option<SpaceEntry> {
         let name = self.path.file_name();
-        let is_space =
-            name.ends_with(b".ibd") || name.starts_with(b"undo") || name.starts_with(b"ibdata");
+        let is_space = name.ends_with(b".ibd")
+            || name.ends_with(b".new")
+            || name.starts_with(b"undo")
+            || name.starts_with(b"ibdata");
+        let is_space = is_space && !name.ends_with(b".delta");
         let header = SpaceHeader::parse(first).ok().filter(|_| is_space)?;
         let page_size = u32::try_from(header.physical_size().bytes()).ok()?;
         let flags = first.get(FLAGS..).and_then(|bytes| bytes.first_chunk())?;

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -21,6 +22,8 @@ use super::catalog::Selection;
 use super::choice::Choice;
 use super::layout::Kind;
 use super::manifest::{Manifest, path_from_text};
+use super::merge;
+use super::merged::Merged;
 use super::pick::{Picked, Picks};
 use super::reader::{BackupReader, ReadOptions};
 use super::restore::{USUAL_RATE, check_complete, check_space};
@@ -29,7 +32,7 @@ use crate::aria::{self, AriaSummary};
 use crate::extract::{self, ExtractOptions};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
-use crate::metadata::{BackupMyCnf, names};
+use crate::metadata::names;
 use crate::prepare::inventory::is_undo;
 use crate::prepare::{self, LeftOut, PrepareOptions};
 use crate::restore::{Stage, check_prepared, place_tables};
@@ -37,8 +40,6 @@ use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// The redo log of a backup.
 const LOG: &str = "ib_logfile0";
-/// No `backup-my.cnf` is longer.
-const SETTINGS_MAX: u64 = 1 << 20;
 
 /// Which tables, and where to.
 pub struct TablesOptions {
@@ -133,13 +134,14 @@ pub struct TablesSummary {
     pub seconds: f64,
 }
 
-/// What is chosen of a manifest.
+/// What is chosen of a backup.
 struct Chosen {
     manifest: Manifest,
+    /// Of a delta: what it is together with what it is based on.
+    merged: Option<Arc<Merged>>,
     tables: BTreeMap<TableName, Vec<String>>,
     /// All files to fetch, as the manifest names them.
     paths: BTreeSet<String>,
-    picks: Picks,
     has_tablespaces: bool,
     has_aria: bool,
     /// Bytes fetched to learn this.
@@ -183,17 +185,34 @@ impl Repository {
         let stage = Stage::create(&options.dir, None, options.owner)?;
         let threads = options.parallel.max(1);
         let read = ReadOptions { threads: threads.max(2), memory: options.memory };
-        let frames = chosen.picks.frames();
-        let manifest = chosen.manifest.clone();
-        let reader = BackupReader::new(self, manifest, Some(&frames), read, cancel)?;
-        let (failed, fetched) = (reader.failure(), reader.fetched());
-        let stream = Picked::new(reader, chosen.picks.clone(), &plan.name);
         let unpack = ExtractOptions { dir: stage.dir(), parallel: threads };
-        extract::extract(Box::new(stream), unpack, cancel, reporter)
-            .map_err(|error| failed.take().unwrap_or(error))?;
-        let files = chosen.paths.iter();
-        let files = files.filter_map(|path| chosen.manifest.files.get_key_value(path));
-        check_complete(&stage.dir(), files)?;
+        let fetched = match &chosen.merged {
+            None => {
+                let picks = chosen.picks()?;
+                let (frames, manifest) = (picks.frames(), chosen.manifest.clone());
+                let reader = BackupReader::new(self, manifest, Some(&frames), read, cancel)?;
+                let (failed, fetched) = (reader.failure(), reader.fetched());
+                let stream = Picked::new(reader, picks, &plan.name);
+                extract::extract(Box::new(stream), unpack, cancel, reporter)
+                    .map_err(|error| failed.take().unwrap_or(error))?;
+                let files = chosen.paths.iter();
+                let files =
+                    files.filter_map(|path| Some((path, chosen.manifest.files.get(path)?.size)));
+                check_complete(&stage.dir(), files)?;
+                fetched.load(Ordering::Relaxed)
+            }
+            Some(merged) => {
+                let wanted = |path: &str| chosen.paths.contains(path);
+                let stream = merged.stream(self, wanted, read, cancel)?;
+                let (failed, sizes) = (stream.failure(), stream.sizes());
+                let fetched = stream.fetched();
+                extract::extract(Box::new(stream), unpack, cancel, reporter)
+                    .map_err(|error| failed.take().unwrap_or(error))?;
+                let sizes = sizes.take();
+                check_complete(&stage.dir(), sizes.iter().map(|(path, size)| (path, *size)))?;
+                merge::total(&fetched)
+            }
+        };
 
         let made = chosen.prepare(&stage, &options, cancel, reporter)?;
         let ready = |path: &&String| {
@@ -222,7 +241,7 @@ impl Repository {
             server: plan.server,
             ended: plan.ended,
             tables,
-            fetched_bytes: chosen.fetched + fetched.load(Ordering::Relaxed),
+            fetched_bytes: chosen.fetched + fetched,
             bytes,
             redo_bytes: made.redo_bytes,
             end_lsn: made.end_lsn,
@@ -235,30 +254,36 @@ impl Repository {
     fn choose(&self, selection: &Selection, choice: &Choice, cancel: &Cancel) -> Result<Chosen> {
         let manifest = self.select(selection, cancel)?;
         self.opener(&manifest)?;
-        if manifest.kind == Kind::Delta {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("{} is a delta: single tables come from full backups only", manifest.name),
-            )
-            .advise(
-                "choose a full backup, or restore all of it and export with prepare --export",
-            ));
-        }
-        let tables = choice.tables(&manifest)?;
+        let merged = match manifest.kind {
+            Kind::Full => None,
+            Kind::Delta => {
+                let chain = self.whole_chain(manifest.clone(), cancel)?;
+                Some(Arc::new(self.merged(chain, cancel)?))
+            }
+        };
+        let files: Vec<&String> = match &merged {
+            None => manifest.files.keys().collect(),
+            Some(merged) => merged.files.keys().collect(),
+        };
+        let tables = choice.tables(&manifest.name, files.iter().copied())?;
         let mut paths: BTreeSet<String> = tables.values().flatten().cloned().collect();
         let has = |extensions: &[&str]| {
             let extension = |path: &String| path.rsplit_once('.').map(|(_, e)| e.to_owned());
             paths.iter().filter_map(extension).any(|e| extensions.contains(&&*e))
         };
         let (has_tablespaces, has_aria) = (has(&["ibd"]), has(&["MAI", "MAD"]));
-        let mut fetched = 0;
-        let roots: Vec<&String> = manifest.files.keys().filter(|p| !p.contains('/')).collect();
-        if has_tablespaces {
+        let mut fetched = merged.as_ref().map_or(0, |merged| merged.fetched);
+        let roots: Vec<&String> = files.into_iter().filter(|p| !p.contains('/')).collect();
+        if let (true, Some(merged)) = (has_tablespaces, &merged) {
+            paths.extend(merged.system.iter().cloned());
+        } else if has_tablespaces {
             let (settings, bytes) = self.settings(&manifest, cancel)?;
             fetched = bytes;
             for file in settings.data_file_path.files() {
                 paths.insert(file.stored_name().to_string_lossy().into_owned());
             }
+        }
+        if has_tablespaces {
             let needed =
                 |path: &&&String| path.as_str() == LOG || is_undo(path) || names::is_metadata(path);
             paths.extend(roots.iter().filter(needed).map(|path| (*path).clone()));
@@ -267,41 +292,12 @@ impl Repository {
             let logs = roots.iter().filter(|path| path.starts_with("aria_log"));
             paths.extend(logs.map(|path| (*path).clone()));
         }
-        let picks = Picks::new(&manifest, paths.iter().map(String::as_str))?;
-        Ok(Chosen { manifest, tables, paths, picks, has_tablespaces, has_aria, fetched })
-    }
-
-    /// The settings that a backup has with it, and the bytes that were fetched for them.
-    fn settings(&self, manifest: &Manifest, cancel: &Cancel) -> Result<(BackupMyCnf, u64)> {
-        let path = names::BACKUP_MY_CNF;
-        let damaged = |why: String| {
-            Error::new(ErrorKind::Damage, format!("{path} of {}: {why}", manifest.name))
-        };
-        if manifest.files.get(path).is_none_or(|file| file.size > SETTINGS_MAX) {
-            return Err(damaged("it is missing, or longer than any".to_owned()));
+        let chosen = Chosen { manifest, merged, tables, paths, has_tablespaces, has_aria, fetched };
+        if chosen.merged.is_none() {
+            // That all of them are there.
+            chosen.picks()?;
         }
-        let picks = Picks::new(manifest, [path])?;
-        let frames = picks.frames();
-        let read = ReadOptions { threads: 1, memory: 0 };
-        let reader = BackupReader::new(self, manifest.clone(), Some(&frames), read, cancel)?;
-        let fetched = reader.fetched();
-        let mut stream = Picked::new(reader, picks, manifest.name.as_str());
-        let mut text = Vec::new();
-        while let Some(chunks) = stream.next_chunks()? {
-            let mut reader = xbstream::StreamReader::new(&*chunks);
-            let unreadable = |error: xbstream::StreamError| damaged(error.to_string());
-            while let Some(chunk) = reader.next_chunk().map_err(unreadable)? {
-                let start = text.len();
-                // Within the frame that was just read.
-                let len = usize::try_from(chunk.payload_len()).unwrap_or(usize::MAX);
-                text.resize(start + len.min(chunks.len()), 0);
-                let to = text.get_mut(start..).unwrap_or_default();
-                let got = reader.read_payload(to).map_err(unreadable)?;
-                text.truncate(start + got);
-            }
-        }
-        let settings = BackupMyCnf::parse(&String::from_utf8_lossy(&text)).map_err(damaged)?;
-        Ok((settings, fetched.load(Ordering::Relaxed)))
+        Ok(chosen)
     }
 }
 
@@ -315,12 +311,30 @@ struct Made {
 }
 
 impl Chosen {
+    fn picks(&self) -> Result<Picks> {
+        Picks::new(&self.manifest, self.paths.iter().map(String::as_str))
+    }
+
+    fn size(&self, path: &String) -> u64 {
+        match &self.merged {
+            None => self.manifest.files.get(path).map_or(0, |file| file.size),
+            Some(merged) => merged.files.get(path).map_or(0, |file| file.size),
+        }
+    }
+
+    /// Bytes to fetch for some of the files.
+    fn stored(&self, paths: &BTreeSet<&String>) -> Result<u64> {
+        match &self.merged {
+            None => {
+                let picks = Picks::new(&self.manifest, paths.iter().map(|path| path.as_str()))?;
+                Ok(picks.stored(&self.manifest))
+            }
+            Some(merged) => Ok(merged.stored(|path| paths.contains(&path.to_owned()))),
+        }
+    }
+
     fn plan(&self) -> Result<TablesPlan> {
-        let size = |path: &String| self.manifest.files.get(path).map_or(0, |file| file.size);
-        let stored = |paths: &mut dyn Iterator<Item = &String>| -> Result<u64> {
-            let picks = Picks::new(&self.manifest, paths.map(String::as_str))?;
-            Ok(picks.stored(&self.manifest))
-        };
+        let size = |path: &String| self.size(path);
         let chosen = |(name, files): (&TableName, &Vec<String>)| ChosenTable {
             database: name.database.clone(),
             table: name.table.clone(),
@@ -329,7 +343,7 @@ impl Chosen {
             bytes: files.iter().map(size).sum(),
             files: files.clone(),
         };
-        let stored_bytes = self.fetched + self.picks.stored(&self.manifest);
+        let stored_bytes = self.fetched + self.stored(&self.paths.iter().collect())?;
         let redo = self.paths.get(LOG);
         Ok(TablesPlan {
             format: 1,
@@ -338,8 +352,8 @@ impl Chosen {
             server: self.manifest.origin(),
             tables: self.tables.iter().map(chosen).collect(),
             stored_bytes,
-            table_stored_bytes: stored(&mut self.tables.values().flatten())?,
-            redo_stored_bytes: stored(&mut redo.into_iter())?,
+            table_stored_bytes: self.stored(&self.tables.values().flatten().collect())?,
+            redo_stored_bytes: self.stored(&redo.into_iter().collect())?,
             bytes: self.paths.iter().map(size).sum(),
             redo_bytes: redo.map_or(0, size),
             estimated_seconds: stored_bytes as f64 / USUAL_RATE,
@@ -349,13 +363,21 @@ impl Chosen {
     /// What redo is skipped for.
     fn left_out(&self) -> LeftOut {
         let mut left_out = LeftOut::default();
-        for (path, file) in &self.manifest.files {
+        let mut leave_out = |path: &String, space: Option<SpaceId>| {
             if self.paths.contains(path) || !path.ends_with(".ibd") {
-                continue;
+                return;
             }
-            left_out.ids.extend(file.space.map(|space| SpaceId(space.id)));
+            left_out.ids.extend(space);
             let name = path_from_text(path).unwrap_or_default();
             left_out.names.insert(String::from_utf8_lossy(&name).into_owned());
+        };
+        match &self.merged {
+            None => self.manifest.files.iter().for_each(|(path, file)| {
+                leave_out(path, file.space.map(|space| SpaceId(space.id)));
+            }),
+            Some(merged) => {
+                merged.files.iter().for_each(|(path, file)| leave_out(path, file.space));
+            }
         }
         left_out
     }
@@ -406,7 +428,7 @@ impl Chosen {
 }
 
 /// A path of a manifest as one below a folder.
-fn local(path: &str) -> PathBuf {
+pub(super) fn local(path: &str) -> PathBuf {
     let bytes = path_from_text(path).unwrap_or_else(|| path.as_bytes().to_owned());
     Path::new(OsStr::from_bytes(&bytes)).to_owned()
 }

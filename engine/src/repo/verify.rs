@@ -6,22 +6,24 @@
 //! | always | the parent's manifest | deltas whose parent is gone, or ends elsewhere than they begin |
 //! | hashes | all bytes (or a sample) | anything that changed in the store |
 //! | deep | also the key | faults of the stream, files that are not whole, corrupt pages |
+//! | deep | the same | pages of deltas that are out of order, or newer than their redo log |
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use innodb::page::{self, Verdict};
-use innodb::space::SpaceFlags;
-use innodb::{PageNo, SpaceId};
-use xbstream::{Chunk, StreamReader, StreamState};
+use innodb::PageNo;
 
 use super::catalog::Selection;
-use super::layout::{MANIFEST, pack_name};
-use super::manifest::{FileEntry, Manifest, frame_hash, path_to_text};
+use super::contents::Part;
+use super::inside::{DELTA, Inside, Spaces};
+use super::layout::{Kind, MANIFEST, pack_name};
+use super::manifest::{Manifest, frame_hash, path_to_text};
 use super::parent;
 use super::reader::{BackupReader, ReadOptions};
 use super::{Repository, panicked};
-use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+use crate::delta::meta::Meta;
+use crate::metadata::{BackupType, Checkpoints};
+use crate::{Cancel, ErrorKind, Reporter, Result};
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,7 @@ impl Repository {
                 }
             }
         }
+        let mut spaces = Spaces::default();
         for name in names {
             cancel.check()?;
             reporter.info(format!("verifying {name}"));
@@ -131,7 +134,9 @@ impl Repository {
             // What is not there is not read, too.
             if verified.faults.len() == known + usize::from(broken) {
                 match options.deep {
-                    true => self.look_inside(manifest, options, &mut verified, cancel)?,
+                    true => {
+                        self.look_inside(manifest, options, &mut spaces, &mut verified, cancel)?;
+                    }
                     false => self.look_at_hashes(&manifest, options, &mut verified, cancel)?,
                 }
             }
@@ -241,22 +246,45 @@ impl Repository {
         &self,
         manifest: Manifest,
         options: &VerifyOptions,
+        spaces: &mut Spaces,
         verified: &mut Verified,
         cancel: &Cancel,
     ) -> Result<()> {
         verified.frames = manifest.frames.len();
         verified.stored_bytes = manifest.stored();
-        let files = manifest.files.clone();
+        let damaged = |error: crate::Error, verified: &mut Verified| match error.kind() {
+            ErrorKind::Damage => {
+                verified.fault(error.to_string());
+                Ok(())
+            }
+            _ => Err(error),
+        };
+        let metas = match self.look_at_texts(&manifest, verified, cancel) {
+            Ok(metas) => metas,
+            Err(error) => return damaged(error, verified),
+        };
+        if manifest.kind == Kind::Delta {
+            match self.chain(manifest.clone(), cancel) {
+                Ok(chain) => spaces.of_chain(&chain),
+                // That a link is not what it should be was said, or will be of that link.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NothingMatches | ErrorKind::Damage) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (files, lsn) = (manifest.files.clone(), manifest.lsn);
         let reader = BackupReader::new(self, manifest, None, options.read, cancel)?;
         let failed = reader.failure();
-        let mut inside = Inside { files: &files, open: BTreeMap::new(), whole: BTreeMap::new() };
+        let mut inside = Inside {
+            files: &files,
+            metas: &metas,
+            lsn,
+            spaces,
+            open: BTreeMap::new(),
+            whole: BTreeMap::new(),
+        };
         if let Err(error) = inside.read(reader, verified, cancel) {
-            let error = failed.take().unwrap_or(error);
-            if error.kind() != ErrorKind::Damage {
-                return Err(error);
-            }
-            verified.fault(error.to_string());
-            return Ok(());
+            return damaged(failed.take().unwrap_or(error), verified);
         }
         for (path, file) in &files {
             match inside.whole.get(path) {
@@ -269,136 +297,87 @@ impl Repository {
         }
         Ok(())
     }
+
+    /// Looks at what a backup says of itself, against the manifest. Returns what the pages in its
+    /// `.delta` files are, and which page of its tablespace each file begins with.
+    fn look_at_texts(
+        &self,
+        manifest: &Manifest,
+        verified: &mut Verified,
+        cancel: &Cancel,
+    ) -> Result<BTreeMap<String, (Meta, PageNo)>> {
+        let path = super::merged::checkpoints_of(manifest)?;
+        let deltas: Vec<(&str, String)> = manifest
+            .files
+            .keys()
+            .filter(|_| manifest.kind == Kind::Delta)
+            .filter_map(|path| Some((path.as_str(), format!("{}.meta", path.strip_suffix(DELTA)?))))
+            .collect();
+        let mut paths = vec![path];
+        for (delta, meta) in &deltas {
+            match manifest.files.contains_key(meta) {
+                true => paths.push(meta),
+                false => verified.fault(format!("{delta} is there, but not {meta}")),
+            }
+        }
+        let (texts, _) = self.contents(manifest, &paths, Part::All, cancel)?;
+        let text = |path: &str| {
+            String::from_utf8_lossy(texts.get(path).map_or(&[], Vec::as_slice)).into_owned()
+        };
+        match Checkpoints::parse(&text(path)) {
+            Err(why) => verified.fault(format!("{path}: {why}")),
+            Ok(own) => {
+                let from = manifest.lsn.from.unwrap_or_default();
+                let is_delta = own.backup_type == BackupType::Incremental;
+                if (own.from_lsn.0, own.to_lsn.0, own.last_lsn.0, is_delta)
+                    != (
+                        from,
+                        manifest.lsn.checkpoint,
+                        manifest.lsn.end,
+                        manifest.kind == Kind::Delta,
+                    )
+                {
+                    verified.fault(format!(
+                        "{path} says LSN {} to {}, {}; the manifest {from} to {}, {}",
+                        own.from_lsn,
+                        own.to_lsn,
+                        own.last_lsn,
+                        manifest.lsn.checkpoint,
+                        manifest.lsn.end
+                    ));
+                }
+            }
+        }
+        let mut metas = BTreeMap::new();
+        let mut system = BTreeMap::new();
+        if !deltas.is_empty() {
+            let (settings, _) = self.settings(manifest, cancel)?;
+            let mut first = 0;
+            for file in settings.data_file_path.files() {
+                let name = path_to_text(file.stored_name().as_os_str().as_encoded_bytes());
+                let pages = file.size / settings.page_size.bytes() as u64;
+                system.insert(format!("{name}{DELTA}"), PageNo(first));
+                first = first.saturating_add(u32::try_from(pages).unwrap_or(u32::MAX));
+            }
+        }
+        for (delta, meta) in deltas.iter().filter(|(_, meta)| texts.contains_key(meta)) {
+            match Meta::parse(&text(meta)) {
+                Ok(meta) => {
+                    let first = system.get(*delta).copied().unwrap_or_default();
+                    metas.insert((*delta).to_owned(), (meta, first));
+                }
+                Err(why) => verified.fault(format!("{meta}: {why}")),
+            }
+        }
+        Ok(metas)
+    }
 }
 
 impl Verified {
-    fn fault(&mut self, fault: String) {
+    /// Takes note of what is wrong.
+    pub(super) fn fault(&mut self, fault: String) {
         if self.faults.len() < FAULTS {
             self.faults.push(fault);
-        }
-    }
-}
-
-/// A backup that is read as a stream.
-struct Inside<'a> {
-    files: &'a BTreeMap<String, FileEntry>,
-    /// The tablespaces that have begun.
-    open: BTreeMap<String, Pages>,
-    /// Files that have ended, and their sizes.
-    whole: BTreeMap<String, u64>,
-}
-
-impl Inside<'_> {
-    fn read(
-        &mut self,
-        reader: BackupReader,
-        verified: &mut Verified,
-        cancel: &Cancel,
-    ) -> Result<()> {
-        let damage = |error: xbstream::StreamError| {
-            Error::new(ErrorKind::Damage, "the stream is damaged").caused_by(error)
-        };
-        let mut stream = StreamReader::new(reader);
-        let mut state = StreamState::new();
-        let mut buffer = vec![0; 256 << 10];
-        while let Some(chunk) = stream.next_chunk().map_err(damage)? {
-            cancel.check()?;
-            let fault = |fault, stream: &StreamReader<BackupReader>| damage(stream.error(fault));
-            match chunk {
-                Chunk::Payload { path, offset, len, rewrite, .. } => {
-                    state.payload(&path, offset, len, rewrite).map_err(|e| fault(e, &stream))?;
-                    let name = path_to_text(path.as_bytes());
-                    if offset == 0 {
-                        self.whole.remove(&name);
-                        let pages = self.files.get(&name).and_then(Pages::new);
-                        self.open.remove(&name);
-                        self.open.extend(pages.map(|pages| (name.clone(), pages)));
-                    }
-                    loop {
-                        let read = stream.read_payload(&mut buffer).map_err(damage)?;
-                        if read == 0 {
-                            break;
-                        }
-                        if let Some(pages) = self.open.get_mut(&name) {
-                            let bytes = buffer.get(..read).unwrap_or_default();
-                            pages.check(bytes, &name, verified);
-                        }
-                    }
-                }
-                Chunk::End { path, rewrite } => {
-                    let (_, len) = state.end(&path, rewrite).map_err(|e| fault(e, &stream))?;
-                    let name = path_to_text(path.as_bytes());
-                    self.open.remove(&name);
-                    self.whole.insert(name, len);
-                }
-                Chunk::Seek { path, offset, rewrite } => {
-                    state.seek(&path, offset, rewrite).map_err(|e| fault(e, &stream))?;
-                    self.open.remove(&path_to_text(path.as_bytes()));
-                }
-                Chunk::Remove { target } => {
-                    for path in state.remove(&target).map_err(|e| fault(e, &stream))? {
-                        self.whole.remove(&path_to_text(path.as_bytes()));
-                    }
-                }
-                Chunk::Ignorable { .. } => {}
-                Chunk::Rename { from, to } => {
-                    state.rename(&from, &to).map_err(|e| fault(e, &stream))?;
-                    if let Some(size) = self.whole.remove(&path_to_text(from.as_bytes())) {
-                        self.whole.insert(path_to_text(to.as_bytes()), size);
-                    }
-                }
-            }
-        }
-        state.finish().map_err(|fault| damage(stream.error(fault)))
-    }
-}
-
-/// The pages of a tablespace, as its bytes come.
-struct Pages {
-    flags: SpaceFlags,
-    space: SpaceId,
-    next: u32,
-    /// The beginning of a page whose rest comes with the next chunk.
-    part: Vec<u8>,
-}
-
-impl Pages {
-    fn new(file: &FileEntry) -> Option<Self> {
-        let space = file.space?;
-        let flags = SpaceFlags::parse(space.flags).ok()?;
-        Some(Self { flags, space: SpaceId(space.id), next: 0, part: Vec::new() })
-    }
-
-    fn check(&mut self, mut bytes: &[u8], name: &str, verified: &mut Verified) {
-        let size = self.flags.physical_size().bytes();
-        if !self.part.is_empty() {
-            let (rest, behind) = bytes.split_at(bytes.len().min(size - self.part.len()));
-            self.part.extend_from_slice(rest);
-            bytes = behind;
-            if self.part.len() == size {
-                let page = std::mem::take(&mut self.part);
-                self.page(&page, name, verified);
-            }
-        }
-        let mut pages = bytes.chunks_exact(size);
-        for page in &mut pages {
-            self.page(page, name, verified);
-        }
-        self.part.extend_from_slice(pages.remainder());
-    }
-
-    fn page(&mut self, page: &[u8], name: &str, verified: &mut Verified) {
-        let page_no = PageNo(self.next);
-        self.next = self.next.saturating_add(1);
-        verified.pages += 1;
-        let size = self.flags.physical_size();
-        // What stands in the doublewrite area are pages of other places.
-        if self.space == SpaceId::SYSTEM && page::verify::is_doublewrite(page_no, size) {
-            return;
-        }
-        if let Verdict::Damaged(damage) = page::verify(page, page_no, Some(self.space), &self.flags)
-        {
-            verified.fault(format!("{name}, page {page_no}: {damage}"));
         }
     }
 }

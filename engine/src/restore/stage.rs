@@ -15,14 +15,10 @@ use crate::{Error, Result};
 /// The folder in the data directory. A server takes no folder with a `.` for a database.
 pub(super) const NAME: &str = ".haulout-restore";
 
-/// The folder for a delta, which is applied to what is in the other one.
-const DELTA_NAME: &str = ".haulout-restore-delta";
-
 /// A folder inside of a data directory that nobody can start a server on meanwhile.
 #[derive(Debug)]
 pub(crate) struct Stage {
     dir: PathBuf,
-    delta: PathBuf,
 }
 
 impl Stage {
@@ -48,7 +44,7 @@ impl Stage {
         let within = log_dir.strip_prefix(datadir).ok().and_then(|dir| dir.iter().next());
         let within = within.and_then(|name| name.to_str()).unwrap_or(REDO_LOG);
         let left: &[&str] = match is_marked || is_half_marked {
-            true => &[NAME, DELTA_NAME, REDO_LOG, within],
+            true => &[NAME, REDO_LOG, within],
             false => &[within],
         };
         if fs::symlink_metadata(&log).is_ok() && !is_marked && !is_half_marked {
@@ -71,7 +67,7 @@ impl Stage {
 
     /// That of a data directory.
     pub(super) fn at(datadir: &Path) -> Self {
-        Self { dir: datadir.join(NAME), delta: datadir.join(DELTA_NAME) }
+        Self { dir: datadir.join(NAME) }
     }
 
     /// The folder.
@@ -79,29 +75,14 @@ impl Stage {
         self.dir.clone()
     }
 
-    /// A folder beside it, for a delta.
-    pub(crate) fn delta_dir(&self) -> PathBuf {
-        self.delta.clone()
-    }
-
-    /// Removes the folder for a delta.
-    pub(crate) fn remove_delta(&self) -> Result<()> {
-        remove_all(&self.delta)
-    }
-
     /// Removes it with all that is in it.
     pub(crate) fn remove(&self) -> Result<()> {
-        self.remove_delta()?;
-        remove_all(&self.dir)
-    }
-}
-
-fn remove_all(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", dir, error))
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &self.dir, error))
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
     }
 }
 
