@@ -9,9 +9,10 @@ use super::bytes::Fields;
 use super::key_page::{self, Refusal};
 use super::leave::{Leave, Malformed, Result, Stop};
 use super::lsn::AriaLsn;
+use super::pages::{CHECKSUM, Check, Found, Which};
 use super::record::{Kind, Record};
 use super::row_page::{self, RowPage, kind};
-use super::table::{CHECKSUM, Check, Found, NO_OFFSET, Shape, Table, Which, changed};
+use super::table::{NO_OFFSET, Shape, Table, changed};
 
 /// A page number that means none.
 const NO_PAGE: u64 = 0xff_ffff_ffff;

@@ -13,8 +13,9 @@
 
 use super::bytes::{le16_at, put_le16};
 use super::leave::{Leave, Malformed, Result};
+use super::pages::{CHECKSUM, Check, Found, Which};
 use super::row_page::{RowPage, kind};
-use super::table::{CHECKSUM, Check, Found, Shape, Table, Which};
+use super::table::{Shape, Table};
 
 /// A page that is full, or one of a blob.
 pub const FULL: u8 = 7;

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use super::bytes::Fields;
 use super::lsn::AriaLsn;
-use super::table::Which;
+use super::pages::Which;
 
 /// What a checkpoint says.
 #[derive(Debug, Default)]

@@ -20,8 +20,9 @@ use innodb::bytes::{put, u8_at, u16_at};
 
 use super::bytes::le_at;
 use super::lsn::AriaLsn;
+use super::pages::{CHECKSUM, Check};
 use super::row_page::{self, kind};
-use super::table::{CHECKSUM, Check, Shape};
+use super::table::Shape;
 use crate::keys::KeyError;
 use crate::keys::settings::KeyStore;
 use crate::keys::space::SpaceKeys;

@@ -17,7 +17,7 @@ use innodb::bytes::{put, u16_at};
 
 use super::bytes::Fields;
 use super::leave::Malformed;
-use super::table::CHECKSUM;
+use super::pages::CHECKSUM;
 
 /// Before the end of the header.
 mod back {

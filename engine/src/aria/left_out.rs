@@ -7,8 +7,9 @@ use super::bitmap::{EMPTY, FULL};
 use super::bytes::Fields;
 use super::leave::{Leave, Result};
 use super::lsn::AriaLsn;
+use super::pages::Which;
 use super::record::{Kind, Record};
-use super::table::{Shape, Which};
+use super::table::Shape;
 
 /// A page, by the number of its table.
 type PageOf = (usize, Which, u64);

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`lsn`], [`bytes`], [`leave`] | places in the log; numbers; why it is left to the server |
 //! | [`control`], [`log`], [`record`], [`checkpoint`] | the control file, the log, its records |
-//! | [`table`], [`auto_key`] | headers, states and pages of tables |
+//! | [`table`], [`auto_key`], [`pages`] | headers and states of tables, and their pages |
 //! | [`row_page`], [`bitmap`], [`key_page`] | the content of pages |
 //! | [`crypt`] | their encryption |
 //! | [`apply`], [`redo`], [`left_out`] | from records to pages |
@@ -34,6 +34,7 @@ mod leave;
 mod left_out;
 mod log;
 mod lsn;
+mod pages;
 mod record;
 mod redo;
 mod row_page;

@@ -22,8 +22,9 @@ use super::leave::{Leave, Result};
 use super::left_out::LeftOut;
 use super::log::Log;
 use super::lsn::AriaLsn;
+use super::pages::{Check, Found, Which};
 use super::record::{Kind, Record, Role};
-use super::table::{Check, Found, Opened, Table, Which, changed};
+use super::table::{Opened, Table, changed};
 use crate::Cancel;
 use crate::keys::settings::KeyStore;
 

@@ -19,7 +19,8 @@ use innodb::bytes::{put, u8_at};
 
 use super::bytes::{le_at, le16_at, put_le16};
 use super::leave::Malformed;
-use super::table::{CHECKSUM, Shape};
+use super::pages::CHECKSUM;
+use super::table::Shape;
 
 /// Types of pages.
 pub mod kind {

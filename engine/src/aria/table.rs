@@ -1,4 +1,4 @@
-//! A table: its header, its state, and its pages as they will be.
+//! A table: its header and its state as they will be.
 //!
 //! The index file `.MAI` begins with a header of big-endian numbers: what the table is, and its
 //! state, which says how many rows it has, where its trees begin, and up to which place in the log
@@ -7,26 +7,20 @@
 //!
 //! Nothing is written here: changed pages are kept until all of the log has been applied.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use innodb::bytes::{put, u8_at, u16_at, u32_at, u64_at};
 
 use super::auto_key::AutoKey;
-use super::bytes::le_at;
 use super::crypt::Crypt;
 use super::leave::{Leave, Result};
 use super::lsn::AriaLsn;
-use crate::Error;
+use super::pages::{Check, Found, Pages, Which};
 use crate::keys::settings::KeyStore;
 
 /// What a page number or an offset is that means none.
 pub const NO_OFFSET: u64 = u64::MAX;
-/// Bytes at the end of a page for its checksum.
-pub const CHECKSUM: usize = 4;
 
 /// The header of an index file.
 mod header {
@@ -145,130 +139,6 @@ pub struct State {
     pub roots: Vec<u64>,
 }
 
-/// One of the two files of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Which {
-    /// `.MAD`
-    Data,
-    /// `.MAI`
-    Index,
-}
-
-/// Which checksum a page has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// Over all of the page.
-    Data,
-    /// The same; a page of zeroes is whole, too.
-    Bitmap,
-    /// Over the part in use.
-    Index,
-}
-
-/// A file, and its pages that have changed.
-#[derive(Debug)]
-pub struct Pages {
-    /// The file.
-    pub path: PathBuf,
-    file: File,
-    physical: u64,
-    /// What is left of the file before pages are written.
-    cut: Option<u64>,
-    changed: HashMap<u64, (Check, Box<[u8]>)>,
-}
-
-/// What a page was found to be.
-pub enum Found {
-    /// Whole.
-    Page(Box<[u8]>),
-    /// Beyond the end of the file, or with a wrong checksum.
-    Unusable,
-}
-
-impl Pages {
-    fn open(path: PathBuf) -> Result<Option<Self>> {
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(|e| Error::io("open", &path, e))?,
-        };
-        let physical = file.metadata().map_err(|e| Error::io("inspect", &path, e))?.len();
-        Ok(Some(Self { path, file, physical, cut: None, changed: HashMap::new() }))
-    }
-
-    /// Length of the file as it will be.
-    pub fn length(&self, block: usize) -> u64 {
-        let last = self.changed.keys().max().map_or(0, |page| (page + 1) * block as u64);
-        self.physical.max(last)
-    }
-
-    /// Forgets all that is behind `length`, and all that has changed.
-    fn cut(&mut self, length: u64) {
-        self.changed.clear();
-        self.physical = self.physical.min(length);
-        self.cut = Some(length);
-    }
-
-    /// The length to which the file is to be cut first.
-    pub fn is_cut(&self) -> Option<u64> {
-        self.cut
-    }
-
-    /// The pages that have changed, in order, with their checksums.
-    pub fn into_changed(
-        self,
-        shape: &Shape,
-        crypt: Option<&Crypt>,
-    ) -> Result<Vec<(u64, Box<[u8]>)>> {
-        let mut pages: Vec<_> = self.changed.into_iter().collect();
-        pages.sort_by_key(|page| page.0);
-        let stamped = pages.into_iter().map(|(number, (check, mut page))| {
-            let sum = match (shape.page_checksum, check) {
-                (true, _) => checksum(&page, number, covered(&page, check, shape)),
-                (false, Check::Bitmap) => NO_CHECKSUM_BITMAP,
-                (false, _) => NO_CHECKSUM,
-            };
-            let end = page.len().saturating_sub(CHECKSUM);
-            let _ = put(&mut page, end, &sum.to_le_bytes());
-            if let Some(crypt) = crypt {
-                crypt
-                    .encrypt(&mut page, number, check, shape)
-                    .map_err(|error| error.needed_for(self.path.display()))?;
-            }
-            Ok((number, page))
-        });
-        stamped.collect()
-    }
-}
-
-const NO_CHECKSUM: u32 = 0xffff_ffff;
-const NO_CHECKSUM_BITMAP: u32 = 0xffff_fffe;
-
-fn checksum(page: &[u8], number: u64, length: usize) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(number as u32);
-    hasher.update(page.get(..length).unwrap_or_default());
-    hasher.finalize().min(NO_CHECKSUM_BITMAP - 1)
-}
-
-/// How much of a page its checksum covers.
-fn covered(page: &[u8], check: Check, shape: &Shape) -> usize {
-    match check {
-        Check::Index => u16_at(page, shape.key_page_header() - 2).map_or(0, usize::from),
-        Check::Data | Check::Bitmap => page.len().saturating_sub(CHECKSUM),
-    }
-}
-
-fn is_whole(page: &[u8], number: u64, check: Check, shape: &Shape) -> bool {
-    let body = page.len().saturating_sub(CHECKSUM);
-    let length = covered(page, check, shape);
-    let Some(stored) = le_at(page, body, 4).filter(|_| length <= body) else { return false };
-    let none = if check == Check::Bitmap { NO_CHECKSUM_BITMAP } else { NO_CHECKSUM };
-    match stored as u32 {
-        stored if stored >= NO_CHECKSUM_BITMAP => stored == none,
-        stored if stored == checksum(page, number, length) => true,
-        stored => check == Check::Bitmap && stored == 0 && page.iter().all(|byte| *byte == 0),
-    }
-}
-
 /// A table that the log is about.
 #[derive(Debug)]
 pub struct Table {
@@ -327,9 +197,8 @@ impl Table {
         let (Some(index), Some(data)) = (index, data) else { return Ok(Opened::Absent) };
         let damaged =
             |what: &str| Leave::Damaged { file: format!("{name}.MAI"), what: what.into() };
-        // The header may be longer than a page, but what matters here is at its beginning.
-        let mut header = vec![0; 65536.min(index.physical as usize)];
-        index.file.read_exact_at(&mut header, 0).map_err(|e| Error::io("read", &index.path, e))?;
+        // The header may be longer than a page, but not than the two bytes of its length say.
+        let mut header = index.start(65536)?;
         if header.get(..4) != Some(&header::MAGIC) {
             return Err(damaged("its header is none of a known version").into());
         }
@@ -378,29 +247,16 @@ impl Table {
         }
     }
 
+    fn pages_mut(&mut self, which: Which) -> &mut Pages {
+        match which {
+            Which::Data => &mut self.data,
+            Which::Index => &mut self.index,
+        }
+    }
+
     /// A page as it is by now.
     pub fn page(&self, which: Which, number: u64, check: Check) -> Result<Found> {
-        let pages = self.pages(which);
-        if let Some((_, page)) = pages.changed.get(&number) {
-            return Ok(Found::Page(page.clone()));
-        }
-        let block = self.shape.block;
-        let at = number * block as u64;
-        if at + block as u64 > pages.physical {
-            return Ok(Found::Unusable);
-        }
-        let mut page = vec![0; block].into_boxed_slice();
-        pages.file.read_exact_at(&mut page, at).map_err(|e| Error::io("read", &pages.path, e))?;
-        if let Some(crypt) = &self.crypt {
-            let decrypted = crypt
-                .decrypt(&mut page, number, check, &self.shape)
-                .map_err(|error| Leave::Unsupported(format!("{}: {error}", self.name)))?;
-            if !decrypted {
-                return Ok(Found::Unusable);
-            }
-        }
-        let whole = is_whole(&page, number, check, &self.shape);
-        Ok(if whole { Found::Page(page) } else { Found::Unusable })
+        self.pages(which).page(number, check, &self.shape, self.crypt.as_ref())
     }
 
     /// A page that must be whole.
@@ -417,20 +273,12 @@ impl Table {
 
     /// Keeps a changed page.
     pub fn keep(&mut self, which: Which, number: u64, check: Check, page: Box<[u8]>) {
-        let pages = match which {
-            Which::Data => &mut self.data,
-            Which::Index => &mut self.index,
-        };
-        pages.changed.insert(number, (check, page));
+        self.pages_mut(which).keep(number, check, page);
     }
 
     /// A page of a file that has changed before, to change it further.
     pub fn kept_page(&mut self, which: Which, number: u64) -> Option<&mut [u8]> {
-        let pages = match which {
-            Which::Data => &mut self.data,
-            Which::Index => &mut self.index,
-        };
-        pages.changed.get_mut(&number).map(|(_, page)| &mut **page)
+        self.pages_mut(which).kept(number)
     }
 
     /// Keeps a page that gets its LSN when the group ends.
@@ -442,11 +290,7 @@ impl Table {
     /// Ends a group: its pages get its LSN.
     pub fn unpin(&mut self, lsn: AriaLsn) {
         for (which, number) in std::mem::take(&mut self.pinned) {
-            let pages = match which {
-                Which::Data => &mut self.data,
-                Which::Index => &mut self.index,
-            };
-            if let Some((_, page)) = pages.changed.get_mut(&number)
+            if let Some(page) = self.kept_page(which, number)
                 && AriaLsn::read(page).is_some_and(|old| old < lsn)
             {
                 let _ = put(page, 0, &lsn.to_bytes());
@@ -457,7 +301,7 @@ impl Table {
     /// Removes all rows.
     pub fn empty(&mut self) -> Result<()> {
         let (block, keys_begin) = (self.shape.block as u64, self.shape.keys_begin);
-        if keys_begin > self.index.physical || keys_begin < self.header.len() as u64 {
+        if keys_begin > self.index.physical() || keys_begin < self.header.len() as u64 {
             let what = "its keys begin nowhere".to_owned();
             return Err(Leave::Damaged { file: format!("{}.MAI", self.name), what }.into());
         }
@@ -494,12 +338,12 @@ impl Table {
 
     /// Number of pages kept.
     pub fn kept(&self) -> usize {
-        self.data.changed.len() + self.index.changed.len()
+        self.data.changed() + self.index.changed()
     }
 
     /// Whether a page of keys has changed.
     pub fn has_changed_keys(&self) -> bool {
-        !self.index.changed.is_empty()
+        self.index.changed() > 0
     }
 
     /// The start of the index file with the state as it is now.
