@@ -17,7 +17,7 @@ use innodb::crypt::redo::{KEY_ID, LogCipher};
 use innodb::redo::blocks::{self, BlockCheckpoint, BlockLogHeader, NotEncrypted};
 use innodb::redo::header::{Checkpoint, HEADER_SIZE, HeaderError, LogEncryption, LogHeader};
 use innodb::redo::mtr::{self, Laps, MTR_MAX, Mtr, Stop, Trailer};
-use innodb::redo::record::Records;
+use innodb::redo::record::is_sound;
 
 use crate::keys::settings::{KeyStore, REDO_LOG};
 use crate::keys::{BlockCipher, KeyError};
@@ -198,7 +198,7 @@ impl LogReader {
         let mut mtrs = 0;
         let mut wrong = false;
         let end = self.for_each(self.checkpoint.lsn, |mtr| {
-            wrong = Records::new(mtr.records).any(|record| record.is_err());
+            wrong = !is_sound(mtr.records);
             mtrs += 1;
             let enough = wrong || mtrs == TRIED;
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

@@ -3,10 +3,8 @@
 //! | generation | encrypted | initial vector |
 //! |---|---|---|
 //! | 10.5 to 10.7 | bytes 4–503 of each block of 512 | block number, nonce of the log, LSN of the block |
+//! | 10.8 and later before MDEV-36024 | of each record of a page what stands behind the page's ids, by itself; records of files not at all | nonce, page |
 //! | from MDEV-36024 (10.11.18, 11.8.6) | the bodies of all records of a mini-transaction, as one | nonce, then the first byte and the length of the first record |
-//!
-//! Servers from 10.8 on before MDEV-36024 encrypt each record by itself; their logs are recognised
-//! by the header and refused.
 //!
 //! Lengths are never encrypted, and checksums are of the encrypted bytes: a log can be walked,
 //! checked and copied without a key. What its records say, the names of files included, takes
@@ -21,6 +19,7 @@ use crate::bytes::{put, u32_at};
 use crate::page::crc32c;
 use crate::redo::Malformed;
 use crate::redo::mtr::{NONCE_SIZE, record_head_size, record_size};
+use crate::redo::record::{Record, Records};
 
 /// The id of the key that logs are encrypted with.
 pub const KEY_ID: u32 = 1;
@@ -31,11 +30,22 @@ const BLOCK_START: usize = 4;
 const BLOCK_END: usize = 504;
 const BLOCK_CRC: usize = 508;
 
+/// What of a mini-transaction is encrypted, in a log without blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogScheme {
+    /// All bodies as one: from MDEV-36024 on.
+    Together,
+    /// Each change to a page by itself: before that.
+    EachChange,
+}
+
 /// What deciphers one redo log without blocks.
 #[derive(Clone, Debug)]
 pub struct LogCipher {
     /// The log's own key.
     pub key: DerivedKey,
+    /// What it is used on.
+    pub scheme: LogScheme,
 }
 
 /// Which way.
@@ -56,7 +66,10 @@ impl LogCipher {
         nonce: [u8; NONCE_SIZE],
         scratch: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        self.turn(records, nonce, scratch, Direction::Decrypt)
+        match self.scheme {
+            LogScheme::Together => self.turn(records, nonce, scratch, Direction::Decrypt),
+            LogScheme::EachChange => self.turn_each(records, nonce, Direction::Decrypt),
+        }
     }
 
     /// Encrypts the records of one mini-transaction in place, the reverse of
@@ -70,7 +83,10 @@ impl LogCipher {
         nonce: [u8; NONCE_SIZE],
         scratch: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        self.turn(records, nonce, scratch, Direction::Encrypt)
+        match self.scheme {
+            LogScheme::Together => self.turn(records, nonce, scratch, Direction::Encrypt),
+            LogScheme::EachChange => self.turn_each(records, nonce, Direction::Encrypt),
+        }
     }
 
     /// Gathers the bodies, turns them as one, and puts them back.
@@ -105,6 +121,40 @@ impl LogCipher {
             put(records, start, now).ok_or(SHORT)?;
             rest = later;
             at = start + length;
+        }
+        Ok(())
+    }
+}
+
+impl LogCipher {
+    /// Turns what stands behind the ids of each record of a page.
+    fn turn_each(
+        &self,
+        records: &mut [u8],
+        nonce: [u8; NONCE_SIZE],
+        direction: Direction,
+    ) -> Result<(), Malformed> {
+        // Lengths and ids are clear, so the places are found before anything is deciphered.
+        let mut walk = Records::new(records);
+        let mut places = Vec::new();
+        while let Some(record) = walk.next() {
+            if let Record::Page { page, body, .. } = record?
+                && !body.is_empty()
+            {
+                let end = records.len() - walk.rest().len();
+                places.push((page, end - body.len()..end));
+            }
+        }
+        let mut iv = [0; 16];
+        let _ = put(&mut iv, 0, &nonce);
+        for (page, place) in places {
+            let _ = put(&mut iv, NONCE_SIZE, &page.space.0.to_be_bytes());
+            let _ = put(&mut iv, NONCE_SIZE + 4, &page.page.0.to_be_bytes());
+            let body = records.get_mut(place).ok_or(SHORT)?;
+            match direction {
+                Direction::Encrypt => self.key.encrypt(&iv, body),
+                Direction::Decrypt => self.key.decrypt(&iv, body),
+            }
         }
         Ok(())
     }
@@ -174,10 +224,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::crypt::{CipherMode, Key};
-    use crate::redo::record::Records;
+    use crate::redo::header::{Checkpoint, HEADER_SIZE, LogHeader};
+    use crate::redo::mtr::{self, Laps};
+    use crate::redo::record::is_sound;
     use proptest::prelude::*;
 
     const NONCE: [u8; 8] = [9; 8];
+    const REAL_CBC: &[u8] = include_bytes!("../../../testdata/redo/10.11.14-encrypted/cbc.log");
+    const REAL_CTR: &[u8] = include_bytes!("../../../testdata/redo/10.11.14-encrypted/ctr.log");
 
     fn key(mode: CipherMode) -> DerivedKey {
         DerivedKey::new(&Key::new(&[3; 16]).unwrap(), &[8; 16], mode)
@@ -194,14 +248,21 @@ mod tests {
 
     #[test]
     fn lengths_stay_and_everything_comes_back() {
-        for mode in [CipherMode::Cbc, CipherMode::Ctr] {
-            let cipher = LogCipher { key: key(mode) };
+        use LogScheme::{EachChange, Together};
+        for (mode, scheme) in [
+            (CipherMode::Cbc, Together),
+            (CipherMode::Ctr, Together),
+            (CipherMode::Cbc, EachChange),
+            (CipherMode::Ctr, EachChange),
+        ] {
+            let cipher = LogCipher { key: key(mode), scheme };
             let (plain, mut scratch) = (records(), Vec::new());
             assert!(Records::new(&plain).all(|record| record.is_ok()));
             let mut there = plain.clone();
             cipher.encrypt(&mut there, NONCE, &mut scratch).unwrap();
             assert_ne!(there, plain);
-            assert!(!there.windows(6).any(|bytes| bytes == b"r0.ibd"));
+            let is_clear = there.windows(6).any(|bytes| bytes == b"r0.ibd");
+            assert_eq!(is_clear, scheme == EachChange);
             let sizes = |records: &[u8]| {
                 let mut at = 0;
                 std::iter::from_fn(|| {
@@ -234,10 +295,47 @@ mod tests {
         assert_eq!(block[1..504], plain[1..504]);
     }
 
+    /// Logs that a server of 10.11.14 wrote: before MDEV-36024, so that each change is encrypted by
+    /// itself. With the key every record is one, and what was inserted is there.
+    #[test]
+    fn logs_from_before_mdev_36024() {
+        let bytes: Vec<u8> = (0..32).collect();
+        let text = b"plain text plain text ";
+        let finds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        for (mode, log) in [(CipherMode::Cbc, REAL_CBC), (CipherMode::Ctr, REAL_CTR)] {
+            let header = LogHeader::parse(log).unwrap();
+            let checkpoint = Checkpoint::newest(log, header.first_lsn).unwrap();
+            let encryption = header.encryption.unwrap();
+            assert_eq!(encryption.scheme, LogScheme::EachChange);
+            assert!(!finds(log));
+            let right = encryption.cipher(&Key::new(&bytes).unwrap(), mode);
+            let wrong = encryption.cipher(&Key::new(&[1; 32]).unwrap(), mode);
+            let (mut at, mut found, mut refused) = (checkpoint.lsn, false, 0);
+            let offset = |lsn: Lsn| (lsn.0 - header.first_lsn.0) as usize + HEADER_SIZE;
+            while offset(at) < log.len() {
+                let mtr = mtr::next_with(&log[offset(at)..], at, Laps::Linear, header.trailer());
+                let mtr = mtr.unwrap();
+                let decrypted = |cipher: &LogCipher| {
+                    let mut records = mtr.records.to_vec();
+                    let nonce = mtr::nonce(&log[offset(at)..], records.len()).unwrap();
+                    cipher.decrypt(&mut records, nonce, &mut Vec::new()).unwrap();
+                    records
+                };
+                let plain = decrypted(&right);
+                assert!(is_sound(&plain), "{mode:?} at {at}");
+                found |= finds(&plain);
+                refused += u32::from(!is_sound(&decrypted(&wrong)));
+                at = mtr.end;
+            }
+            assert!(found && refused > 5, "{mode:?}: {found}, {refused}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn hostile_records_never_panic(mut bytes: Vec<u8>) {
-            let cipher = LogCipher { key: key(CipherMode::Cbc) };
+        fn hostile_records_never_panic(mut bytes: Vec<u8>, together: bool) {
+            let scheme = if together { LogScheme::Together } else { LogScheme::EachChange };
+            let cipher = LogCipher { key: key(CipherMode::Cbc), scheme };
             let _ = cipher.decrypt(&mut bytes, NONCE, &mut Vec::new());
         }
     }

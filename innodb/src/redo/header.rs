@@ -17,6 +17,7 @@
 use super::mtr::Trailer;
 use crate::Lsn;
 use crate::bytes::{put, u32_at, u64_at};
+use crate::crypt::redo::LogScheme;
 use crate::crypt::{self, CipherMode, DerivedKey, Key};
 use crate::page::crc32c;
 
@@ -112,16 +113,18 @@ pub struct LogEncryption {
     pub message: [u8; 16],
     /// Copied with the rest; means nothing.
     pub nonce: u32,
+    /// What of the log is encrypted.
+    pub scheme: LogScheme,
 }
 
 impl LogEncryption {
     /// What deciphers the log, given the key it asks for.
     pub fn cipher(&self, key: &Key, mode: CipherMode) -> crypt::redo::LogCipher {
         let key = DerivedKey::new(key, &self.message, mode);
-        crypt::redo::LogCipher { key }
+        crypt::redo::LogCipher { key, scheme: self.scheme }
     }
 
-    fn parse(block: &[u8]) -> Result<Self, HeaderError> {
+    fn parse(block: &[u8], scheme: LogScheme) -> Result<Self, HeaderError> {
         let short = || HeaderError::Short { have: block.len() };
         if u32_at(block, KEY_ID) != Some(crypt::redo::KEY_ID) {
             return Err(HeaderError::Invalid("an encrypted log with another key id than 1"));
@@ -131,6 +134,7 @@ impl LogEncryption {
             key_version: u32_at(block, KEY_VERSION).ok_or_else(short)?,
             message: *message.ok_or_else(short)?,
             nonce: u32_at(block, NONCE).ok_or_else(short)?,
+            scheme,
         })
     }
 }
@@ -158,14 +162,10 @@ impl LogHeader {
             return Err(HeaderError::Crc { stored, computed });
         }
         let encryption = match (format, u32_at(block, KEY_ID)) {
-            (FORMAT_ENC_11, _) => Some(LogEncryption::parse(block)?),
+            (FORMAT_ENC_11, _) => Some(LogEncryption::parse(block, LogScheme::Together)?),
             (_, Some(0)) => None,
             // The older of the two has no format number of its own.
-            _ => {
-                return Err(HeaderError::Unsupported(
-                    "MariaDB 10.8 and later from before MDEV-36024 (10.11.18, 11.8.6), encrypted",
-                ));
-            }
+            _ => Some(LogEncryption::parse(block, LogScheme::EachChange)?),
         };
         if u32_at(block, SUBFORMAT) != Some(0) {
             return Err(HeaderError::Invalid("the bytes behind the format are not zero"));
@@ -204,7 +204,8 @@ impl LogHeader {
             // All offsets are constants below HEADER_SIZE.
             let _ = put(&mut out, offset, bytes);
         };
-        let format = if encryption.is_some() { FORMAT_ENC_11 } else { FORMAT_10_8 };
+        let together = encryption.is_some_and(|it| it.scheme == LogScheme::Together);
+        let format = if together { FORMAT_ENC_11 } else { FORMAT_10_8 };
         write(FORMAT, &format.to_be_bytes());
         if let Some(encryption) = encryption {
             write(KEY_ID, &crypt::redo::KEY_ID.to_be_bytes());
@@ -293,16 +294,17 @@ mod tests {
 
     #[test]
     fn headers_of_encrypted_logs_read_back() {
-        let encryption = LogEncryption { key_version: 3, message: [7; 16], nonce: 9 };
-        let mut bytes = LogHeader::encrypted_backup("Backup", CHECKPOINT, Some(&encryption));
-        let header = LogHeader::parse(&bytes).unwrap();
-        assert_eq!(header.encryption, Some(encryption));
-        assert_eq!(header.trailer(), Trailer::Nonce);
-        // The older way has the number of the plain format.
-        bytes[..4].copy_from_slice(&FORMAT_10_8.to_be_bytes());
-        let crc = crc32c(&bytes[..508]);
-        bytes[508..512].copy_from_slice(&crc.to_be_bytes());
-        assert!(LogHeader::parse(&bytes).unwrap_err().to_string().contains("MDEV-36024"));
+        for (scheme, format) in
+            [(LogScheme::Together, FORMAT_ENC_11), (LogScheme::EachChange, FORMAT_10_8)]
+        {
+            let encryption = LogEncryption { key_version: 3, message: [7; 16], nonce: 9, scheme };
+            let bytes = LogHeader::encrypted_backup("Backup", CHECKPOINT, Some(&encryption));
+            // The older way has the number of the plain format.
+            assert_eq!(bytes[..4], format.to_be_bytes());
+            let header = LogHeader::parse(&bytes).unwrap();
+            assert_eq!(header.encryption, Some(encryption));
+            assert_eq!(header.trailer(), Trailer::Nonce);
+        }
     }
 
     #[test]

@@ -390,6 +390,29 @@ impl<'a> Iterator for Bodies<'a> {
     }
 }
 
+/// Whether the records of a mini-transaction are all what the grammar allows, inside too.
+pub fn is_sound(records: &[u8]) -> bool {
+    let mut walk = Records::new(records);
+    let mut run_at = None;
+    loop {
+        let at = records.len() - walk.rest().len();
+        let next = walk.next();
+        let begins = matches!(next, Some(Ok(Record::Page { own_ids: true, .. })));
+        if begins || next.is_none() {
+            let run = run_at.and_then(|start| records.get(start..at)).unwrap_or_default();
+            if Bodies::new(run).any(|body| body.is_err()) {
+                return false;
+            }
+            run_at = Some(at);
+        }
+        match next {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

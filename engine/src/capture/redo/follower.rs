@@ -17,8 +17,9 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use innodb::Lsn;
-use innodb::crypt::redo::LogCipher;
+use innodb::crypt::redo::{LogCipher, LogScheme};
 use innodb::redo::blocks::{self, NotEncrypted};
+use innodb::redo::header::LogEncryption;
 use innodb::redo::mtr::{MTR_MAX, NONCE_SIZE, Trailer};
 use innodb::redo::record::{Record, Records};
 use innodb::redo::{Checkpoint, Laps, Mtr, Stop, mtr};
@@ -113,7 +114,9 @@ impl<'a> Follower<'a> {
     {
         let Source { path, version, ask_flushed, keys } = source;
         let log = LogFile::open(&path)?;
-        let cipher = keys.log_cipher(log.encryption().as_ref())?;
+        // What a log says of files is clear in the older way.
+        let hides_files = |it: &LogEncryption| it.scheme == LogScheme::Together;
+        let cipher = keys.log_cipher(log.encryption().filter(hides_files).as_ref())?;
         let block_cipher = match log.format() {
             Format::Blocks { encryption: Some(encryption), .. } => {
                 Some(BlockCipher::new(keys, encryption)?)
