@@ -10,6 +10,8 @@ use std::path::Path;
 
 use engine::Cancel;
 use engine::aria::{AriaSummary, recover};
+use engine::keys::KeySettings;
+use engine::keys::settings::KeyStore;
 use engine::report::Silent;
 use libfuzzer_sys::fuzz_target;
 
@@ -46,7 +48,8 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn run(dir: &Path) -> AriaSummary {
-    recover(dir, 32 << 20, &Cancel::new(), &Silent).expect("only the disk can fail")
+    let keys = KeyStore::new(KeySettings::default());
+    recover(dir, 32 << 20, &keys, &Cancel::new(), &Silent).expect("only the disk can fail")
 }
 
 fn patch(files: &mut [(&str, Vec<u8>)], mut data: &[u8]) {

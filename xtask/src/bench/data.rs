@@ -94,12 +94,16 @@ impl Data {
     }
 
     fn options(&self) -> ServerOptions {
-        let options = ServerOptions {
+        let mut options = ServerOptions {
             log_file_size: 1 << 30,
             buffer_pool: 1 << 30,
             binlog: false,
             ..ServerOptions::default()
         };
+        if self.kind.is_compressed() {
+            // Of tables that do not say otherwise.
+            options = options.arg("--innodb-compression-default=ON");
+        }
         if !self.kind.is_encrypted() {
             return options;
         }
@@ -127,11 +131,7 @@ impl Data {
         std::fs::write(self.keys(), "1;770a8a65da156d24ee2a093277530142\n")?;
         let mut server = self.options().start()?;
         server.run("CREATE DATABASE sbtest")?;
-        let stored: &[&str] = match self.kind.is_compressed() {
-            true => &["--create-table-options=PAGE_COMPRESSED=1"],
-            false => &[],
-        };
-        process::start(self.sysbench(&server, "prepare", stored), None)?.wait(LIMIT)?.success()?;
+        process::start(self.sysbench(&server, "prepare", &[]), None)?.wait(LIMIT)?.success()?;
         server.run("SET GLOBAL innodb_fast_shutdown = 0")?;
         server.stop()?;
         // The server's own directory goes with it, so the data moves out before.
