@@ -139,7 +139,7 @@ impl Part {
             Check::Bitmap => return None,
             Check::Index => {
                 let start = shape.key_page_header();
-                let used = u16_at(page, start - 2).map_or(0, usize::from);
+                let used = shape.key_page_used(page);
                 // One that is full up to its checksum is none.
                 (start - shape.key_version - 4, start, if used < end { used } else { 0 })
             }

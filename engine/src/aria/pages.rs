@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use innodb::bytes::{put, u16_at};
+use innodb::bytes::put;
 
 use super::bytes::le_at;
 use super::crypt::Crypt;
@@ -183,7 +183,7 @@ fn checksum(page: &[u8], number: u64, length: usize) -> u32 {
 /// How much of a page its checksum covers.
 fn covered(page: &[u8], check: Check, shape: &Shape) -> usize {
     match check {
-        Check::Index => u16_at(page, shape.key_page_header() - 2).map_or(0, usize::from),
+        Check::Index => shape.key_page_used(page),
         Check::Data | Check::Bitmap => page.len().saturating_sub(CHECKSUM),
     }
 }

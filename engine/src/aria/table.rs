@@ -390,6 +390,11 @@ impl Shape {
         17 + self.key_version
     }
 
+    /// Bytes of a page of keys that are in use, its header among them.
+    pub fn key_page_used(&self, page: &[u8]) -> usize {
+        u16_at(page, self.key_page_header() - 2).map_or(0, usize::from)
+    }
+
     /// `None` when the header is cut short; the inner error says why the table is not supported.
     fn parse(
         header: &[u8],

@@ -323,13 +323,14 @@ impl Chosen {
     }
 
     /// Bytes to fetch for some of the files.
-    fn stored(&self, paths: &BTreeSet<&String>) -> Result<u64> {
+    fn stored<'a>(&self, paths: impl IntoIterator<Item = &'a String>) -> Result<u64> {
+        let paths: BTreeSet<&str> = paths.into_iter().map(String::as_str).collect();
         match &self.merged {
             None => {
-                let picks = Picks::new(&self.manifest, paths.iter().map(|path| path.as_str()))?;
+                let picks = Picks::new(&self.manifest, paths)?;
                 Ok(picks.stored(&self.manifest))
             }
-            Some(merged) => Ok(merged.stored(|path| paths.contains(&path.to_owned()))),
+            Some(merged) => Ok(merged.stored(|path| paths.contains(path))),
         }
     }
 
@@ -343,7 +344,7 @@ impl Chosen {
             bytes: files.iter().map(size).sum(),
             files: files.clone(),
         };
-        let stored_bytes = self.fetched + self.stored(&self.paths.iter().collect())?;
+        let stored_bytes = self.fetched + self.stored(&self.paths)?;
         let redo = self.paths.get(LOG);
         Ok(TablesPlan {
             format: 1,
@@ -352,8 +353,8 @@ impl Chosen {
             server: self.manifest.origin(),
             tables: self.tables.iter().map(chosen).collect(),
             stored_bytes,
-            table_stored_bytes: self.stored(&self.tables.values().flatten().collect())?,
-            redo_stored_bytes: self.stored(&redo.into_iter().collect())?,
+            table_stored_bytes: self.stored(self.tables.values().flatten())?,
+            redo_stored_bytes: self.stored(redo)?,
             bytes: self.paths.iter().map(size).sum(),
             redo_bytes: redo.map_or(0, size),
             estimated_seconds: stored_bytes as f64 / USUAL_RATE,
