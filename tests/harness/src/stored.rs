@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -16,7 +17,7 @@ use innodb::crypt::{CipherMode, DerivedKey, Key};
 use innodb::page::layout::fil;
 use innodb::page::verify::{Verdict, is_doublewrite, verify};
 use innodb::page::{PageCompressor, PageType, is_zero, page_type};
-use innodb::space::SpaceHeader;
+use innodb::space::{SpaceHeader, xdes};
 use innodb::{PageId, PageNo, PageSize, SpaceId};
 
 use crate::Result;
@@ -138,7 +139,7 @@ impl Space {
 
     /// Whether a page is free, as the page that describes it says.
     pub fn is_free(&self, descriptors: &[u8], number: PageNo) -> bool {
-        innodb::space::xdes::is_free(descriptors, number, &self.header.flags) == Some(true)
+        xdes::is_free(descriptors, number, &self.header.flags) == Some(true)
     }
 
     /// Whether two stored pages hold the same. Of `full_crc32` pages that were encrypted or
@@ -182,6 +183,20 @@ pub struct Examined {
     pub encrypted: u64,
     /// Of them, page-compressed ones, which inflate to what they should.
     pub compressed: u64,
+}
+
+/// Whether a page of a plain tablespace file is free: what it holds is of no meaning then.
+pub fn is_free(file: &Path, number: PageNo) -> Result<bool> {
+    let mut file = File::open(file)?;
+    let space = Space::of(&mut file, None)?;
+    if number >= space.header.free_limit {
+        return Ok(true);
+    }
+    let descriptors = xdes::descriptor_page(number, &space.header.flags);
+    let mut page = vec![0; space.page_size()];
+    let at = u64::from(descriptors.0) * page.len() as u64;
+    file.read_exact_at(&mut page, at)?;
+    Ok(space.is_free(&page, number))
 }
 
 /// Opens every page of every tablespace below `dir`. Returns also what is wrong, a line each.
