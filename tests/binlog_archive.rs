@@ -206,6 +206,16 @@ fn what_was_archived_comes_back_and_is_found() {
         ensure!(found[0]["changes"][0]["rows"] == 2, "{found:?}");
         let found = find(&repo, &["--table", "sh?p.ord*", "--op", "drop,truncate"])?;
         ensure!(gtids(&found) == [truncate.as_str(), drop.as_str()], "{found:?}");
+        // Without an archive, in the logs themselves.
+        let datadir = server.datadir().display().to_string();
+        let same = find(&repo, &["--table", "sh?p.ord*", "--op", "drop,truncate", &datadir])?;
+        let places = |found: &[Value]| -> Vec<(Value, Value, Value)> {
+            found
+                .iter()
+                .map(|it| (it["file"].clone(), it["position"].clone(), it["changes"].clone()))
+                .collect()
+        };
+        ensure!(places(&same) == places(&found), "{same:?} instead of {found:?}");
         // The place that is told is that of the transaction, for the stock tool too.
         let place = format!("--start-position={}", found[0]["position"]);
         let end = format!("--stop-position={}", found[0]["end"]);
@@ -372,6 +382,13 @@ fn a_failover_loses_and_repeats_nothing() {
         let document = push(&repo, &replica, &[])?;
         ensure!(words(&document) == BTreeSet::from(["known".to_owned()]), "{document}");
 
+        // What is known from the first server may go, although it is not archived from the second one.
+        let socket = format!("--socket={}", replica.socket().display());
+        let purge = || repo.json("binlog purge", &["--no-defaults", "--user=root", &socket]);
+        let told = purge()?;
+        ensure!(told["why"] == "the server writes it", "{told}");
+        ensure!(told["purged"].as_array().is_some_and(|logs| !logs.is_empty()), "{told}");
+
         // What comes later reaches the archive through the replica only.
         work(&source, 7)?;
         catch_up(&mut client, &source)?;
@@ -379,6 +396,8 @@ fn a_failover_loses_and_repeats_nothing() {
         client.run("STOP SLAVE")?;
         replica.run("FLUSH BINARY LOGS")?;
         work(&replica, 6)?;
+        let told = purge()?;
+        ensure!(told["why"] == "it is not archived", "{told}");
         let document = push(&repo, &replica, &[])?;
         let fates = became(&document);
         ensure!(fates[0].1 == "known" && fates.last().unwrap().1 == "stored", "{document}");

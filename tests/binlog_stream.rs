@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use common::repo::Repo;
 use harness::certificate::Certificate;
 use harness::process::{self, Running, run};
-use harness::{Client, Result, Server, ServerOptions};
+use harness::{Client, Generation, Result, Server, ServerOptions};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -284,6 +284,60 @@ fn acknowledged_commits_are_safe() {
         let ended = running.wait(Duration::from_secs(30))?.success()?;
         let done: Value = serde_json::from_slice(&ended.stdout)?;
         ensure!(done["acknowledged"].as_u64() >= Some(10), "{done}");
+        Ok(())
+    })());
+}
+
+/// A server that removes its logs by size keeps them while a stream that holds it is away, although
+/// another replica is there.
+#[test]
+fn a_held_server_keeps_its_logs() {
+    common::ok((|| -> Result<()> {
+        let options = ServerOptions::default().arg("--max-binlog-size=8K");
+        let repo = Repo::init(false)?;
+        if options.generation < Generation::V11_8 {
+            let refused = stream(&repo, &options.start()?, &["--hold"])?;
+            let refused = refused.wait(Duration::from_secs(30))?;
+            ensure!(refused.code() == Some(common::exit::USAGE), "{}", refused.report());
+            ensure!(refused.stdout_text().contains("came with 11.4"), "{}", refused.report());
+            return Ok(());
+        }
+        let server = options.arg("--max-binlog-total-size=64K").start()?;
+        let mut client = server.client()?;
+        client.run("CREATE DATABASE d")?;
+        client.run("CREATE TABLE d.t (a TEXT)")?;
+        let variable = "SELECT @@GLOBAL.slave_connections_needed_for_purge";
+        let wait_until = |sql: &str, what: &str| -> Result<()> {
+            let (began, mut client) = (Instant::now(), server.client()?);
+            while client.text(sql)?.last().and_then(|row| row.first().cloned()).as_deref()
+                != Some(what)
+            {
+                ensure!(began.elapsed() < CATCH_UP, "{sql} is not {what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        };
+        let other = Repo::init(false)?;
+        let _other = stream(&other, &server, &["--server-id=4711"])?;
+        wait_until("SHOW SLAVE HOSTS", "4711")?;
+        let running = stream(&repo, &server, &["--hold"])?;
+        wait_until(variable, "2")?;
+        running.signal(Signal::TERM)?;
+        running.wait(Duration::from_secs(30))?.success()?;
+        wait_until("SHOW SLAVE HOSTS", "4711")?;
+        let mut logs = |rows: u32| -> Result<Vec<String>> {
+            for _ in 0..rows {
+                client.run("INSERT INTO d.t VALUES (REPEAT('x', 4000))")?;
+            }
+            let rows = client.text("SHOW BINARY LOGS")?;
+            Ok(rows.into_iter().map(|mut row| row.swap_remove(0)).collect())
+        };
+        let before = logs(0)?;
+        let after = logs(60)?;
+        ensure!(after.len() > 20 && after.starts_with(&before), "{after:?}");
+        server.run("SET GLOBAL slave_connections_needed_for_purge = 1")?;
+        let removed = logs(60)?;
+        ensure!(removed.len() < after.len(), "nothing would have been removed: {removed:?}");
         Ok(())
     })());
 }

@@ -17,7 +17,10 @@ use crate::header::{CHECKSUM_LEN, EventType, HEADER_LEN, Header, at, flag};
 pub const EVENT_MAX: u32 = (1 << 30) + (1 << 20);
 
 /// Bytes that are asked for at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 << 10;
+/// What is read begins at a multiple of this many bytes in memory, as far as it can: to such places the
+/// kernel copies several times faster.
+const PAGE: usize = 4096;
 
 /// An event as it stands in the file; decrypted, if it was encrypted.
 #[derive(Clone, Copy, Debug)]
@@ -297,15 +300,8 @@ impl<R: Read> Reader<R> {
     /// Reads until `wanted` bytes are waiting or the input ends.
     fn fill(&mut self, wanted: usize) -> Result<(), Error> {
         while self.end - self.begin < wanted && !self.at_end {
-            if self.begin > 0 {
-                self.buffer.copy_within(self.begin..self.end, 0);
-                self.end -= self.begin;
-                self.begin = 0;
-            }
-            if self.buffer.len() < self.end + CHUNK {
-                self.buffer.resize((self.end + CHUNK).next_multiple_of(CHUNK), 0);
-            }
-            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+            self.make_room();
+            let room = self.buffer.get_mut(self.end..self.end + CHUNK).unwrap_or_default();
             match self.input.read(room) {
                 Ok(0) => self.at_end = true,
                 Ok(count) => self.end += count,
@@ -314,6 +310,27 @@ impl<R: Read> Reader<R> {
             }
         }
         Ok(())
+    }
+
+    /// Makes room behind what is waiting.
+    fn make_room(&mut self) {
+        let left = self.end - self.begin;
+        if left > 0 && self.buffer.len() - self.end >= CHUNK {
+            return;
+        }
+        if self.buffer.is_empty() {
+            self.buffer.resize(2 * (CHUNK + PAGE), 0);
+        }
+        let first = self.buffer.as_ptr().align_offset(PAGE).min(PAGE);
+        // The first border before which there is room for what is left.
+        let border = first + left.saturating_sub(first).next_multiple_of(PAGE);
+        if left == 0 || self.begin > border {
+            self.buffer.copy_within(self.begin..self.end, border - left);
+            (self.begin, self.end) = (border - left, border);
+        }
+        if self.buffer.len() - self.end < CHUNK {
+            self.buffer.resize(self.end + CHUNK, 0);
+        }
     }
 
     fn error(&self, fault: Fault) -> Error {

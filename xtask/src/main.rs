@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|mtr|bench|fuzz`.
+//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -12,6 +12,7 @@ mod matrix;
 mod mtr;
 mod proof;
 mod setup;
+mod targets;
 mod test;
 mod text;
 
@@ -38,6 +39,8 @@ enum Command {
     Matrix(matrix::Arguments),
     /// Commands on repositories, killed at many random moments
     Kills(kills::Arguments),
+    /// A replay to many random targets, each compared with a witness
+    Targets(targets::Arguments),
     /// MariaDB's own tests of its backup tool, with ours in its place
     Mtr(mtr::Arguments),
     /// Measure against the stock tool
@@ -54,6 +57,7 @@ fn main() -> std::process::ExitCode {
         Command::Proof(arguments) => proof::proof(&arguments),
         Command::Matrix(arguments) => matrix::matrix(&arguments),
         Command::Kills(arguments) => kills::kills(&arguments),
+        Command::Targets(arguments) => targets::targets(&arguments),
         Command::Mtr(arguments) => mtr::mtr(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),

@@ -8,12 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use engine::archive::expire::ExpireOptions;
 use engine::archive::fetch::{FetchOptions, FetchSummary};
-use engine::archive::find::{Found, Query};
+use engine::archive::find::{Found, Query, find_in_files};
 use engine::archive::gaps::Gap;
 use engine::archive::push::{self, Became, PushOptions, PushSummary};
 use engine::archive::scan::Ending;
 use engine::archive::statement::Operation;
 use engine::archive::{Archive, File};
+use engine::keys::settings::KeyStore;
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -22,7 +23,7 @@ use serde::Serialize;
 use super::counted;
 use super::keys::Keys;
 use super::list::align;
-use super::repo::Repo;
+use super::repo::{Access, Repo};
 use crate::console::Outcome;
 use crate::duration;
 use crate::mysqlbinlog::datetime;
@@ -302,18 +303,23 @@ impl Fetch {
     }
 }
 
-/// Find transactions by what they do, from the indexes of the archive alone
+/// Find transactions by what they do, from the indexes of the archive alone, or in binary logs
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   haulout binlog find --repo s3://bucket/db1 --table shop.orders --op drop,truncate,delete
+  haulout binlog find --table shop.orders --op drop /var/lib/mysql
   haulout binlog find --repo s3://bucket/db1 --table 'shop.*' --op alter \\
       --between '2026-02-28 09:00:00' --and '2026-02-28 17:30:00'
 
 Times without a zone are local. Each line has the time, the GTID, the place in the log at which the
 transaction begins, and what it does. Exit code 8: nothing was found.")]
 pub struct Find {
-    #[command(flatten)]
-    repo: Repo,
+    /// Binary logs, or directories of them, instead of a repository
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Where the repository is: s3://BUCKET/PREFIX, or a folder
+    #[arg(long, value_name = "PLACE", env = "HAULOUT_REPO", required_unless_present = "paths")]
+    repo: Option<String>,
     /// Only what touches this table: database.table, with * and ? for what may differ
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
@@ -326,6 +332,10 @@ pub struct Find {
     /// Up to this time
     #[arg(long = "and", value_name = "TIME", value_parser = parse_time)]
     to: Option<u32>,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// A time with a zone, or a local one.
@@ -344,18 +354,27 @@ impl Find {
         let mut query = Query::new(&self.tables)?;
         query.operations = self.operations;
         (query.from, query.to) = (self.between, self.to);
-        let repository = self.repo.open(cancel, reporter)?;
-        let archive = Archive::read(&repository, cancel)?;
         let mut out = BufWriter::new(std::io::stdout().lock());
         let failed = |error| Error::io("write to", "standard output", error);
-        let summary = archive.find(&query, cancel, &mut |found| {
+        let mut tell = |found| {
             let line = match json {
                 true => serde_json::to_string(&found)
                     .map_err(|e| Error::new(ErrorKind::Failed, "cannot write JSON").caused_by(e))?,
                 false => line(&found),
             };
             writeln!(out, "{line}").map_err(failed)
-        })?;
+        };
+        let summary = match &self.repo {
+            Some(place) if self.paths.is_empty() => {
+                let repository = self.access.open(place, cancel, reporter)?;
+                Archive::read(&repository, cancel)?.find(&query, cancel, &mut tell)?
+            }
+            _ => {
+                let keys = self.keys.resolve(&**reporter)?;
+                let keys = (!keys.is_empty()).then(|| KeyStore::new(keys));
+                find_in_files(&self.paths, keys.as_ref(), &query, cancel, &mut tell)?
+            }
+        };
         out.flush().map_err(failed)?;
         let words = vec![format!(
             "{} of {}.",

@@ -38,6 +38,11 @@ pub struct Stream {
     /// (rpl_semi_sync_master_enabled)
     #[arg(long)]
     semi_sync: bool,
+    /// Have the server keep its logs, instead of removing them by age or size, whenever not all replicas
+    /// are connected that are so now, this one among them (11.4 and later; the account needs REPLICATION
+    /// MASTER ADMIN and BINLOG ADMIN, too)
+    #[arg(long)]
+    hold: bool,
     /// The server_id of this replica, which no server and no other replica may have [default: made
     /// from the repository's id]
     #[arg(long, value_name = "ID")]
@@ -59,6 +64,7 @@ impl Stream {
             server_id: self.server_id.unwrap_or_else(|| own_id(&repository, 0)),
             rpo: self.rpo,
             semi_sync: self.semi_sync,
+            hold: self.hold,
             accept_new_server: self.accept_new_server,
             patience: self.give_up,
         };

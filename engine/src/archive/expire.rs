@@ -157,10 +157,15 @@ fn needed(log: &Log, number: usize, state: &GtidState) -> bool {
 
 /// Whether a file has transactions of so long ago or later.
 pub(super) fn recent(file: &File, within: Option<Duration>) -> Option<String> {
-    let oldest = jiff::Timestamp::now().checked_sub(within?).ok()?.as_second();
     let last = file
         .times()
         .map(|times| i64::from(times.1))
         .or_else(|| file.parts.last().map(|part| part.head.stored.as_second()))?;
-    (last >= oldest).then(|| "recent".to_owned())
+    is_recent(last, within)
+}
+
+/// Whether something is of so long ago or later.
+pub(super) fn is_recent(second: i64, within: Option<Duration>) -> Option<String> {
+    let oldest = jiff::Timestamp::now().checked_sub(within?).ok()?.as_second();
+    (second >= oldest).then(|| "recent".to_owned())
 }

@@ -1,13 +1,23 @@
-//! Finding transactions by what they do: from the indexes alone, without the logs.
+//! Finding transactions by what they do: from the indexes alone, without the logs; or in files of logs,
+//! of which the same index is made on the way.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use binlog::{Fault, Gtid, Reader};
 use glob::Pattern;
 
-use super::Archive;
 use super::index::{Index, Transaction};
+use super::scan::{Place, Scanner};
 use super::statement::Operation;
+use super::{Archive, unreadable};
+use crate::keys::settings::KeyStore;
+use crate::replay::source::{FileLogs, LogSource, reading};
 use crate::{Cancel, Error, ErrorKind, Result};
+
+/// Bytes of an index after which it is looked through: it need not be there as a whole.
+const INDEX_MAX: usize = 1 << 20;
 
 /// What is looked for.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +109,8 @@ pub struct Found {
     pub time: jiff::Timestamp,
     /// `server_id` of who wrote the file.
     pub server: u32,
-    /// Which row of files it belongs to.
+    /// Which row of files of an archive it belongs to.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub epoch: String,
     /// The file.
     pub file: String,
@@ -120,8 +131,93 @@ pub struct FindSummary {
     pub found: u64,
     /// Transactions that were looked at.
     pub transactions: u64,
-    /// Bytes of indexes that were read.
+    /// Bytes that were read: of indexes, or of logs.
     pub read_bytes: u64,
+}
+
+/// Looks through indexes.
+struct Search<'a> {
+    query: &'a Query,
+    summary: FindSummary,
+    /// Transactions that were told of: another server may have logged them, too.
+    told: HashSet<(Gtid, u32)>,
+    tell: &'a mut dyn FnMut(Found) -> Result<()>,
+}
+
+impl<'a> Search<'a> {
+    fn new(query: &'a Query, tell: &'a mut dyn FnMut(Found) -> Result<()>) -> Self {
+        Self { query, summary: FindSummary::default(), told: HashSet::new(), tell }
+    }
+
+    /// Tells what there is in the index of a file.
+    fn index(&mut self, index: &Index, (server, epoch, file): (u32, &str, &str)) -> Result<()> {
+        for transaction in &index.transactions {
+            self.summary.transactions += 1;
+            let changes = self.query.changes(transaction, index);
+            if changes.is_empty() || !self.told.insert((transaction.gtid, transaction.time)) {
+                continue;
+            }
+            self.summary.found += 1;
+            (self.tell)(Found {
+                gtid: transaction.gtid.to_string(),
+                time: jiff::Timestamp::from_second(transaction.time.into())
+                    .unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+                server,
+                epoch: epoch.to_owned(),
+                file: file.to_owned(),
+                position: transaction.begin,
+                end: transaction.end,
+                changes,
+                statement: transaction.statement.clone(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The same for files of logs, and directories of such. What is torn at the end of a log that was not
+/// closed is left out.
+pub fn find_in_files(
+    places: &[PathBuf],
+    keys: Option<&Arc<KeyStore>>,
+    query: &Query,
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(Found) -> Result<()>,
+) -> Result<FindSummary> {
+    let source = FileLogs::open(places, keys)?;
+    let mut search = Search::new(query, tell);
+    for (number, log) in source.logs().iter().enumerate() {
+        let mut scanner = Scanner::new(&log.name);
+        let mut reader = Reader::new(source.open(number)?, log.name.clone(), reading(keys))
+            .map_err(unreadable)?;
+        let about = (log.server, "", &*log.name);
+        loop {
+            let in_use = reader.is_in_use();
+            let event = match reader.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => match error.fault {
+                    Fault::Truncated { .. } | Fault::TooSmall(_) | Fault::Checksum { .. }
+                        if in_use =>
+                    {
+                        break;
+                    }
+                    _ => return Err(unreadable(error)),
+                },
+            };
+            let position = event.offset;
+            let place = scanner.event(&event).map_err(|fault| {
+                unreadable(binlog::Error { file: log.name.clone(), position, fault })
+            })?;
+            if place == Place::Between && scanner.weight() > INDEX_MAX {
+                cancel.check()?;
+                search.index(&scanner.take_index(), about)?;
+            }
+        }
+        search.summary.read_bytes += reader.offset();
+        search.index(&scanner.take_index(), about)?;
+    }
+    Ok(search.summary)
 }
 
 impl Archive<'_> {
@@ -133,8 +229,7 @@ impl Archive<'_> {
         cancel: &Cancel,
         tell: &mut dyn FnMut(Found) -> Result<()>,
     ) -> Result<FindSummary> {
-        let mut summary = FindSummary::default();
-        let mut told = HashSet::new();
+        let mut search = Search::new(query, tell);
         for file in self.files() {
             for part in &file.parts {
                 if part.head.times.is_none_or(|times| !query.can_be_within(times)) {
@@ -142,30 +237,11 @@ impl Archive<'_> {
                 }
                 cancel.check()?;
                 let index = part.index(self.repository, cancel)?;
-                summary.read_bytes += u64::from(part.head.index.stored);
-                for transaction in &index.transactions {
-                    summary.transactions += 1;
-                    let changes = query.changes(transaction, &index);
-                    if changes.is_empty() || !told.insert((transaction.gtid, transaction.time)) {
-                        continue;
-                    }
-                    summary.found += 1;
-                    tell(Found {
-                        gtid: transaction.gtid.to_string(),
-                        time: jiff::Timestamp::from_second(transaction.time.into())
-                            .unwrap_or(jiff::Timestamp::UNIX_EPOCH),
-                        server: file.server,
-                        epoch: file.epoch.to_string(),
-                        file: file.name.clone(),
-                        position: transaction.begin,
-                        end: transaction.end,
-                        changes,
-                        statement: transaction.statement.clone(),
-                    })?;
-                }
+                search.summary.read_bytes += u64::from(part.head.index.stored);
+                search.index(&index, (file.server, &file.epoch.to_string(), &file.name))?;
             }
         }
-        Ok(summary)
+        Ok(search.summary)
     }
 }
 

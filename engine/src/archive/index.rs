@@ -116,8 +116,24 @@ impl Indexer {
     }
 }
 
+/// The same of a statement that begins with words with single blanks in between, as most do.
+fn as_it_is(statement: &[u8]) -> Option<String> {
+    let begin = statement.get(..STATEMENT_MAX).unwrap_or(statement);
+    let next = statement.get(STATEMENT_MAX);
+    let is_word = |byte: &u8| byte.is_ascii_graphic();
+    let is_plain = begin.first().is_some_and(is_word)
+        && next.or(begin.last()).is_some_and(is_word)
+        && begin.iter().all(|byte| is_word(byte) || *byte == b' ')
+        && !begin.windows(2).any(|pair| pair == b"  ");
+    let text = std::str::from_utf8(begin).ok().filter(|_| is_plain)?;
+    Some(if next.is_some() { format!("{text}…") } else { text.to_owned() })
+}
+
 /// The beginning of a statement, on one line.
 pub fn shorten(statement: &[u8]) -> String {
+    if let Some(plain) = as_it_is(statement) {
+        return plain;
+    }
     // Characters have up to four bytes, and there may be many blanks.
     let begin = statement.get(..STATEMENT_MAX * 16).unwrap_or(statement);
     let text = String::from_utf8_lossy(begin);
@@ -175,5 +191,15 @@ mod tests {
         assert_eq!(shorten("ü".repeat(1000).as_bytes()).chars().count(), STATEMENT_MAX + 1);
         let blanks = [&b"a"[..], &[b' '; 10_000], b"b"].concat();
         assert_eq!(shorten(&blanks), "a…");
+        let words = "ab ".repeat(STATEMENT_MAX);
+        for (length, text) in [(2, "ab"), (3, "ab"), (5, "ab ab")] {
+            assert_eq!(shorten(&words.as_bytes()[..length]), text);
+        }
+        // Whichever byte is the last, it is shortened as one that is not plain is.
+        for length in STATEMENT_MAX - 3..STATEMENT_MAX + 4 {
+            let text = &words.as_bytes()[..length];
+            let other = [&b"\n"[..], text].concat();
+            assert_eq!(shorten(text), shorten(&other), "{length}");
+        }
     }
 }

@@ -14,7 +14,7 @@
 //! | [`catalog`] | which logs, files and parts there are |
 //! | [`gaps`] | what is missing, told by content |
 //! | [`push`], `files`, `writer` | archiving closed files |
-//! | [`stream`], `arriving` | archiving a log while it is written, as a replica |
+//! | [`stream`], `arriving`, `hold` | archiving a log while it is written, as a replica |
 //! | [`read`] | a file of the archive as if it were one on disk |
 //! | [`plan`] | which files lead from a place in the log to a later one |
 //! | [`find`], [`fetch`] | transactions by what they do; files back on disk |
@@ -60,6 +60,7 @@ pub mod fetch;
 mod files;
 pub mod find;
 pub mod gaps;
+mod hold;
 pub mod index;
 pub mod layout;
 pub mod part;

@@ -4,13 +4,21 @@
 //! One that is told not to, and is purged by this instead, keeps what was not. A log goes when the
 //! archive has all of it, told by content and not by name, and of all logs before it; the server itself
 //! spares those that replicas read.
+//!
+//! After a failover the new server has logs that only repeat what the old one had logged. They are not
+//! archived again, and go when each of their transactions is in the archive, of the same time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::arriving::{Identified, identify};
+use binlog::format::{Checksum, FIRST_EVENT};
+
+use super::arriving::{Identified, as_in_file, identify};
 use super::catalog::{File, follows};
-use super::{Archive, Log};
-use crate::server::feed::Wanted;
+use super::expire::{is_recent, recent};
+use super::push::Times;
+use super::scan::Scanner;
+use super::{Archive, Log, unreadable};
+use crate::server::feed::{Came, Source, Wanted};
 use crate::server::{ConnectOptions, Session, Wait};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -18,6 +26,8 @@ use crate::{Cancel, Error, ErrorKind, Result};
 const ATTEMPTS: u32 = 10;
 /// How long to wait in between.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a server that sends a log may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to remove.
 #[derive(Clone, Debug)]
@@ -72,7 +82,7 @@ impl Archive<'_> {
             if number + 1 == there.len() {
                 break;
             }
-            if let Some(why) = self.must_stay(options, name, *size)? {
+            if let Some(why) = self.must_stay(options, name, *size, cancel)? {
                 summary.why = why;
                 break;
             }
@@ -108,7 +118,13 @@ impl Archive<'_> {
     }
 
     /// Why a log of a server must not go.
-    fn must_stay(&self, options: &PurgeOptions, name: &str, size: u64) -> Result<Option<String>> {
+    fn must_stay(
+        &self,
+        options: &PurgeOptions,
+        name: &str,
+        size: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<String>> {
         let wanted = Wanted { server_id: options.server_id, ..Wanted::default() };
         let Identified { server, identity, .. } = identify(&options.connect, &wanted, name)?;
         let found = self.logs.iter().find_map(|log| {
@@ -117,13 +133,66 @@ impl Archive<'_> {
             };
             Some((log, log.files.iter().position(same)?))
         });
-        let Some((log, number)) = found else { return Ok(Some("it is not archived".to_owned())) };
+        let Some((log, number)) = found else { return self.says_more(options, name, size, cancel) };
         Ok(match log.files.get(number) {
             Some(file) if !is_whole(log, number, size) => {
                 Some(format!("{} of {size} bytes of it are archived", file.end()))
             }
-            Some(file) => super::expire::recent(file, options.keep_within),
+            Some(file) => recent(file, options.keep_within),
             None => None,
+        })
+    }
+
+    /// What a log that is not archived has that the archive does not have from another server.
+    fn says_more(
+        &self,
+        options: &PurgeOptions,
+        name: &str,
+        size: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<String>> {
+        let wanted =
+            Wanted { server_id: options.server_id, file: name, waits: false, ..Wanted::default() };
+        let mut source = Source::open(&options.connect, &wanted)?;
+        let mut scanner = Scanner::new(name);
+        let mut times = Times::new(self);
+        let mut newest = None;
+        let (mut position, mut checksum) = (FIRST_EVENT, Checksum::None);
+        let mut heard = Instant::now();
+        while position < size {
+            let mut bytes = match source.receive()? {
+                Came::Event(bytes, _) => bytes,
+                Came::Nothing if heard.elapsed() < PATIENCE => {
+                    cancel.check()?;
+                    continue;
+                }
+                Came::Nothing | Came::End => {
+                    return Ok(Some(
+                        "it is not archived, and the server does not send it".to_owned(),
+                    ));
+                }
+            };
+            heard = Instant::now();
+            let Some(event) = as_in_file(&mut bytes, position, &mut checksum)? else { continue };
+            let at = event.offset;
+            position = event.end();
+            scanner.event(&event).map_err(|fault| {
+                unreadable(binlog::Error { file: name.to_owned(), position: at, fault })
+            })?;
+            for transaction in scanner.take_index().transactions {
+                if times.of(transaction.gtid)? != Some(transaction.time) {
+                    return Ok(Some("it is not archived".to_owned()));
+                }
+                newest = newest.max(Some(transaction.time));
+            }
+        }
+        // One without transactions goes with what was logged before it.
+        let known = scanner.state().entries();
+        let has = |gtid| self.files().filter_map(File::after).any(|after| after.covers(gtid));
+        Ok(match newest {
+            Some(time) => is_recent(time.into(), options.keep_within),
+            None if !known.is_empty() && known.iter().all(|gtid| has(*gtid)) => None,
+            None => Some("it is not archived".to_owned()),
         })
     }
 }

@@ -447,14 +447,14 @@ enum Verdict {
 }
 
 /// When transactions of the archive were written.
-struct Times<'a, 'r> {
+pub(super) struct Times<'a, 'r> {
     archive: &'a Archive<'r>,
     /// The part that was looked into last.
     last: Option<(crate::store::Key, std::collections::HashMap<binlog::Gtid, u32>)>,
 }
 
 impl<'a, 'r> Times<'a, 'r> {
-    fn new(archive: &'a Archive<'r>) -> Self {
+    pub(super) fn new(archive: &'a Archive<'r>) -> Self {
         Self { archive, last: None }
     }
 
@@ -467,7 +467,8 @@ impl<'a, 'r> Times<'a, 'r> {
         self.parts().any(|part| part.head.about.after.of(domain, server).is_some())
     }
 
-    fn of(&mut self, gtid: binlog::Gtid) -> Result<Option<u32>> {
+    /// When a transaction was written, if it is there.
+    pub(super) fn of(&mut self, gtid: binlog::Gtid) -> Result<Option<u32>> {
         if let Some((_, times)) = &self.last
             && let Some(time) = times.get(&gtid)
         {

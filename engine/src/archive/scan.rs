@@ -9,7 +9,7 @@ use binlog::bytes::Malformed;
 use binlog::event::gtid::{extra, flag as group};
 use binlog::event::load::ExecuteLoad;
 use binlog::event::rows::Rows;
-use binlog::event::table_map::TableMap;
+use binlog::event::table_map::{self, TableMap};
 use binlog::event::{GtidEvent, GtidList, Query, Rotate};
 use binlog::format::FormatDescription;
 use binlog::header::{at, flag};
@@ -22,6 +22,8 @@ use super::statement::{Operation, touched};
 
 /// Most tables of one statement that are followed.
 const TABLES_MAX: usize = 4096;
+/// Longest description of a table that is kept.
+const BODY_MAX: usize = 64 << 10;
 /// Most changes of one transaction that are noted.
 const CHANGES_MAX: usize = 10_000;
 
@@ -79,6 +81,17 @@ impl Open {
     }
 }
 
+/// A table that rows can belong to.
+struct Table {
+    /// The event's body, to tell when it changes; nothing if it is very long.
+    body: Vec<u8>,
+    database: String,
+    name: String,
+    columns: Vec<Column>,
+    /// How many indexes had been taken when it got a number in one, and the number.
+    indexed: Option<(u64, u32)>,
+}
+
 /// Follows one file.
 pub struct Scanner {
     file: String,
@@ -86,8 +99,13 @@ pub struct Scanner {
     format: Option<(Vec<u8>, Beginning)>,
     beginning: Option<Beginning>,
     group: Option<Open>,
-    tables: HashMap<u64, (u32, Vec<Column>)>,
+    /// Tables by their numbers, which mean the same from one statement to the next mostly.
+    tables: HashMap<u64, Table>,
+    /// Numbers of those of the statement.
+    mapped: Vec<u64>,
     indexer: Indexer,
+    /// How often the index was taken: numbers of tables in it begin anew.
+    taken: u64,
     ending: Option<Ending>,
     inflated: Vec<u8>,
 }
@@ -102,7 +120,9 @@ impl Scanner {
             beginning: None,
             group: None,
             tables: HashMap::new(),
+            mapped: Vec::new(),
             indexer: Indexer::default(),
+            taken: 0,
             ending: None,
             inflated: Vec::new(),
         }
@@ -135,6 +155,7 @@ impl Scanner {
 
     /// The transactions since the last call.
     pub fn take_index(&mut self) -> Index {
+        self.taken += 1;
         self.indexer.take()
     }
 
@@ -162,7 +183,7 @@ impl Scanner {
                     return Err(misplaced());
                 }
                 let gtid = GtidEvent::parse(body, event.header.server_id).map_err(broken)?;
-                self.tables.clear();
+                self.mapped.clear();
                 self.group = Some(Open {
                     gtid: gtid.gtid,
                     time: event.header.timestamp,
@@ -202,7 +223,7 @@ impl Scanner {
 
     /// An event of a transaction; whether it is the last one.
     fn within(&mut self, event: &Event<'_>) -> Result<bool, Malformed> {
-        let Self { group: Some(open), tables, indexer, .. } = self else { return Ok(false) };
+        let Self { group: Some(open), indexer, .. } = self else { return Ok(false) };
         let (kind, body) = (event.header.kind, event.body());
         let alone = open.flags & group::STANDALONE != 0;
         match kind {
@@ -227,12 +248,7 @@ impl Scanner {
                 Ok(false)
             }
             EventType::TABLE_MAP => {
-                let map = TableMap::parse(body)?;
-                let [database, name] =
-                    [map.database, map.name].map(|name| String::from_utf8_lossy(name));
-                if tables.len() < TABLES_MAX {
-                    tables.insert(map.table, (indexer.table(&database, &name), map.columns));
-                }
+                self.map(body)?;
                 Ok(false)
             }
             _ if kind.rows().is_some() => {
@@ -243,13 +259,46 @@ impl Scanner {
         }
     }
 
+    /// Takes note of a table of the statement.
+    fn map(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        let (number, ..) = table_map::names(body)?;
+        if !self.mapped.contains(&number) {
+            if self.mapped.len() >= TABLES_MAX {
+                return Ok(());
+            }
+            self.mapped.push(number);
+        }
+        if self.tables.get(&number).is_some_and(|table| table.body == body) {
+            return Ok(());
+        }
+        let map = TableMap::parse(body)?;
+        let [database, name] =
+            [map.database, map.name].map(|name| String::from_utf8_lossy(name).into_owned());
+        if self.tables.len() >= TABLES_MAX {
+            let Self { tables, mapped, .. } = self;
+            tables.retain(|number, _| mapped.contains(number));
+        }
+        let kept = if body.len() <= BODY_MAX { body } else { &[] };
+        let (body, columns) = (kept.to_vec(), map.columns);
+        self.tables.insert(number, Table { body, database, name, columns, indexed: None });
+        Ok(())
+    }
+
     fn rows(&mut self, event: &Event<'_>) -> Result<(), Malformed> {
         let kind = event.header.kind;
         let rows = Rows::parse(event.body(), kind)?;
-        let (Some(open), Some((table, columns))) = (&mut self.group, self.tables.get(&rows.table))
-        else {
-            return Ok(());
+        let is_mapped = self.mapped.contains(&rows.table);
+        let table = self.tables.get_mut(&rows.table).filter(|_| is_mapped);
+        let (Some(open), Some(table)) = (&mut self.group, table) else { return Ok(()) };
+        let number = match table.indexed {
+            Some((taken, number)) if taken == self.taken => number,
+            _ => {
+                let number = self.indexer.table(&table.database, &table.name);
+                table.indexed = Some((self.taken, number));
+                number
+            }
         };
+        let columns = &table.columns;
         let mut images = rows.images;
         if kind.rows().is_some_and(|rows| rows.compressed) {
             self.inflated.clear();
@@ -265,9 +314,9 @@ impl Scanner {
             true => Some(row::count(columns, rows.columns, after, images)),
             false => None,
         };
-        open.change(*table, operation, count);
+        open.change(number, operation, count);
         if rows.ends_statement() {
-            self.tables.clear();
+            self.mapped.clear();
         }
         Ok(())
     }

@@ -48,6 +48,8 @@ pub struct StreamOptions {
     pub rpo: Duration,
     /// Whether the server waits until transactions are stored, if it is set up to.
     pub semi_sync: bool,
+    /// Whether the server is to keep its logs while this replica is away.
+    pub hold: bool,
     /// Whether a server may come that has nothing in common with what is there, or was reset.
     pub accept_new_server: bool,
     /// For how long to try again when the server cannot be reached; for ever, if nothing is said.
@@ -213,6 +215,7 @@ fn connect(
         waiting_since: None,
         ack: None,
         heard: (Instant::now(), 0),
+        held: false,
     };
     stream.run(cancel)
 }
@@ -298,6 +301,8 @@ struct Stream<'a, 'r> {
     ack: Option<(String, u64)>,
     /// When bytes came last, and how many had come then.
     heard: (Instant, u64),
+    /// Whether the server was told to keep its logs.
+    held: bool,
 }
 
 impl Stream<'_, '_> {
@@ -316,6 +321,11 @@ impl Stream<'_, '_> {
                 }
                 Came::Nothing => {}
                 Came::Event(bytes, waits) => self.event(bytes, waits)?,
+            }
+            if self.options.hold && !self.held && self.source.received() > 0 {
+                // Now this one counts among the replicas, and none of its own that was cut off.
+                super::hold::hold(&self.options.connect, cancel, self.reporter)?;
+                self.held = true;
             }
             if self.source.received() != self.heard.1 {
                 self.heard = (Instant::now(), self.source.received());

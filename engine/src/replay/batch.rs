@@ -1,7 +1,8 @@
 //! What goes to the server at once, what it comes from, and rows that wait for it.
 
 use binlog::Gtid;
-use binlog::event::rows::flag as rows_flag;
+use binlog::event::rows::{FLAGS_AT, flag as rows_flag};
+use binlog::header::{HEADER_LEN, at};
 use tempfile::SpooledTempFile;
 
 use super::sequence::Sequence;
@@ -65,6 +66,21 @@ pub(super) struct Statement {
 }
 
 impl Statement {
+    /// Adds an event with rows, which is at a place and ends at an offset of its log.
+    pub fn add(&mut self, event: &[u8], place: Place, end: u64) {
+        if self.rows.is_empty() && self.ended.is_empty() {
+            self.place = place;
+        }
+        let begin = self.rows.len();
+        self.flags_at = begin + HEADER_LEN + FLAGS_AT;
+        self.rows.extend_from_slice(event);
+        // The server names it when the event fails; logs of 11.4 and later do not say it.
+        let told = self.rows.get_mut(begin + at::END_POSITION..begin + at::END_POSITION + 4);
+        if let Some(told) = told.filter(|told| **told == [0; 4]) {
+            told.copy_from_slice(&(end as u32).to_le_bytes());
+        }
+    }
+
     /// Ends the statement, or a piece of it: what does not end as a statement is not done at all.
     pub fn end(&mut self, last: bool) {
         if !self.rows.is_empty() {

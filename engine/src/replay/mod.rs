@@ -20,7 +20,9 @@
 //! | `sequence` | rows of sequences, for servers that die of them |
 //! | `session` | what statements need to be set before them |
 //! | `script`, `batch` | from events to statements, and what goes to the server at once |
+//! | `apply` | sending that, and what the server answers |
 
+mod apply;
 pub mod archived;
 mod batch;
 pub mod filter;
@@ -45,11 +47,12 @@ use binlog::{Gtid, GtidState};
 use crate::keys::settings::KeyStore;
 use crate::metadata::BinlogInfo;
 use crate::prepare::Meter;
-use crate::server::failure::Failure;
+use crate::server::pipeline::Pipeline;
 use crate::server::profile::ServerVersion;
 use crate::server::{ConnectOptions, Session, Wait};
 use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
-use batch::{Batch, Mark, What};
+use apply::Applier;
+use batch::Batch;
 use filter::{Filter, TableName};
 use plan::{Anchor, Plan, Planner};
 use script::{Builder, Limits};
@@ -58,10 +61,8 @@ use state::State;
 use target::{Edge, Target};
 use walk::{Place, walk};
 
-/// Batches that wait for the server at most.
+/// Batches that wait to be sent at most.
 const AHEAD: usize = 4;
-/// What the server takes at most in one packet, whatever it is set to.
-const PACKET_MAX: usize = 1 << 30;
 /// How long to wait for a replay that was killed.
 const OTHERS_SECONDS: u32 = 20;
 /// A definition of a large table may take as long as it takes.
@@ -199,7 +200,8 @@ pub fn replay(
 ) -> Result<ReplaySummary> {
     let clock = Instant::now();
     let mut server = Server::connect(connect, cancel)?;
-    server.be_alone()?;
+    let mut pipeline = Pipeline::connect(connect, cancel)?;
+    server.be_alone(&mut pipeline)?;
     server.check()?;
     let logged = Some(server.logged.clone()).filter(|state| !state.is_empty());
     let plan = make_plan(source, options, logged, cancel, reporter)?;
@@ -213,7 +215,12 @@ pub fn replay(
     }
     server.check_plan(&plan)?;
     server.adopt(&plan, reporter)?;
-    server.apply(source, options, &plan, cancel, reporter)?;
+    let applied = server.apply(&mut pipeline, source, options, &plan, cancel, reporter);
+    if applied.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+        // Nobody is to wait for a statement whose answer nobody waits for.
+        server.session.kill(pipeline.id());
+    }
+    applied?;
     let state = server.read_state()?;
     if state != plan.course.end_state {
         let list = |gtids: Vec<Gtid>| {
@@ -247,7 +254,7 @@ struct Server {
 
 impl Server {
     fn connect(options: &ConnectOptions, cancel: &Cancel) -> Result<Self> {
-        let mut session = Session::connect_for_scripts(options, PACKET_MAX, cancel)?;
+        let mut session = Session::connect(options, cancel)?;
         let wait = Wait::short("asking what the server takes");
         let text = session.value("SELECT VERSION()", wait)?.unwrap_or_default();
         let version = ServerVersion::parse(&text).ok_or_else(|| {
@@ -276,11 +283,10 @@ impl Server {
     }
 
     /// Waits until no other replay is at work on the server, such as one that was killed, whose last
-    /// request the server still serves.
-    fn be_alone(&mut self) -> Result<()> {
-        let wait = Wait { deadline: PATIENCE, reason: "waiting for another replay" };
+    /// requests the server still serves.
+    fn be_alone(&mut self, pipeline: &mut Pipeline) -> Result<()> {
         let question = format!("SELECT GET_LOCK('haulout.replay', {OTHERS_SECONDS})");
-        if self.session.value(&question, wait)?.as_deref() != Some("1") {
+        if pipeline.value(&question)?.as_deref() != Some("1") {
             return Err(Error::new(ErrorKind::Timeout, "another replay is at work on this server")
                 .advise("wait for its end, or end its connection (SHOW PROCESSLIST, KILL)"));
         }
@@ -321,26 +327,27 @@ impl Server {
             self.session.execute(&statement, wait)?;
             reporter.info(format!("the server has no transactions yet and goes on behind {state}"));
         }
-        // Statements are logged as they are in the log; rows as rows.
-        let settings = "SET SESSION pseudo_slave_mode=1, binlog_format=MIXED, completion_type=0, \
-                        binlog_annotate_row_events=0, sql_log_bin=1, autocommit=1";
-        self.session.execute(settings, wait)
+        Ok(())
     }
 
     fn apply(
         &mut self,
+        pipeline: &mut Pipeline,
         source: &dyn LogSource,
         options: &ReplayOptions,
         plan: &Plan,
         cancel: &Cancel,
         reporter: &dyn Reporter,
     ) -> Result<()> {
+        // Statements are logged as they are in the log; rows as rows.
+        let settings = "SET SESSION pseudo_slave_mode=1, binlog_format=MIXED, completion_type=0, \
+                        binlog_annotate_row_events=0, sql_log_bin=1, autocommit=1";
+        pipeline.value(settings)?;
         let course = &plan.course;
         let meter = Meter::new(reporter, Phase::Replay, Some(plan.bytes));
         let stop = cancel.child();
         let rows_only_of = self.half_filled(plan)?;
         let limits = self.limits;
-        let name = |mark: &Mark| source.logs().get(mark.place.log).map_or("", |log| &*log.name);
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::sync_channel::<Batch>(AHEAD);
             let stop = &stop;
@@ -354,9 +361,10 @@ impl Server {
                 builder.flush();
                 Ok(())
             });
+            let mut applier = Applier::new(pipeline, source, &meter);
             let mut applied = Ok(());
             for batch in receive {
-                applied = self.send(batch, &meter, &name);
+                applied = applier.send(batch);
                 if applied.is_err() {
                     // The reader notices that nobody listens.
                     stop.cancel();
@@ -366,45 +374,10 @@ impl Server {
             let read = reader
                 .join()
                 .unwrap_or_else(|_| Err(Error::new(ErrorKind::Failed, "reading the logs failed")));
-            applied.and(read)
+            // What was sent before the logs turned out to be damaged is still applied.
+            applied.and_then(|()| applier.wait_for(0)).and(read)
         })?;
         meter.finish();
-        Ok(())
-    }
-
-    /// Runs a batch.
-    fn send<'n>(
-        &mut self,
-        batch: Batch,
-        meter: &Meter<'_>,
-        name: &dyn Fn(&Mark) -> &'n str,
-    ) -> Result<()> {
-        if batch.marks.is_empty() {
-            meter.add(batch.bytes);
-            return Ok(());
-        }
-        let wait = Wait { deadline: PATIENCE, reason: "replaying" };
-        let last = batch.marks.len() - 1;
-        match (self.session.run_script(batch.sql, batch.load, wait), batch.expected) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(code)) => {
-                let mark = batch.marks.last();
-                let where_ = mark.map(|mark| describe(mark, name(mark))).unwrap_or_default();
-                let message =
-                    format!("{where_} ended with error {code} at its server, and here it did not");
-                return Err(Error::new(ErrorKind::Server, message).advise(
-                    "the data is not what it was there; leave the transaction out with --skip-gtid",
-                ));
-            }
-            (Err((index, failure)), expected) => {
-                let is_expected = index == last && expected.is_some() && failure.code() == expected;
-                if !is_expected {
-                    let mark = batch.marks.get(index).or(batch.marks.last());
-                    return Err(failed(failure, mark.map(|mark| (mark, name(mark)))));
-                }
-            }
-        }
-        meter.add(batch.bytes);
         Ok(())
     }
 
@@ -453,36 +426,5 @@ impl Server {
         );
         Err(Error::new(ErrorKind::Usage, message)
             .advise("SET GLOBAL gtid_strict_mode=OFF until the replay is done"))
-    }
-}
-
-/// Where a statement comes from, in words.
-fn describe(mark: &Mark, log: &str) -> String {
-    let gtid = mark.gtid.map(|gtid| format!("{gtid}, ")).unwrap_or_default();
-    let at = format!("{gtid}{log} at {}", mark.place.offset);
-    match &mark.what {
-        What::Around(word) => format!("{word} of {at}"),
-        What::Rows(tables) => format!("rows of {tables} of {at}"),
-        What::Statement(text) => format!("'{text}' of {at}"),
-    }
-}
-
-/// A statement that failed, with the event that it came from.
-fn failed(failure: Failure, mark: Option<(&Mark, &str)>) -> Error {
-    let Some((mark, log)) = mark else {
-        return failure.into_error("", Wait { deadline: PATIENCE, reason: "replaying" });
-    };
-    let described = describe(mark, log);
-    match failure {
-        Failure::Server(error) => Error::new(
-            ErrorKind::Server,
-            format!("the server refused {described}"),
-        )
-        .caused_by(error)
-        .advise(
-            "everything before it is applied; mend the cause and start the replay again, or \
-                     leave the transaction out with --skip-gtid",
-        ),
-        other => other.into_error(&described, Wait { deadline: PATIENCE, reason: "replaying" }),
     }
 }

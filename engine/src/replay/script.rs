@@ -2,8 +2,8 @@
 //!
 //! A batch is one request: statements that the server runs one after another, up to the first that
 //! fails. It ends one group and begins the next: the text of a statement of the log is always the last
-//! one of its batch, so that nothing in it can reach what follows, and so is BINLOG. Nothing of a group
-//! is sent that is not whole in the log.
+//! one of its batch, so that nothing in it can reach what follows. Nothing of a group is sent that is not
+//! whole in the log.
 //!
 //! Rows are applied by BINLOG, with the tables that they belong to: a statement at once, or in several
 //! pieces, each of which ends as a statement, if its rows are many.
@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use binlog::bytes::Malformed;
 use binlog::event::gtid::flag as group;
 use binlog::event::load::{Block, Duplicates, ExecuteLoad};
-use binlog::event::rows::{self, FLAGS_AT, flag as rows_flag};
+use binlog::event::rows::{self, flag as rows_flag};
 use binlog::event::{GtidEvent, IntVar, Query, Rand, Rows, TableMap, UserVar, control, table_map};
 use binlog::format::{FormatDescription, Version};
 use binlog::header::{CHECKSUM_LEN, HEADER_LEN};
@@ -36,16 +36,13 @@ use crate::{Error, ErrorKind, Result};
 
 /// Bytes of statements after which a batch is sent. The server takes memory for each statement of a
 /// batch in the length of all that follow it.
-const BATCH_BYTES: usize = 128 << 10;
-/// Statements after which a batch is sent: the answers to one request are numbered with one byte, and
-/// the client library does not follow when it wraps.
-const BATCH_STATEMENTS: usize = 180;
+const BATCH_BYTES: usize = 64 << 10;
 /// Bytes of rows after which a statement goes out in a piece of its own.
 const PIECE: usize = 2 << 20;
 /// Bytes of a file of LOAD DATA that are kept in memory.
 const LOAD_MEMORY: usize = 4 << 20;
-/// What a BINLOG statement has around its text, generously.
-const AROUND: usize = 64;
+/// What a statement and its batch have around its text, generously.
+const AROUND: usize = 256;
 /// Characters of a statement that messages show.
 const SHOWN: usize = 200;
 
@@ -74,6 +71,8 @@ pub(super) struct Builder<'a> {
     active: bool,
     opened: bool,
     begins: Vec<u8>,
+    /// Whether nothing may be set before what comes next.
+    unbroken: bool,
     /// Whether only the rows of the group are to be applied, because its table was made before.
     pub rows_only_of: Option<Gtid>,
     inflated: Vec<u8>,
@@ -101,6 +100,7 @@ impl<'a> Builder<'a> {
             active: false,
             opened: false,
             begins: Vec::new(),
+            unbroken: false,
             rows_only_of: None,
             inflated: Vec::new(),
         }
@@ -137,6 +137,7 @@ impl<'a> Builder<'a> {
         self.push_set(group.gtid, place);
         let mark = Mark { gtid: Some(group.gtid), place, what: What::Around("the end") };
         self.push(mark, |sql| sql.extend_from_slice(words));
+        self.unbroken = false;
     }
 
     /// Sets what is still to be set.
@@ -167,15 +168,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Puts the rows that wait into the batch, which ends with them; `last` if their statement ends.
+    /// Puts the rows that wait into the batch; `last` if their statement ends.
     fn push_rows(&mut self, group: &Group, last: bool) -> Result<()> {
         self.statement.end(last);
+        self.push_ended(group)
+    }
+
+    /// The same for those of statements, and of pieces, that have ended.
+    fn push_ended(&mut self, group: &Group) -> Result<()> {
         let events = std::mem::take(&mut self.statement.ended);
         if events.is_empty() {
             return Ok(());
         }
         let place = self.statement.place;
-        let tables = match last {
+        let tables = match self.statement.maps.is_empty() {
             true => std::mem::take(&mut self.statement.tables),
             false => self.statement.tables.clone(),
         };
@@ -200,8 +206,6 @@ impl<'a> Builder<'a> {
         }
         let mark = Mark { gtid: Some(group.gtid), place, what: What::Rows(tables) };
         self.push(mark, |sql| push_binlog(sql, &events));
-        // The answer to BINLOG does not say that others follow.
-        self.flush();
         Ok(())
     }
 
@@ -236,13 +240,11 @@ impl<'a> Builder<'a> {
         let broken = |what| malformed(name, event, what);
         let (number, flags) = rows::begin(event.body()).map_err(broken)?;
         let mut inflated = std::mem::take(&mut self.inflated);
-        let bytes = match event.header.kind.rows().is_some_and(|kind| kind.compressed) {
-            true => {
-                rows::inflate(event, &mut inflated).map_err(broken)?;
-                &*inflated
-            }
-            false => event.bytes,
-        };
+        let is_compressed = event.header.kind.rows().is_some_and(|kind| kind.compressed);
+        if is_compressed {
+            rows::inflate(event, &mut inflated).map_err(broken)?;
+        }
+        let bytes = if is_compressed { &*inflated } else { event.bytes };
         let ends = flags & rows_flag::STATEMENT_END != 0;
         if let Some(sequence) = self.statement.sequences.iter().find(|it| it.number == number) {
             let tail = if event.checksum.is_some() { CHECKSUM_LEN } else { 0 };
@@ -259,17 +261,21 @@ impl<'a> Builder<'a> {
                 return Ok(());
             }
         }
-        let statement = &mut self.statement;
-        if statement.rows.is_empty() && statement.ended.is_empty() {
-            statement.place = place;
+        // What can be rolled back goes out together, as far as it is not much. What cannot is logged at
+        // the end of each statement, as a group of its own.
+        let is_transactional = group.has(group::TRANSACTIONAL);
+        let room = PIECE.min(self.limits.packet / 4);
+        if self.statement.ended.len() + bytes.len() > room {
+            self.push_ended(group)?;
         }
-        statement.flags_at = statement.rows.len() + HEADER_LEN + FLAGS_AT;
-        statement.rows.extend_from_slice(bytes);
+        let bytes = if is_compressed { &*inflated } else { event.bytes };
+        self.statement.add(bytes, place, event.end());
         self.inflated = inflated;
-        // What cannot be rolled back is logged at the end of each statement, as a group of its own.
-        let is_large = self.statement.rows.len() > PIECE.min(self.limits.packet / 4);
-        if ends || (group.has(group::TRANSACTIONAL) && is_large) {
+        let waiting = self.statement.ended.len() + self.statement.rows.len();
+        if (ends && !is_transactional) || (is_transactional && waiting > room) {
             self.push_rows(group, ends)?;
+        } else if ends {
+            self.statement.end(true);
         }
         Ok(())
     }
@@ -300,6 +306,7 @@ impl<'a> Builder<'a> {
             self.push_set(group.gtid, place);
             let mark = Mark { gtid: Some(group.gtid), place, what: What::Around("a bracket") };
             self.push(mark, |sql| sql.extend_from_slice(&query.text));
+            self.unbroken = group.has(group::PREPARED_XA);
             return Ok(());
         }
         if self.rows_only_of == Some(group.gtid) {
@@ -463,8 +470,7 @@ impl<'a> Builder<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.batch.sql.len() > BATCH_BYTES.min(self.limits.packet / 4)
-            || self.batch.marks.len() > BATCH_STATEMENTS
+        !self.unbroken && self.batch.sql.len() > BATCH_BYTES.min(self.limits.packet / 4)
     }
 }
 
@@ -481,7 +487,6 @@ impl Visitor for Builder<'_> {
         let place = Place { log: 0, offset: event.offset };
         let mark = Mark { gtid: None, place, what: What::Around("BINLOG") };
         self.push(mark, |sql| push_binlog(sql, event.bytes));
-        self.flush();
         Ok(())
     }
 

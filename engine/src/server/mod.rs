@@ -5,7 +5,7 @@
 //! | [`option_file`] | `my.cnf` files: groups, includes, precedence |
 //! | [`connect`] | how to reach the server, from option files, environment and command line |
 //! | [`session`] | one connection, blocking, with deadlines and cancelling |
-//! | `script` | many statements in one request |
+//! | `pipeline` | many statements in one request, and several requests on their way |
 //! | [`failure`] | why a statement or a connection failed, in words that help |
 //! | [`rows`] | what the server answered |
 //! | [`profile`] | what kind of server this is and where its files are |
@@ -13,6 +13,7 @@
 //! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
 //! | [`lsn`] | log sequence numbers, flushing and checkpoints |
 //! | [`feed`] | the server's binary log, as a replica is sent it |
+//! | `wire` | packets and logins, for what the client library cannot do |
 //! | `tls` | encryption of connections that are not the client library's |
 //! | [`replica`] | where the server is a replica itself |
 //! | [`position`] | binary log position and GTIDs |
@@ -22,15 +23,16 @@ pub mod failure;
 pub mod feed;
 pub mod lsn;
 pub mod option_file;
+pub(crate) mod pipeline;
 pub mod position;
 pub mod privileges;
 pub mod profile;
 pub mod replica;
 pub mod rows;
-mod script;
 pub mod session;
 pub mod stages;
 pub(crate) mod tls;
+mod wire;
 
 pub use connect::{ConnectOptions, Protocol, TlsOptions};
 pub use rows::{Row, Variables};

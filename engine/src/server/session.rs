@@ -22,7 +22,7 @@ use super::rows::{Row, Variables};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Sent first on every connection: a backup may wait longer than the server's defaults allow.
-const FIRST_STATEMENT: &str = "SET SESSION wait_timeout=2147483, max_statement_time=0";
+pub(super) const FIRST_STATEMENT: &str = "SET SESSION wait_timeout=2147483, max_statement_time=0";
 /// The same number, told to the client library, which would ask the server otherwise.
 const WAIT_TIMEOUT: usize = 2_147_483;
 /// Largest packet that is accepted from the server.
@@ -58,29 +58,20 @@ impl<'a> Wait<'a> {
 
 /// One connection to the server.
 pub struct Session {
-    pub(super) runtime: Runtime,
-    pub(super) conn: Option<Conn>,
+    runtime: Runtime,
+    conn: Option<Conn>,
     options: ConnectOptions,
-    pub(super) cancel: Cancel,
+    cancel: Cancel,
     id: u64,
 }
 
 impl Session {
     /// Connects and logs in.
     pub fn connect(options: &ConnectOptions, cancel: &Cancel) -> Result<Self> {
-        Self::connect_taking(options, PACKET_MAX, cancel)
-    }
-
-    /// The same for packets of up to so many bytes.
-    pub(super) fn connect_taking(
-        options: &ConnectOptions,
-        packet_max: usize,
-        cancel: &Cancel,
-    ) -> Result<Self> {
         cancel.check()?;
         let endpoint = options.endpoint();
         let timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let client = client_options(options, &endpoint)?.max_allowed_packet(Some(packet_max));
+        let client = client_options(options, &endpoint)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -180,23 +171,23 @@ impl Session {
     }
 
     /// Ends the connection after a failure that leaves a statement running, or unknown.
-    pub(super) fn gave_up(&mut self, failure: Failure) -> Failure {
+    fn gave_up(&mut self, failure: Failure) -> Failure {
         if !matches!(failure, Failure::Server(_)) {
             self.conn = None;
             if matches!(failure, Failure::Deadline(_) | Failure::Cancelled) {
-                self.kill();
+                self.kill(self.id);
             }
         }
         failure
     }
 
-    /// Tells the server to end this connection, which may still be waiting for a lock there.
-    fn kill(&self) {
-        if self.id == 0 {
+    /// Tells the server to end a connection, which may still be waiting for a lock there.
+    pub(crate) fn kill(&self, id: u64) {
+        if id == 0 {
             return;
         }
         let Ok(client) = client_options(&self.options, &self.options.endpoint()) else { return };
-        let statement = format!("KILL CONNECTION {}", self.id);
+        let statement = format!("KILL CONNECTION {id}");
         let kill = async {
             let mut conn = Conn::new(client).await?;
             conn.query_drop(statement).await?;
@@ -238,11 +229,11 @@ impl fmt::Debug for Session {
 }
 
 /// Runs `work` until it is done, `deadline` has passed or `cancel` is raised.
-pub(super) async fn unless_interrupted<T, E: From<Failure>>(
+async fn unless_interrupted<T>(
     cancel: &Cancel,
     deadline: Duration,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let watch = async {
         let started = tokio::time::Instant::now();
         loop {
@@ -259,7 +250,7 @@ pub(super) async fn unless_interrupted<T, E: From<Failure>>(
     tokio::select! {
         biased;
         outcome = work => outcome,
-        failure = watch => Err(failure.into()),
+        failure = watch => Err(failure),
     }
 }
 

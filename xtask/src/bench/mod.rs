@@ -4,9 +4,11 @@
 //! cache, and removes what they wrote. Ratios are taken within a round; the table shows the
 //! medians. The floors (`cat`, `cp`) show what reading once and copying once cost here.
 
+mod binlog;
 mod data;
 mod delta;
 mod locks;
+mod logs;
 mod repository;
 mod rounds;
 mod table;
@@ -61,11 +63,15 @@ pub enum What {
     Fetch,
     /// An incremental backup, and the prepare of a chain of three
     Delta,
+    /// The text of a large binary log, and looking for something in it
+    Binlog,
+    /// A million changes of rows replayed onto a server, and served to a replica
+    Replay,
     /// `cat` and `cp` of the data directory
     Floors,
 }
 
-const EVERYTHING: [What; 9] = [
+const EVERYTHING: [What; 11] = [
     What::Floors,
     What::Backup,
     What::Stream,
@@ -75,6 +81,8 @@ const EVERYTHING: [What; 9] = [
     What::Delta,
     What::Store,
     What::Fetch,
+    What::Binlog,
+    What::Replay,
 ];
 
 /// Measures and prints the table.
@@ -85,10 +93,23 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     }
     setup::setup()?;
     let tools = [Tool::stock(), build::release()?];
-    let data = Data::open(arguments.size_gb, arguments.data)?;
     let what = if arguments.what.is_empty() { &EVERYTHING[..] } else { &arguments.what };
+    let of_logs = |what: &What| matches!(what, What::Binlog | What::Replay);
     let mut table = Table::default();
-    for what in what {
+    for what in what.iter().filter(|what| of_logs(what)) {
+        eprintln!("measuring {what:?}, {} rounds", arguments.rounds);
+        match what {
+            What::Binlog => binlog::dump(arguments, &tools, &mut table)?,
+            _ => binlog::replay(arguments, &tools, &mut table)?,
+        }
+    }
+    if what.iter().all(of_logs) {
+        println!("median of {} rounds", arguments.rounds);
+        println!("{table}");
+        return Ok(());
+    }
+    let data = Data::open(arguments.size_gb, arguments.data)?;
+    for what in what.iter().filter(|what| !of_logs(what)) {
         eprintln!("measuring {what:?}, {} rounds", arguments.rounds);
         match what {
             What::Delta => delta::measure(arguments, &tools, &data, &mut table)?,

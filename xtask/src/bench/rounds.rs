@@ -107,7 +107,9 @@ pub fn measure(
                 table.push(row);
             }
         }
-        What::Delta | What::Store | What::Fetch => anyhow::bail!("measured elsewhere"),
+        What::Delta | What::Store | What::Fetch | What::Binlog | What::Replay => {
+            anyhow::bail!("measured elsewhere")
+        }
     }
     remove(&target)
 }
@@ -163,7 +165,8 @@ pub fn warm(datadir: &Path) -> Result<()> {
     run(each_file(datadir, "cat")).map(drop)
 }
 
-fn warm_file(file: &Path) -> Result<()> {
+/// The same for one file.
+pub fn warm_file(file: &Path) -> Result<()> {
     let mut command = Command::new("cat");
     command.arg(file);
     run(command).map(drop)
