@@ -296,7 +296,8 @@ fn a_held_server_keeps_its_logs() {
         let options = ServerOptions::default().arg("--max-binlog-size=8K");
         let repo = Repo::init(false)?;
         if options.generation < Generation::V11_8 {
-            let refused = stream(&repo, &options.start()?, &["--hold"])?;
+            let server = options.start()?;
+            let refused = stream(&repo, &server, &["--hold"])?;
             let refused = refused.wait(Duration::from_secs(30))?;
             ensure!(refused.code() == Some(common::exit::USAGE), "{}", refused.report());
             ensure!(refused.stdout_text().contains("came with 11.4"), "{}", refused.report());

@@ -99,7 +99,7 @@ pub fn replay(arguments: &Arguments, tools: &[Tool; 2], table: &mut Table) -> Re
 
 fn by_text(logs: &Logs, server: &Server) -> Result<Cost> {
     let mut command = Command::new("bash");
-    let [dump, client] = ["mariadb-binlog", "mariadb"].map(|name| stock(name));
+    let [dump, client] = ["mariadb-binlog", "mariadb"].map(stock);
     command.arg("-c").arg(format!(
         "set -o pipefail; '{}' --no-defaults '{}' | '{}' --no-defaults --user=root --socket='{}' \
          --max-allowed-packet=1G",
