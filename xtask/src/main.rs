@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|bench|fuzz`.
+//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|s3|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -11,6 +11,7 @@ mod kills;
 mod matrix;
 mod mtr;
 mod proof;
+mod s3;
 mod setup;
 mod targets;
 mod test;
@@ -43,6 +44,8 @@ enum Command {
     Targets(targets::Arguments),
     /// MariaDB's own tests of its backup tool, with ours in its place
     Mtr(mtr::Arguments),
+    /// The stores' tests on a real distributed S3 server
+    S3,
     /// Measure against the stock tool
     Bench(bench::Arguments),
     /// Run the fuzz targets, one after the other
@@ -59,6 +62,7 @@ fn main() -> std::process::ExitCode {
         Command::Kills(arguments) => kills::kills(&arguments),
         Command::Targets(arguments) => targets::targets(&arguments),
         Command::Mtr(arguments) => mtr::mtr(&arguments),
+        Command::S3 => s3::s3(),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
     };
