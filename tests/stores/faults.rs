@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::store::{
-    CustomerKey, Encryption, Location, LockMode, ObjectLock, Put, RetryOptions, S3Credentials,
-    S3Options, Store, StoreOptions, open,
+    Checksum, CustomerKey, Encryption, Location, LockMode, ObjectLock, Put, PutOptions,
+    RetryOptions, S3Credentials, S3Options, Store, StoreOptions, open,
 };
 use engine::{Cancel, Error, ErrorKind, keys::Secret};
 use harness::canned::CannedServer;
-use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Rule};
+use harness::faulty_proxy::{Fault, FaultyProxy, Refusal, Request, Rule};
 use harness::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 use super::common::ok;
@@ -401,6 +401,32 @@ fn a_hanging_request_can_be_interrupted() {
     });
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn content_is_signed_where_its_hash_is_nowhere_else_or_the_store_wants_it() {
+    const SIGNED: &str = "x-amz-content-sha256";
+    const NOT: &str = "UNSIGNED-PAYLOAD";
+    let faulty = Faulty::start();
+    let hashed = PutOptions { is_hashed_elsewhere: true, ..ANY };
+    let put = |name: &str, options: &PutOptions| {
+        let done = faulty.store.put(&key(name), bytes(10, 1).into(), options, &Cancel::new());
+        assert_eq!(done.expect("put"), Put::Stored);
+        let of = |request: &Request| request.headers.get(SIGNED).is_some_and(|has| has != NOT);
+        faulty.proxy.requests().iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(put("a", &ANY), [true]);
+    assert_eq!(put("b", &hashed), [true, false]);
+    // A bucket's policy can deny what is not signed: it is heard once.
+    let denied = Fault::Refuse(Refusal::new(403, "AccessDenied"));
+    faulty.proxy.add(Rule::all(denied).header(SIGNED, NOT));
+    assert_eq!(put("c", &hashed), [true, false, false, true]);
+    assert_eq!(put("d", &hashed)[4..], [true]);
+    // Without a checksum nothing else would show an accident.
+    let faulty = Faulty::start_with(&quick(), |s3| s3.checksum = Checksum::None);
+    let done = faulty.store.put(&key("e"), bytes(10, 1).into(), &hashed, &Cancel::new());
+    assert_eq!(done.expect("put"), Put::Stored);
+    assert_ne!(faulty.proxy.requests()[0].headers.get(SIGNED).map(String::as_str), Some(NOT));
 }
 
 #[test]

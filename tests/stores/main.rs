@@ -86,8 +86,8 @@ fn bytes(len: usize, seed: u64) -> Bytes {
     std::iter::repeat_with(|| random.u8(..)).take(len).collect()
 }
 
-const NEW: PutOptions = PutOptions { only_if_absent: true };
-const ANY: PutOptions = PutOptions { only_if_absent: false };
+const NEW: PutOptions = PutOptions { only_if_absent: true, is_hashed_elsewhere: false };
+const ANY: PutOptions = PutOptions { only_if_absent: false, is_hashed_elsewhere: false };
 
 /// The calls of a store, without what every one of them has.
 trait Calls {

@@ -310,7 +310,7 @@ impl Builder {
 impl Built {
     /// Puts it; whether it was not there before.
     pub fn put(&self, repository: &Repository, cancel: &Cancel) -> Result<bool> {
-        let options = PutOptions { only_if_absent: true };
+        let options = PutOptions { only_if_absent: true, ..PutOptions::default() };
         // What has this name has the same bytes of the log, whoever put it.
         let put = repository.store.put(&self.key, self.body.clone(), &options, cancel)?;
         Ok(put == Put::Stored)

@@ -89,7 +89,7 @@ fn steps(store: &Arc<dyn Store>, findings: &mut Vec<Finding>, cancel: &Cancel) -
     seal::random(&mut unique)?;
     let key = Key::new(&format!("{PROBES}{}", seal::hex(&unique)))?;
     let content: Vec<u8> = seal::hex(&unique).bytes().cycle().take(LEN).collect();
-    let only_if_absent = PutOptions { only_if_absent: true };
+    let only_if_absent = PutOptions { only_if_absent: true, ..PutOptions::default() };
     let wrong = |what: &str| Error::new(ErrorKind::Store, format!("{}: {what}", store.describe()));
 
     let put = store.put(&key, content.clone().into(), &only_if_absent, cancel)?;
@@ -121,7 +121,7 @@ fn try_object(
     cancel: &Cancel,
 ) -> Result<()> {
     let wrong = |what: &str| Error::new(ErrorKind::Store, format!("{}: {what}", store.describe()));
-    let only_if_absent = PutOptions { only_if_absent: true };
+    let only_if_absent = PutOptions { only_if_absent: true, ..PutOptions::default() };
     let again = store.put(key, Body::from(b"other".to_vec()), &only_if_absent, cancel);
     findings.push(match (again, store.guards(cancel)) {
         (Ok(Put::AlreadyThere), Ok(true)) => Finding::good("conditional put", "works"),

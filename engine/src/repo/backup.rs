@@ -138,7 +138,7 @@ impl Repository {
             self.head(parent, cancel).map_err(|error| error.context("the parent is gone"))?;
         }
         let text = manifest.to_text(for_manifest.as_ref())?;
-        let options = PutOptions { only_if_absent: true };
+        let options = PutOptions { only_if_absent: true, ..PutOptions::default() };
         let key = manifest.name.object(MANIFEST)?;
         match self.store.put(&key, text.into(), &options, cancel)? {
             Put::Stored => {}

@@ -37,7 +37,7 @@ impl Config {
         let text = serde_json::to_string_pretty(self).map_err(|e| {
             Error::new(ErrorKind::Failed, "cannot write the configuration").caused_by(e)
         })?;
-        let options = PutOptions { only_if_absent: true };
+        let options = PutOptions { only_if_absent: true, ..PutOptions::default() };
         match store.put(
             &Key::new(CONFIG)?,
             format!("{text}\n").into_bytes().into(),

@@ -139,7 +139,8 @@ impl Repository {
             }
         }
         // A pack of this name that is there is one of a copy that was killed.
-        let _ = target.store.put(&key, Body::from(pack), &PutOptions::default(), cancel)?;
+        let options = PutOptions { is_hashed_elsewhere: true, ..PutOptions::default() };
+        let _ = target.store.put(&key, Body::from(pack), &options, cancel)?;
         Ok(())
     }
 
@@ -160,7 +161,7 @@ impl Repository {
         target.check_packs(&manifest, cancel)?;
         let key = manifest.name.object(MANIFEST)?;
         let text = manifest.to_text(sealer.as_ref())?;
-        let options = PutOptions { only_if_absent: true };
+        let options = PutOptions { only_if_absent: true, ..PutOptions::default() };
         match target.store.put(&key, text.into(), &options, cancel)? {
             Put::Stored => Ok(()),
             Put::AlreadyThere => Err(Error::new(

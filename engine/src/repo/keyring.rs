@@ -163,7 +163,7 @@ impl Keyring {
     fn put(&self, store: &dyn Store, cancel: &Cancel) -> Result<()> {
         let text = serde_json::to_string_pretty(&self.document)
             .map_err(|e| Error::new(ErrorKind::Failed, "cannot write the keys").caused_by(e))?;
-        let options = PutOptions { only_if_absent: true };
+        let options = PutOptions { only_if_absent: true, ..PutOptions::default() };
         let body = format!("{text}\n").into_bytes().into();
         match store.put(&object(self.number)?, body, &options, cancel)? {
             Put::Stored => Ok(()),

@@ -153,7 +153,8 @@ impl Pipeline {
                 for pack in &from {
                     let put = || {
                         let name = pack_name(pack.number, compression, sealed);
-                        let options = PutOptions { only_if_absent: true };
+                        let options =
+                            PutOptions { only_if_absent: true, is_hashed_elsewhere: true };
                         // Nobody else knows this name, so what is there is what we put before.
                         let _ = store.put(
                             &backup.object(&name)?,

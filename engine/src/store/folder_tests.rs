@@ -15,7 +15,7 @@ fn key(name: &str) -> Key {
 }
 
 fn put(store: &FolderStore, name: &str, body: &'static [u8], only_if_absent: bool) -> Put {
-    let options = PutOptions { only_if_absent };
+    let options = PutOptions { only_if_absent, ..PutOptions::default() };
     store.put(&key(name), body.into(), &options, &Cancel::new()).unwrap()
 }
 
@@ -57,7 +57,7 @@ fn of_many_writers_one_wins_and_readers_see_whole_objects() {
                 let (store, won, at) = (&store, &won, &at);
                 scope.spawn(move || {
                     let body = Body::from(vec![writer; 3 << 20]);
-                    let options = PutOptions { only_if_absent: true };
+                    let options = PutOptions { only_if_absent: true, ..PutOptions::default() };
                     if store.put(at, body, &options, &Cancel::new()).unwrap() == Put::Stored {
                         won.fetch_add(1, Ordering::SeqCst);
                     }

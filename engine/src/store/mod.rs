@@ -67,6 +67,9 @@ pub struct PutOptions {
     /// Leave an object alone that has this key. Of several writers at once one wins, as long as
     /// the store can tell them apart; see [`Store::guards`].
     pub only_if_absent: bool,
+    /// The hash of the content is kept elsewhere, and is compared whenever it is read: what is put need
+    /// not be proof against forgery on its way, only against accidents.
+    pub is_hashed_elsewhere: bool,
 }
 
 /// What putting an object did.

@@ -82,6 +82,7 @@ pub struct Rule {
     fault: Fault,
     method: Option<&'static str>,
     path: Option<String>,
+    header: Option<(&'static str, &'static str)>,
     skip: usize,
     times: usize,
     until: Option<Instant>,
@@ -90,7 +91,15 @@ pub struct Rule {
 impl Rule {
     /// All requests.
     pub fn all(fault: Fault) -> Self {
-        Self { fault, method: None, path: None, skip: 0, times: usize::MAX, until: None }
+        Self {
+            fault,
+            method: None,
+            path: None,
+            header: None,
+            skip: 0,
+            times: usize::MAX,
+            until: None,
+        }
     }
 
     /// Only those of a method.
@@ -102,6 +111,12 @@ impl Rule {
     /// Only those whose path and query contain this.
     pub fn path(mut self, part: &str) -> Self {
         self.path = Some(part.to_owned());
+        self
+    }
+
+    /// Only those with this header; its name in small letters.
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.header = Some((name, value));
         self
     }
 
@@ -127,6 +142,9 @@ impl Rule {
     fn hits(&mut self, request: &Request) -> bool {
         let fits = self.method.is_none_or(|method| method == request.method)
             && self.path.as_ref().is_none_or(|part| request.target.contains(part))
+            && self.header.is_none_or(|(name, value)| {
+                request.headers.get(name).is_some_and(|has| has == value)
+            })
             && self.until.is_none_or(|until| Instant::now() < until);
         if !fits || self.times == 0 {
             return false;

@@ -9,6 +9,7 @@ use harness::{Result, Tool};
 
 use super::Arguments;
 use super::data::{Data, copy_tree, remove};
+use super::repository::shell;
 use super::rounds::{clear, compare, run, sync_disks, warm};
 use super::table::Table;
 use crate::text::size;
@@ -90,9 +91,7 @@ fn prepare(tool: &Tool, dir: &Path, links: &[PathBuf]) -> Command {
     let links = links.iter().filter_map(|link| Some(dir.join(link.file_name()?)));
     // The links are the stock tool's, for which the base has to be prepared before.
     let program = tool.prepare(&base, 1 << 30);
-    let words = std::iter::once(program.get_program()).chain(program.get_args());
-    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-    let one = words.join(" ");
+    let one = shell(&program);
     let more: String = match tool {
         Tool::Haulout(_) => {
             let links: String = links.map(|link| format!(" --delta={}", link.display())).collect();

@@ -5,6 +5,7 @@
 //! medians. The floors (`cat`, `cp`) show what reading once and copying once cost here.
 
 mod binlog;
+mod chain;
 mod data;
 mod delta;
 mod locks;
@@ -67,11 +68,13 @@ pub enum What {
     Binlog,
     /// A million changes of rows replayed onto a server, and served to a replica
     Replay,
+    /// Restore of a full backup with six deltas from a bucket, against that of the full one alone
+    Chain,
     /// `cat` and `cp` of the data directory
     Floors,
 }
 
-const EVERYTHING: [What; 11] = [
+const EVERYTHING: [What; 12] = [
     What::Floors,
     What::Backup,
     What::Stream,
@@ -83,6 +86,7 @@ const EVERYTHING: [What; 11] = [
     What::Fetch,
     What::Binlog,
     What::Replay,
+    What::Chain,
 ];
 
 /// Measures and prints the table.
@@ -113,6 +117,7 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
         eprintln!("measuring {what:?}, {} rounds", arguments.rounds);
         match what {
             What::Delta => delta::measure(arguments, &tools, &data, &mut table)?,
+            What::Chain => chain::measure(arguments, &tools, &data, &mut table)?,
             What::Store => repository::store(arguments, &tools, &data, &mut table)?,
             What::Fetch => repository::fetch(arguments, &tools, &data, &mut table)?,
             _ => rounds::measure(*what, arguments, &tools, &data, &mut table)?,

@@ -20,13 +20,13 @@ use super::table::Table;
 use crate::text::size;
 
 /// The bucket, and how either side reaches it.
-struct Bucket {
+pub struct Bucket {
     server: S3Server,
     aws: PathBuf,
 }
 
 impl Bucket {
-    fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         Ok(Self { server: S3Server::start()?, aws: aws()? })
     }
 
@@ -53,7 +53,7 @@ impl Bucket {
         format!("s3://{}/{name}", s3::BUCKET)
     }
 
-    fn haulout(&self, tool: &Tool, verb: &str, name: &str) -> Result<Command> {
+    pub fn haulout(&self, tool: &Tool, verb: &str, name: &str) -> Result<Command> {
         let Tool::Haulout(program) = tool else { anyhow::bail!("not ours") };
         let mut command = Command::new(program);
         command.arg(verb).arg(format!("--repo={}", Self::place(name)));
@@ -70,7 +70,7 @@ impl Bucket {
         clear(&path)
     }
 
-    fn init(&self, ours: &Tool, name: &str) -> Result<()> {
+    pub fn init(&self, ours: &Tool, name: &str) -> Result<()> {
         let mut init = self.haulout(ours, "init", name)?;
         init.arg("--unsealed");
         run(init).map(drop)
@@ -86,7 +86,7 @@ impl Bucket {
         ))
     }
 
-    fn our_backup(
+    pub fn our_backup(
         &self,
         tool: &Tool,
         server: &Server,
@@ -105,7 +105,7 @@ impl Bucket {
 }
 
 /// A command as a line for the shell.
-fn shell(command: &Command) -> String {
+pub fn shell(command: &Command) -> String {
     let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy());
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(quoted).collect::<Vec<_>>().join(" ")

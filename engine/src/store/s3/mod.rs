@@ -75,8 +75,10 @@ pub struct S3Store {
     bucket: String,
     /// What all names begin with: empty, or ending with `/`.
     prefix: String,
-    /// Whether signatures cover the content.
+    /// Whether signatures cover the content: without TLS, unless its hash is elsewhere.
     signs_content: bool,
+    /// Whether the store wants them to in any case.
+    must_sign: AtomicBool,
     s3: S3Options,
     options: StoreOptions,
     reporter: Arc<dyn Reporter>,
@@ -152,6 +154,7 @@ impl S3Store {
             bucket: bucket.to_owned(),
             prefix: prefix.map(|prefix| format!("{prefix}/")).unwrap_or_default(),
             signs_content: connection.is_plain,
+            must_sign: AtomicBool::new(false),
             s3,
             options: options.clone(),
             reporter,

@@ -13,7 +13,7 @@ use super::options::{Checksum, Encryption, LockMode};
 use super::transfer::{Outgoing, Progress};
 use super::{Refused, S3Store};
 use crate::store::key::RESERVED;
-use crate::store::retry::Refusal;
+use crate::store::retry::{Outlook, Refusal};
 use crate::store::{Body, Key, Put, PutOptions};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -43,12 +43,27 @@ impl S3Store {
             return self.compare(key, &body, cancel);
         }
         let how = How { new: guards, is_probe: false };
-        let content = Content::new(body, self.s3.checksum, self.signs_content);
+        let needs_no_signature = options.is_hashed_elsewhere && self.s3.checksum != Checksum::None;
+        let signs = !needs_no_signature || self.must_sign.load(Ordering::Relaxed);
+        let mut content = Content::new(body, self.s3.checksum, self.signs_content && signs);
         let put = {
             let _pass = self.gate.enter(cancel)?;
             let doing = || format!("put {key} into {}", self.place_of_objects());
             let name = self.name(key);
-            self.retry(&doing, cancel, |_| self.try_put(&name, &content, &how, cancel))?
+            self.retry(&doing, cancel, |_| {
+                let put = self.try_put(&name, &content, &how, cancel);
+                let is_unsigned = self.signs_content && content.signed.is_none();
+                match put {
+                    // A policy may want all content signed.
+                    Err(refusal) if is_unsigned && refusal.outlook == Outlook::Permanent => {
+                        content = Content::new(content.body.clone(), self.s3.checksum, true);
+                        let put = self.try_put(&name, &content, &how, cancel)?;
+                        self.must_sign.store(true, Ordering::Relaxed);
+                        Ok(put)
+                    }
+                    put => put,
+                }
+            })?
         };
         match put {
             Put::AlreadyThere => self.compare(key, &content.body, cancel),
