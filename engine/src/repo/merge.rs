@@ -251,12 +251,15 @@ impl MergedStream {
     /// Appends what comes next of a file; `false` if that was the end.
     fn go_on(&mut self, making: &mut Making) -> Result<bool> {
         let Making { path, how, offset, size, .. } = making;
-        let put = |out: &mut Vec<u8>, offset: u64, payload: &[u8]| {
+        let header = |out: &mut Vec<u8>, offset: u64, payload: &[u8]| {
             let crc = crc32fast::hash(payload);
             let len = payload.len() as u64;
             writer::payload_header(out, path, Mode::Create, offset, len, crc).map_err(|error| {
                 Error::new(ErrorKind::Damage, format!("a chunk of {path}")).caused_by(error)
-            })?;
+            })
+        };
+        let put = |out: &mut Vec<u8>, offset: u64, payload: &[u8]| {
+            header(out, offset, payload)?;
             out.extend_from_slice(payload);
             Ok::<_, Error>(())
         };
@@ -282,16 +285,26 @@ impl MergedStream {
                 Ok(true)
             }
             How::Pages(putting) => {
-                let payload = putting.next(&mut self.links)?;
+                // The header is written again when it is known what it is of.
+                let at = self.out.len();
+                header(&mut self.out, *offset, &[])?;
+                let start = self.out.len();
+                putting.next(&mut self.links, &mut self.out)?;
+                let payload = self.out.get(start..).unwrap_or_default();
                 if payload.is_empty() {
+                    self.out.truncate(at);
                     if putting.is_system {
                         self.system.pages += putting.next;
                     }
                     return Ok(false);
                 }
-                put(&mut self.out, *offset, payload)?;
+                let mut known = Vec::with_capacity(start - at);
+                header(&mut known, *offset, payload)?;
                 *offset += payload.len() as u64;
                 *size = *offset;
+                if let Some(place) = self.out.get_mut(at..start) {
+                    place.copy_from_slice(&known);
+                }
                 Ok(true)
             }
         }
@@ -366,7 +379,6 @@ struct Putting {
     header: Option<SpaceHeader>,
     /// Pages that it counts.
     counted: Option<u64>,
-    payload: Vec<u8>,
 }
 
 impl Putting {
@@ -464,28 +476,31 @@ impl Putting {
             zeros: 0,
             header,
             counted: header.filter(|_| begins).map(|header| header.size.into()),
-            payload: Vec::with_capacity(PAYLOAD),
         })
     }
 
-    /// The next pages; nothing at the end.
-    fn next(&mut self, links: &mut [LinkReader]) -> Result<&[u8]> {
-        self.payload.clear();
+    /// Appends the next pages; nothing at the end.
+    fn next(&mut self, links: &mut [LinkReader], out: &mut Vec<u8>) -> Result<()> {
         let most = (PAYLOAD / self.page_size).max(1) as u64;
         let mut room = most;
         while room > 0 {
-            let Some(pages) = self.step(links, room)? else { break };
+            let Some(pages) = self.step(links, room, out)? else { break };
             self.next += pages;
             room -= pages.min(room);
         }
-        if self.payload.is_empty() {
+        if room == most {
             self.finish(links)?;
         }
-        Ok(&self.payload)
+        Ok(())
     }
 
     /// Appends pages, and says how many; nothing at the end.
-    fn step(&mut self, links: &mut [LinkReader], room: u64) -> Result<Option<u64>> {
+    fn step(
+        &mut self,
+        links: &mut [LinkReader],
+        room: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u64>> {
         let wanted = self.next;
         let mut found = false;
         // The first page behind this one that a delta has.
@@ -500,9 +515,10 @@ impl Putting {
                 if found {
                     delta.pages.skip(link)?;
                 } else {
-                    delta.pages.append(link, &mut self.payload)?;
+                    let start = out.len();
+                    delta.pages.append(link, out)?;
                     found = true;
-                    self.check(number, links)?;
+                    self.check(number, links, out.get(start..).unwrap_or_default())?;
                 }
             }
             let Some(delta) = self.newer.get(number) else { break };
@@ -521,7 +537,7 @@ impl Putting {
             let Some(link) = links.get_mut(base.link) else { return Err(no_link()) };
             let pages = room.min(behind.min(base.pages) - wanted);
             let len = pages as usize * self.page_size;
-            base.bytes.append(link, len, &mut self.payload)?;
+            base.bytes.append(link, len, out)?;
             return Ok(Some(pages));
         }
         let end = if behind == u64::MAX { self.least } else { behind };
@@ -530,7 +546,7 @@ impl Putting {
         }
         let pages = room.min(end - wanted);
         let len = pages as usize * self.page_size;
-        self.payload.resize(self.payload.len() + len, 0);
+        out.resize(out.len() + len, 0);
         self.zeros += len as u64;
         if self.zeros > ZEROS_MAX {
             let message = format!(
@@ -543,15 +559,13 @@ impl Putting {
         Ok(Some(pages))
     }
 
-    /// Looks at the page at the end of the payload, which came from this delta.
-    fn check(&self, number: usize, links: &[LinkReader]) -> Result<()> {
+    /// Looks at the page that comes next, which is this delta's.
+    fn check(&self, number: usize, links: &[LinkReader], page: &[u8]) -> Result<()> {
         let delta = self.newer.get(number).filter(|delta| !delta.has_corrupt);
         let Some((delta, header)) = delta.and_then(|delta| Some((delta, delta.header.as_ref()?)))
         else {
             return Ok(());
         };
-        let start = self.payload.len().saturating_sub(self.page_size);
-        let page = self.payload.get(start..).unwrap_or_default();
         let page_no = u32::try_from(self.first_page + self.next).map_or(PageNo(u32::MAX), PageNo);
         // Images of other pages; the server checks them itself.
         if self.space == SpaceId::SYSTEM && verify::is_doublewrite(page_no, header.physical_size())

@@ -18,8 +18,8 @@ use super::rounds::{clear, run, sync_disks};
 use super::table::{Row, Table};
 use crate::text::size;
 
-/// Transactions between two backups, of some four rows each.
-const CHANGES: u64 = 2500;
+/// Transactions between two backups, of some four rows each: three per cent of the pages.
+const CHANGES: u64 = 900;
 const LINKS: usize = 6;
 /// Rows of the one table.
 const ROWS: u64 = 220_000;
