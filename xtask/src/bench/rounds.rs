@@ -107,12 +107,7 @@ pub fn measure(
                 table.push(row);
             }
         }
-        What::Delta
-        | What::Chain
-        | What::Store
-        | What::Fetch
-        | What::Binlog
-        | What::Replay => {
+        What::Delta | What::Chain | What::Store | What::Fetch | What::Binlog | What::Replay => {
             anyhow::bail!("measured elsewhere")
         }
     }
