@@ -224,12 +224,20 @@ fn renames_removals_seeks_and_rewrites_come_out_alike() {
     writer::seek(&mut out, &path("aria_log.00000001"), Mode::Create, 37);
     payload(&mut out, "aria_log.00000001", Mode::Create, 37, b"patched");
     writer::end_of_file(&mut out, &path("aria_log.00000001"));
+    // Back over what was sent, as at the end of a log.
+    payload(&mut out, "aria_log.00000002", Mode::Create, 0, &[7; 8192]);
+    writer::seek(&mut out, &path("aria_log.00000002"), Mode::Create, 37);
+    payload(&mut out, "aria_log.00000002", Mode::Create, 37, b"patched");
+    writer::end_of_file(&mut out, &path("aria_log.00000002"));
 
     let theirs = stock_extract(&out, "1");
     let ours = our_extract(&out, 4).unwrap();
     assert_same(&read_tree(ours.path()), &read_tree(theirs.path()));
     let names: Vec<String> = read_tree(ours.path()).into_keys().collect();
-    assert_eq!(names, ["aria_log.00000001", "g/b.MAD", "g/b.MAI", "g/old.frm"]);
+    assert_eq!(
+        names,
+        ["aria_log.00000001", "aria_log.00000002", "g/b.MAD", "g/b.MAI", "g/old.frm"]
+    );
     assert_eq!(ours.path().join("drop").exists(), theirs.path().join("drop").exists());
 }
 

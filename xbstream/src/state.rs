@@ -1,6 +1,7 @@
 //! The rules between the chunks of a stream.
 //!
-//! - Payloads of a file ascend without gap or overlap from 0, or from where a seek put them.
+//! - Payloads of a file ascend without gap or overlap from 0, or from where a seek put them. A seek may
+//!   lead back: so the header of an Aria log is written again when the next log is begun.
 //! - A file ends once. After that it is opened again only by a chunk with the rewrite flag.
 //! - Renames and removals name files that are not open. Names that the stream has not sent are
 //!   fine there: the writer may not have come to the file before it was renamed or removed.
@@ -44,7 +45,7 @@ pub enum Renamed {
 
 #[derive(Clone, Copy, Debug)]
 enum FileState {
-    Open { next: u64 },
+    Open { next: u64, len: u64 },
     Ended,
 }
 
@@ -69,33 +70,34 @@ impl StreamState {
         len: u64,
         rewrite: bool,
     ) -> Result<Opening, Fault> {
-        let (opening, next) = self.open(path, rewrite)?;
+        let (opening, next, end) = self.open(path, rewrite)?;
         if offset != *next {
             return Err(Fault::Offset { expected: *next, found: offset });
         }
         *next = offset.checked_add(len).ok_or(Fault::Range { offset, len })?;
+        *end = (*end).max(*next);
         Ok(opening)
     }
 
-    /// Takes a seek chunk. It must not lead back over what was sent.
+    /// Takes a seek chunk. Tells also whether it leads back, so that what follows may replace what was
+    /// sent before.
     pub fn seek(
         &mut self,
         path: &StreamPath,
         offset: u64,
         rewrite: bool,
-    ) -> Result<Opening, Fault> {
-        let (opening, next) = self.open(path, rewrite)?;
-        if offset < *next {
-            return Err(Fault::Offset { expected: *next, found: offset });
-        }
+    ) -> Result<(Opening, bool), Fault> {
+        let (opening, next, end) = self.open(path, rewrite)?;
+        let back = offset < *end;
         *next = offset;
-        Ok(opening)
+        *end = (*end).max(offset);
+        Ok((opening, back))
     }
 
     /// Takes an end chunk; returns the file's length too.
     pub fn end(&mut self, path: &StreamPath, rewrite: bool) -> Result<(Opening, u64), Fault> {
-        let (opening, next) = self.open(path, rewrite)?;
-        let len = *next;
+        let (opening, _, end) = self.open(path, rewrite)?;
+        let len = *end;
         self.files.insert(path.clone(), FileState::Ended);
         self.open = self.open.saturating_sub(1);
         Ok((opening, len))
@@ -157,8 +159,12 @@ impl StreamState {
         }
     }
 
-    /// Opens a file unless it is open; returns its position.
-    fn open(&mut self, path: &StreamPath, rewrite: bool) -> Result<(Opening, &mut u64), Fault> {
+    /// Opens a file unless it is open; returns its position and its length.
+    fn open(
+        &mut self,
+        path: &StreamPath,
+        rewrite: bool,
+    ) -> Result<(Opening, &mut u64, &mut u64), Fault> {
         let opening = match self.files.get(path) {
             Some(FileState::Open { .. }) => Opening::Continue,
             Some(FileState::Ended) if rewrite => Opening::Replace,
@@ -170,10 +176,10 @@ impl StreamState {
                 return Err(Fault::TooManyOpen(OPEN_MAX));
             }
             self.open += 1;
-            self.files.insert(path.clone(), FileState::Open { next: 0 });
+            self.files.insert(path.clone(), FileState::Open { next: 0, len: 0 });
         }
         match self.files.get_mut(path) {
-            Some(FileState::Open { next }) => Ok((opening, next)),
+            Some(FileState::Open { next, len }) => Ok((opening, next, len)),
             _ => Err(Fault::Ended),
         }
     }
@@ -215,11 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seek_leads_forward_only() {
+    fn a_seek_may_lead_back_and_the_file_stays_as_long() {
         let mut state = StreamState::new();
-        assert_eq!(state.seek(&path("a"), 37, false).unwrap(), Opening::Create);
+        assert_eq!(state.seek(&path("a"), 37, false).unwrap(), (Opening::Create, false));
         state.payload(&path("a"), 37, 7, false).unwrap();
-        assert!(matches!(state.seek(&path("a"), 43, false), Err(Fault::Offset { .. })));
+        assert_eq!(state.seek(&path("a"), 44, false).unwrap(), (Opening::Continue, false));
+        assert_eq!(state.seek(&path("a"), 0, false).unwrap(), (Opening::Continue, true));
+        state.payload(&path("a"), 0, 5, false).unwrap();
+        assert!(matches!(state.payload(&path("a"), 6, 1, false), Err(Fault::Offset { .. })));
         assert_eq!(state.end(&path("a"), false).unwrap(), (Opening::Continue, 44));
     }
 

@@ -66,6 +66,8 @@ pub enum Change {
     Remove { named: RemoveTarget, files: Vec<StreamPath> },
     /// Delete a file that the stream sends anew.
     Replace { path: StreamPath },
+    /// Nothing, but what was sent is written before what follows replaces parts of it.
+    Settle,
 }
 
 impl Change {
@@ -77,6 +79,7 @@ impl Change {
                 [from, to].into_iter().for_each(|path| arrivals.gone(path));
                 target.rename(from, to, *replace)
             }
+            Self::Settle => Ok(()),
             Self::Replace { path } => {
                 arrivals.gone(path);
                 target.remove_file(path)
@@ -212,7 +215,7 @@ impl<'a> Intake<'a> {
                 Ok(make_way(opening, path))
             }
             Chunk::Seek { path, offset, rewrite } => {
-                let opening = self.state.seek(&path, offset, rewrite)?;
+                let (opening, back) = self.state.seek(&path, offset, rewrite)?;
                 let updates = self.updates;
                 let file = self.open_file(&path, worker);
                 file.seeked = true;
@@ -220,7 +223,8 @@ impl<'a> Intake<'a> {
                 if updates && offset > file.end {
                     return Err(Fault::Range { offset, len: 0 });
                 }
-                Ok(make_way(opening, path))
+                let settle = back.then_some(Work::Alone(Change::Settle));
+                Ok(make_way(opening, path).or(settle))
             }
             Chunk::End { path, rewrite } => {
                 let (opening, len) = self.state.end(&path, rewrite)?;

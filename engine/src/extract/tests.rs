@@ -198,6 +198,8 @@ fn rename_remove_seek_and_rewrite() {
         .seek("aria_log.00000001", 5)
         .payload("aria_log.00000001", 5, b"patch")
         .seek("aria_log.00000001", 12)
+        .seek("aria_log.00000001", 7)
+        .payload("aria_log.00000001", 7, b"TCH")
         .end("aria_log.00000001")
         .extract(dir.path())
         .unwrap();
@@ -206,7 +208,7 @@ fn rename_remove_seek_and_rewrite() {
         ("g/pd.frm", b"kept"),
         ("opt", b"short"),
         ("first", b"rewrite of nothing"),
-        ("aria_log.00000001", b"\0\0\0\0\0patch\0\0"),
+        ("aria_log.00000001", b"\0\0\0\0\0paTCH\0\0"),
     ]
     .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
     .into();
