@@ -437,6 +437,10 @@ fn a_password_of_the_server_does_not_get_into_the_backup() {
             assert!(!text.contains(harness::keys::PASSWORD), "{}", path.display());
         }
     }
+    let stock = scratch.join("stock");
+    common::ok(Tool::stock().run_backup(&source, &stock));
+    let settings = std::fs::read_to_string(stock.join("backup-my.cnf")).unwrap();
+    assert!(settings.contains(harness::keys::PASSWORD), "mended? the stock tool writes it");
     let without = prepare_copy(&raw, &scratch, |_| {});
     assert_failed(&without, exit::USAGE, &["no password"]);
     let with = prepare_copy(&raw, &scratch, |command| {

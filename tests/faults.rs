@@ -13,7 +13,7 @@ use common::exit;
 use harness::load::{Load, LoadOptions};
 use harness::process::{self, Finished, run, run_into};
 use harness::tool::BackupOptions;
-use harness::{Generation, Result, Scratch, Server, ServerOptions};
+use harness::{Generation, Result, Scratch, Server, ServerOptions, Tool};
 use rustix::process::Signal;
 
 /// A server with a table of some megabytes.
@@ -376,6 +376,30 @@ fn prepare_names_damage_in_a_backup() {
         log.set_len(12288)?;
         let finished = run(common::haulout().prepare(&cut_log, 64 << 20))?;
         assert!(matches!(finished.code(), Some(exit::DAMAGE | exit::GAP)), "{}", finished.report());
+        Ok(())
+    })());
+}
+
+/// A damaged page that redo changes ends a prepare, unless it is to be left as it is.
+#[test]
+fn prepare_leaves_damage_where_it_is_told_to() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let server = server()?;
+        server.run("UPDATE d.t SET b = REVERSE(b)")?;
+        let raw = scratch.join("raw");
+        common::haulout().run_backup(&server, &raw)?;
+        let file = ["d/t.ibd", "d/t.new"].map(|name| raw.join(name));
+        let file = file.iter().find(|file| file.exists()).expect("the table was copied");
+        corrupt(file, 20)?;
+        let finished = run(common::haulout().prepare(&raw, 64 << 20))?;
+        common::assert_failed(&finished, exit::DAMAGE, &["d/t.ibd", "page", "20"]);
+        let tool = Tool::links(Path::new(env!("CARGO_BIN_EXE_haulout")), scratch.path())?;
+        let mut command = tool.prepare(&raw, 64 << 20);
+        command.arg("--innodb-force-recovery=6");
+        let told = tool.checked(command)?.stderr;
+        assert!(told.contains("innodb_force_recovery = 1"), "{told}");
+        assert!(told.contains("left as it is"), "{told}");
         Ok(())
     })());
 }

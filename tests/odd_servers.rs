@@ -54,6 +54,31 @@ fn an_imported_tablespace_is_in_the_copy() {
     })());
 }
 
+/// What InnoDB has is in the backup of a server that has it switched off.
+#[test]
+fn a_server_without_innodb_is_backed_up() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let mut server = ServerOptions::default().start()?;
+        for sql in [
+            "CREATE DATABASE d",
+            "CREATE TABLE d.i (a INT PRIMARY KEY) ENGINE=InnoDB",
+            "INSERT INTO d.i SELECT seq FROM d.seq_1_to_3000",
+        ] {
+            server.run(sql)?;
+        }
+        // Killed, so that there is redo to apply.
+        server.crash()?;
+        let without = ServerOptions::default().arg("--skip-innodb");
+        let server = without.arg("--default-storage-engine=MyISAM").start_on(server.datadir())?;
+        server.run("CREATE TABLE d.m AS SELECT seq FROM d.seq_1_to_20")?;
+        let copy = copy_of(&server, &scratch)?;
+        assert_eq!(count(&copy, "d.i")?.as_deref(), Some("3000"));
+        assert_eq!(count(&copy, "d.m")?.as_deref(), Some("20"));
+        Ok(())
+    })());
+}
+
 #[test]
 fn redo_that_the_server_writes_only_once_a_second_is_waited_for() {
     common::ok((|| -> Result<()> {

@@ -337,6 +337,17 @@ fn tls_with_an_own_authority() {
         let status = session.query("SHOW STATUS LIKE 'Ssl_cipher'", wait()).unwrap();
         assert!(!status[0].text("Value").unwrap().is_empty());
     }
+    // With nothing but a socket and the port of the same server; not with that of nobody.
+    let socket = |port: u16, tls: TlsOptions| {
+        let socket = Some(server.socket().to_owned());
+        ConnectOptions { host: None, socket, port: Some(port), ..with(tls) }
+    };
+    let tls = TlsOptions { enabled: true, ..Default::default() };
+    let mut session = connect(&socket(server.port(), tls.clone()));
+    let status = session.query("SHOW STATUS LIKE 'Ssl_cipher'", wait()).unwrap();
+    assert!(!status[0].text("Value").unwrap().is_empty());
+    let error = Session::connect(&socket(1, tls), &Cancel::new()).unwrap_err().to_string();
+    assert!(error.contains("Access denied") && error.contains("port 1"), "{error}");
     let refuse = |tls: TlsOptions| {
         let error = Session::connect(&with(tls), &Cancel::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Server, "{error}");

@@ -118,6 +118,44 @@ fn an_option_file_is_enough() {
     })());
 }
 
+/// What was compressed file by file, by the stock tool or by ours, is unpacked and becomes a server.
+#[test]
+fn compressed_files_are_unpacked() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let ours = links(&scratch)?;
+        let server = server_with_rows()?;
+        let mut held = Vec::new();
+        for (name, tool) in [("stock", Tool::stock()), ("ours", ours.clone())] {
+            let dir = scratch.join(name);
+            let options =
+                BackupOptions { extra: vec!["--compress".into()], ..BackupOptions::default() };
+            tool.checked(tool.backup(&server, &dir, &options))?;
+            assert!(!dir.join("ibdata1").exists() && dir.join("ibdata1.qp").exists());
+            let packed = ours.checked(ours.prepare(&dir, 64 << 20)).err();
+            assert!(packed.is_some_and(|e| format!("{e:#}").contains("is compressed")), "{name}");
+            shell(
+                &scratch,
+                &format!(
+                    "mariadb-backup --decompress --remove-original --parallel=2 --target-dir={name}"
+                ),
+            )?;
+            let page = std::fs::read(dir.join("ibdata1"))?;
+            held.push((page.len(), std::fs::read(dir.join("mysql/proc.frm"))?));
+            ours.run_prepare(&dir)?;
+            let copy = proof::restore_and_boot(
+                &ours,
+                &dir,
+                &scratch.join(&format!("copy-{name}")),
+                server.options(),
+            )?;
+            assert_eq!(rows(&copy)?, rows(&server)?);
+        }
+        assert!(held[0] == held[1], "unpacked, the two differ");
+        Ok(())
+    })());
+}
+
 /// A lock that is not granted in time ends the backup, with nothing that looks like one.
 #[test]
 fn a_lock_that_is_not_granted_ends_with_its_own_code() {

@@ -13,6 +13,7 @@
 //! | [`extract`] | unpacking an xbstream into a folder |
 //! | [`check`] | whether a backup would succeed |
 //! | [`prepare`] | applying the captured redo to the copied pages |
+//! | [`qpress`] | backups whose files are compressed one by one |
 //! | [`keys`] | where encryption keys come from |
 //! | [`aria`] | recovery of Aria tables |
 //! | [`export`] | `.cfg` files for the import of single tables |
@@ -38,6 +39,7 @@ pub mod io;
 pub mod keys;
 pub mod metadata;
 pub mod prepare;
+pub mod qpress;
 mod redo_files;
 pub mod replay;
 pub mod repo;

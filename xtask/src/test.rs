@@ -7,7 +7,7 @@ use crate::{fuzz, setup};
 
 /// Test files that need no server or any server, or name the generations that they are about: once
 /// is enough.
-const RUN_ONCE: [&str; 11] = [
+const RUN_ONCE: [&str; 12] = [
     "aria",
     "cli",
     "delta_faults",
@@ -19,6 +19,7 @@ const RUN_ONCE: [&str; 11] = [
     "repo_kills",
     "repo_tables",
     "repository",
+    "traps",
 ];
 
 /// What to leave out.

@@ -291,6 +291,7 @@ impl Backup {
             history: None,
             extras: Extras::default(),
             extra_lsn_dir: None,
+            qpress_block: None,
         };
         if let Some(place) = place {
             let repository = self.access.open(&place, cancel, shared)?;

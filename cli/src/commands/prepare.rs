@@ -61,6 +61,7 @@ impl Prepare {
             parallel: self.parallel.unwrap_or_else(machine::default_threads),
             keys: self.keys.resolve(reporter)?,
             export: self.export,
+            leave_damaged_pages: None,
         };
         let summary = prepare::prepare(options, cancel, reporter)?;
         Outcome::new(&summary, describe(&summary, &self.dir))

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use super::table::{Entry, Fate, Kind, TABLE};
+use super::table::{Entry, Fate, Kind, Owner, TABLE};
 
 /// The version line.
 pub fn version(name: &str) -> String {
     format!(
-        "{name} of haulout {}, for MariaDB server 10.11 ({}, {})",
+        "{name} of haulout {}, based on the interface of MariaDB server 10.11 ({}, {})",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH
@@ -24,26 +24,32 @@ pub fn print(name: &str) {
 fn text(name: &str) -> String {
     let mut text = format!(
         "{}\n\n\
-         Usage: {name} [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] \
-         [OPTIONS]\n\n\
+         Usage: {name} [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back | \
+         --decompress] [OPTIONS]\n\
+         Usage: {name} --innobackupex [--defaults-file=#] [--apply-log | --copy-back | \
+         --move-back | --decompress] [OPTIONS] DIR\n\n\
          Examples:\n  \
            {name} --backup --target-dir=/backups/monday --user=backup\n  \
            {name} --prepare --target-dir=/backups/monday\n  \
            {name} --copy-back --target-dir=/backups/monday --datadir=/var/lib/mysql\n\n\
          First arguments: --no-defaults, --defaults-file=#, --defaults-extra-file=#, \
-         --defaults-group-suffix=#\n\
+         --defaults-group-suffix=#, --print-defaults\n\
          Option groups: xtrabackup mariabackup mariadb-backup, those of the server and of \
          clients\n\n",
         version(name)
     );
-    let section = |title: &str, fate: Fate| {
-        let options = TABLE.iter().filter(|entry| entry.fate == fate).map(spelling);
+    let section = |title: &str, wanted: &dyn Fn(&Entry) -> bool| {
+        let options = TABLE.iter().filter(|entry| wanted(entry)).map(spelling);
         format!("{title}:\n{}\n", options.map(|line| format!("  {line}\n")).collect::<String>())
     };
-    text += &section("Options", Fate::Used);
-    text += &section("Accepted, with nothing to do (no --version-check is made)", Fate::Harmless);
-    text += &section("Accepted, with nothing to tune", Fate::Tuning);
-    text += &section("Not supported yet", Fate::NotYet);
+    let older = |entry: &Entry| entry.owner == Owner::Older;
+    let of = |fate: Fate| move |entry: &Entry| entry.fate == fate && !older(entry);
+    text += &section("Options", &of(Fate::Used));
+    text += &section("Options of --innobackupex alone", &older);
+    text +=
+        &section("Accepted, with nothing to do (no --version-check is made)", &of(Fate::Harmless));
+    text += &section("Accepted, with nothing to tune", &of(Fate::Tuning));
+    text += &section("Not supported yet", &of(Fate::NotYet));
     text
 }
 
@@ -55,6 +61,7 @@ fn spelling(entry: &Entry) -> String {
         Kind::Text => "=name".to_string(),
         Kind::OptionalText => "[=name]".to_string(),
         Kind::Number => "=#".to_string(),
+        Kind::OptionalNumber => "[=#]".to_string(),
         Kind::Word(words) => format!("={}", words.join("|")),
         Kind::OptionalWord(words) => format!("[={}]", words.join("|")),
     };

@@ -22,6 +22,10 @@ pub struct StockLog;
 /// The line for an event, with its worker, if it is told.
 fn render(event: &Event) -> Option<(usize, String)> {
     match event {
+        // Of these the stock tool ends each with an empty line.
+        Event::File { worker, verb: verb @ "decompressing", path } => {
+            Some((*worker, format!("{verb} ./{path}\n")))
+        }
         Event::File { worker, verb, path } => Some((*worker, format!("{verb} ./{path}"))),
         Event::Stage { name, waited } => {
             Some((0, format!("BACKUP STAGE {name} (waited {})", duration::show(*waited))))

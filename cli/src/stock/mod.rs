@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`table`] | the options and what becomes of each |
 //! | [`parse`], [`value`] | the option grammar of the server's programs, with its exit statuses |
+//! | [`innobackupex`] | the older grammar, said in the present one |
+//! | [`print`] | what is printed instead of doing something |
 //! | [`settings`] | option files below, the command line on top |
 //! | [`tables`] | the options that choose tables |
 //! | [`run`] | settings to the engine's operations |
@@ -17,8 +19,10 @@
 //! it. A program cannot do that in safe Rust, so this one warns instead.
 
 mod help;
+mod innobackupex;
 pub mod log;
 mod parse;
+mod print;
 mod run;
 mod settings;
 mod table;
@@ -47,6 +51,8 @@ enum Ended {
     Unclear,
     /// The operation failed.
     Failed(Error),
+    /// It failed, and the log says all about it.
+    Told,
 }
 
 impl From<Refusal> for Ended {
@@ -77,6 +83,7 @@ pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
             help::print(name);
             ExitCode::from(status::FAILED)
         }
+        Err(Ended::Told) => ExitCode::from(status::FAILED),
         Err(Ended::Failed(error)) => {
             log::fatal(&error.to_string());
             if let Some(advice) = error.advice() {
@@ -95,8 +102,16 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
         .map(|argument| argument.clone().into_string())
         .collect::<Result<Vec<String>, OsString>>()
         .map_err(|bad| failed(format!("the argument '{}' is not UTF-8", bad.display())))?;
-    let (defaults, rest) = split_defaults(&arguments)?;
-    let parsed = parse::arguments(rest)?;
+    let older = arguments.first().is_some_and(|first| first == "--innobackupex");
+    let all = arguments.get(usize::from(older)..).unwrap_or_default();
+    let (defaults, rest) = split_defaults(all)?;
+    if let Some((first, rest)) = rest.split_first()
+        && first == "--print-defaults"
+    {
+        print::defaults(name, &OptionFiles::load(&defaults)?, rest);
+        return Ok(());
+    }
+    let parsed = if older { parse::older_arguments(rest)? } else { parse::arguments(rest)? };
     let mut settings = Settings::typed(parsed.given);
     if settings.switch("version") {
         crate::console::say(&help::version(name));
@@ -106,15 +121,30 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
         help::print(name);
         return Ok(());
     }
-    if let Some(stray) = parsed.bare.first() {
+    let called = match older {
+        true => Some(innobackupex::translate(&mut settings, &parsed.bare)?),
+        false => None,
+    };
+    if let (None, Some(stray)) = (called, parsed.bare.first()) {
         return Err(failed(format!("{name}: Error: unknown argument: '{stray}'")).into());
     }
     crate::console::say(&help::version(name));
+    if let Some(called) = called {
+        crate::console::say(&format!(
+            "IMPORTANT: Please check that the {called} run completes successfully.\n           \
+             At the end of a successful {called} run it prints \"{COMPLETED}\"."
+        ));
+        log::line(
+            0,
+            "Warning: '--innobackupex' is deprecated and will be removed in a future release",
+        );
+    }
     let mut notes = parsed.notes;
     // A backup is prepared by its own settings, not by those of the machine it lies on.
     let mut files = OptionFiles::default();
     let mut key_files = OptionFiles::default();
-    if !settings.switch("prepare") && !settings.switch("apply-log") {
+    let prepares = ["prepare", "apply-log"].iter().any(|action| settings.switch(action));
+    if !prepares {
         files = OptionFiles::load(&defaults)?;
         notes.extend(files.warnings().iter().cloned());
         notes.extend(settings.read_files(&files)?);
@@ -122,6 +152,10 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
     } else if defaults.file.is_some() || defaults.extra_file.is_some() {
         // Only keys may be somewhere else than they were at the time of the backup.
         key_files = OptionFiles::load(&defaults)?;
+    }
+    if settings.switch("print-param") {
+        print::parameters(&settings);
+        return Ok(());
     }
     let keys = run::keys(&settings, &key_files)?;
     let unused = settings.with_fate(Fate::Tuning);
@@ -141,9 +175,10 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
     if let Some(unsupported) = settings.with_fate(Fate::NotYet).first() {
         return Err(not_yet(&format!("--{unsupported}")).into());
     }
-    let shown = arguments[..arguments.len() - rest.len()].iter().chain(&parsed.shown);
+    let front = arguments.len() - rest.len();
+    let shown = arguments.iter().take(front).chain(&parsed.shown);
     let command = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
-    let invocation = run::Invocation { tool_name: name.to_string(), command };
+    let invocation = run::Invocation { tool_name: name.to_string(), command, older };
     run::run(&settings, &files, keys, invocation)?;
     log::line(0, COMPLETED);
     Ok(())
@@ -169,9 +204,10 @@ pub fn split_defaults(arguments: &[String]) -> Result<(DefaultsChoice, &[String]
         }
         rest = others;
     }
-    let modes = ["--print-defaults", "--innobackupex", "--mysqld", "--mariadbd"];
+    // The stock tool starts itself so, to export tables.
+    let modes = ["--mysqld", "--mariadbd"];
     if let Some(mode) = rest.first().filter(|first| modes.contains(&first.as_str())) {
-        return Err(not_yet(mode));
+        return Err(failed(format!("{mode}: there is no server in haulout")));
     }
     for option in ["--defaults-file", "--defaults-extra-file"] {
         let misplaced = |argument: &String| {
@@ -221,9 +257,9 @@ mod tests {
 
     #[test]
     fn internal_modes_are_refused_by_name() {
-        for mode in ["--innobackupex", "--mysqld", "--mariadbd", "--print-defaults"] {
+        for mode in ["--mysqld", "--mariadbd"] {
             let refusal = split(&format!("{mode} --backup")).unwrap_err();
-            assert_eq!(refusal.message, format!("{mode} is not supported yet by haulout"));
+            assert_eq!(refusal.message, format!("{mode}: there is no server in haulout"));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! prefixes; names are never abbreviated. A request that cannot be understood is refused with
 //! the exit status of the stock tool.
 
+use super::innobackupex;
 use super::table::{self, Entry, Fate, Kind, Owner};
 use super::value::{Refusal, Value, boolean, checked, status};
 
@@ -35,6 +36,8 @@ pub struct Parsed {
 pub enum Unknown {
     /// It is.
     Refuse,
+    /// It is, in the older grammar, which has options of its own and lacks others.
+    RefuseOlder,
     /// It is passed over: these are the server's options, of which the tool uses a few. Options
     /// of other owners are unknown here: the server's `--user` is not the backup's.
     Skip,
@@ -43,7 +46,11 @@ pub enum Unknown {
 impl Unknown {
     /// Whether an option of the table counts as known.
     fn admits(self, entry: &Entry) -> bool {
-        self == Self::Refuse || (entry.owner == Owner::Server && entry.fate == Fate::Used)
+        match self {
+            Self::Refuse => entry.owner != Owner::Older,
+            Self::RefuseOlder => !innobackupex::LACKS.contains(&entry.name),
+            Self::Skip => entry.owner == Owner::Server && entry.fate == Fate::Used,
+        }
     }
 }
 
@@ -59,8 +66,16 @@ pub enum Taken {
 
 /// Reads arguments, without the program's name and the defaults options.
 pub fn arguments(arguments: &[String]) -> Result<Parsed, Refusal> {
+    read(arguments, Unknown::Refuse)
+}
+
+/// The same in the older grammar.
+pub fn older_arguments(arguments: &[String]) -> Result<Parsed, Refusal> {
+    read(arguments, Unknown::RefuseOlder)
+}
+
+fn read(arguments: &[String], mut unknown: Unknown) -> Result<Parsed, Refusal> {
     let mut parsed = Parsed::default();
-    let mut unknown = Unknown::Refuse;
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if argument == "--" {
@@ -76,7 +91,7 @@ pub fn arguments(arguments: &[String]) -> Result<Parsed, Refusal> {
         } else {
             parsed.shown.push(argument.clone());
             // A lone dash is neither option nor argument: the stock tool skips it.
-            if unknown == Unknown::Refuse && argument != "-" {
+            if unknown != Unknown::Skip && argument != "-" {
                 parsed.bare.push(argument.clone());
             }
         }
@@ -161,7 +176,10 @@ pub fn option(
     unknown: Unknown,
     next: &mut dyn FnMut() -> Option<String>,
 ) -> Result<Taken, Refusal> {
-    let normal = written.replace('_', "-");
+    let mut normal = written.replace('_', "-");
+    if unknown == Unknown::RefuseOlder {
+        normal.make_ascii_lowercase();
+    }
     let loose = normal.strip_prefix("loose-");
     let name = loose.unwrap_or(&normal);
     if let Some(entry) = table::find(name).filter(|entry| unknown.admits(entry)) {
@@ -206,7 +224,8 @@ fn take(
     next: &mut dyn FnMut() -> Option<String>,
 ) -> Result<Taken, Refusal> {
     let switch = matches!(entry.kind, Kind::Switch | Kind::SwitchOn);
-    let optional = matches!(entry.kind, Kind::OptionalText | Kind::OptionalWord(_));
+    let optional =
+        matches!(entry.kind, Kind::OptionalText | Kind::OptionalNumber | Kind::OptionalWord(_));
     let value = match value {
         Some(text) if switch => match boolean(&text) {
             Some(true) => Value::On,

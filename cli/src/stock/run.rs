@@ -10,6 +10,7 @@ use engine::keys::KeySettings;
 use engine::keys::settings::SERVER_GROUPS;
 use engine::metadata::Checkpoints;
 use engine::prepare::{self, PrepareOptions};
+use engine::qpress::{self, UnpackOptions};
 use engine::restore::{self, Mode, RestoreOptions};
 use engine::server::option_file::OptionFiles;
 use engine::server::{ConnectOptions, Protocol, TlsOptions};
@@ -41,6 +42,8 @@ pub struct Invocation {
     pub tool_name: String,
     /// Its arguments, without secrets.
     pub command: String,
+    /// Whether these are in the older grammar.
+    pub older: bool,
 }
 
 /// What can be done.
@@ -50,6 +53,7 @@ enum Action {
     Prepare,
     CopyBack,
     MoveBack,
+    Decompress,
 }
 
 /// Does the one thing that the settings ask for.
@@ -59,6 +63,7 @@ pub fn run(
     keys: KeySettings,
     invocation: Invocation,
 ) -> std::result::Result<(), Ended> {
+    let older = invocation.older;
     let action = action(settings)?;
     if let Some(format) = settings.text("stream") {
         if !matches!(format, "xbstream" | "mbstream") {
@@ -74,12 +79,23 @@ pub fn run(
         return Err(not_yet(&format!("--binlog-info={word}")).into());
     }
     check_write_ahead(settings)?;
+    let force = force_recovery(settings);
+    if action == Action::Backup && force.is_some_and(|level| level > 0) {
+        let message = match older {
+            true => {
+                "The option \"innodb_force_recovery\" should only be used with \"--apply-log\"."
+            }
+            false => "The option \"innodb_force_recovery\" should only be used with \"--prepare\".",
+        };
+        return Err(failed(message.to_owned()).into());
+    }
     let cancel = signals::listen()?;
     let done = match action {
         Action::Backup => backup(settings, files, keys, invocation, &cancel),
         Action::Prepare => make_consistent(settings, keys, &cancel),
         Action::CopyBack => put_back(settings, Mode::Copy, &cancel),
         Action::MoveBack => put_back(settings, Mode::Move, &cancel),
+        Action::Decompress => return decompress(settings, &cancel),
     };
     Ok(done.map_err(|error| signals::blame(error, &cancel))?)
 }
@@ -94,6 +110,12 @@ fn check_write_ahead(settings: &Settings) -> std::result::Result<(), Ended> {
     Err(failed(format!("innodb_log_write_ahead_size={asked} is not a power of two")).into())
 }
 
+/// The level of `--innodb-force-recovery`, where it is said.
+fn force_recovery(settings: &Settings) -> Option<u64> {
+    let bare = settings.given("innodb-force-recovery").then_some(1);
+    settings.number("innodb-force-recovery").or(bare)
+}
+
 /// The one action that was asked for.
 fn action(settings: &Settings) -> std::result::Result<Action, Ended> {
     let asked: Vec<_> = [
@@ -101,6 +123,7 @@ fn action(settings: &Settings) -> std::result::Result<Action, Ended> {
         (Action::MoveBack, "move-back"),
         (Action::Prepare, "prepare"),
         (Action::Prepare, "apply-log"),
+        (Action::Decompress, "decompress"),
         (Action::Backup, "backup"),
     ]
     .into_iter()
@@ -166,6 +189,7 @@ fn backup(
             .then(|| settings.text("history").unwrap_or_default().to_string()),
         extras: extras(settings)?,
         extra_lsn_dir: settings.path("extra-lsndir"),
+        qpress_block: qpress_block(settings)?,
     };
     if let Some(base) = options.base {
         log::line(0, &format!("incremental backup from {} is enabled.", base.lsn));
@@ -176,6 +200,25 @@ fn backup(
         log::line(0, &text);
     }
     Ok(())
+}
+
+/// The size of the blocks that files are compressed in one by one, if they are to be.
+fn qpress_block(settings: &Settings) -> Result<Option<usize>> {
+    if !settings.given("compress") {
+        return Ok(None);
+    }
+    if let Some(other) = settings.text("compress").filter(|text| *text != "quicklz") {
+        let message = format!("Invalid --compress argument: {other}");
+        return Err(Error::new(ErrorKind::Usage, message)
+            .advise("there is quicklz; repositories (haulout backup --repo) compress better"));
+    }
+    let size = settings.number("compress-chunk-size").unwrap_or(qpress::BLOCK_SIZE as u64);
+    let size = usize::try_from(size).ok().filter(|size| qpress::BLOCK_SIZES.contains(size));
+    Ok(Some(size.ok_or_else(|| {
+        let (least, most) = (qpress::BLOCK_SIZES.start(), qpress::BLOCK_SIZES.end());
+        let message = format!("--compress-chunk-size must be from {least} to {most}");
+        Error::new(ErrorKind::Usage, message)
+    })?))
 }
 
 /// What the server's table of backups says an incremental backup is relative to.
@@ -274,6 +317,7 @@ fn make_consistent(settings: &Settings, keys: KeySettings, cancel: &Cancel) -> R
         parallel: threads(settings).unwrap_or_else(machine::default_threads),
         keys,
         export: settings.switch("export"),
+        leave_damaged_pages: force_recovery(settings).map(|level| level > 0),
     };
     let summary = prepare::prepare(options, cancel, &StockLog)?;
     log::line(0, &format!("The backup equals the server at LSN {}", summary.end_lsn));
@@ -285,6 +329,31 @@ fn make_consistent(settings: &Settings, keys: KeySettings, cancel: &Cancel) -> R
     if let Some(export) = &summary.export {
         log::line(0, &format!("Exported {} tables", export.tables));
     }
+    Ok(())
+}
+
+/// `--decompress`. Its messages are those of the stock tool, to the empty lines between them.
+fn decompress(settings: &Settings, cancel: &Cancel) -> std::result::Result<(), Ended> {
+    let options = UnpackOptions {
+        dir: target_dir(settings),
+        parallel: threads(settings).unwrap_or(1),
+        remove_packed: settings.switch("remove-original"),
+    };
+    let summary = match qpress::unpack(options, cancel, &StockLog) {
+        Ok(summary) => summary,
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            return Err(signals::blame(error, cancel).into());
+        }
+        Err(error) => {
+            log::line(0, &format!("Error: {error}\n"));
+            if let Some(advice) = error.advice() {
+                log::line(0, &format!("Hint: {advice}"));
+            }
+            log::line(0, "Error: thread 0 failed.");
+            return Err(Ended::Told);
+        }
+    };
+    log::line(0, &format!("{} files were decompressed", summary.files));
     Ok(())
 }
 
@@ -407,6 +476,7 @@ mod tests {
             Err(Ended::Unclear) => "help".to_string(),
             Err(Ended::Refused(refusal)) => refusal.message,
             Err(Ended::Failed(error)) => error.to_string(),
+            Err(Ended::Told) => "told".to_string(),
         };
         let exclusive = "Error: --copy-back and --move-back are mutually exclusive";
         for (line, result) in [
@@ -415,6 +485,7 @@ mod tests {
             ("--apply-log", "Prepare"),
             ("--prepare --apply-log", "Prepare"),
             ("--copy-back", "CopyBack"),
+            ("--decompress --remove-original", "Decompress"),
             ("--move-back", "MoveBack"),
             ("", "help"),
             ("--backup --skip-backup", "help"),

@@ -13,6 +13,8 @@ pub enum Kind {
     OptionalText,
     /// A number, with an optional suffix of `K M G T P E`.
     Number,
+    /// [`Kind::Number`] that may be left out, and is then only given with `=`.
+    OptionalNumber,
     /// One of these words, in any case. A number counts them from zero.
     Word(&'static [&'static str]),
     /// [`Kind::Word`] that may be left out, and is then only given with `=`.
@@ -41,6 +43,8 @@ pub enum Owner {
     Client,
     /// The server.
     Server,
+    /// The tool in its older grammar ([`super::innobackupex`]), and nobody else.
+    Older,
 }
 
 /// An option of the stock tool.
@@ -67,8 +71,8 @@ const fn letter(short: char, entry: Entry) -> Entry {
 }
 
 use Fate::{Harmless, NotYet, Tuning, Used};
-use Kind::{Number, OptionalText, OptionalWord, Switch, SwitchOn, Text, Word};
-use Owner::{Client, Server, Tool};
+use Kind::{Number, OptionalNumber, OptionalText, OptionalWord, Switch, SwitchOn, Text, Word};
+use Owner::{Client, Older, Server, Tool};
 
 const QUERY_TYPES: &[&str] = &["all", "update", "select"];
 const BINLOG_INFO: &[&str] = &["off", "lockless", "on", "auto"];
@@ -96,10 +100,10 @@ pub static TABLE: &[Entry] = &[
     letter('v', entry(Tool, Used, Switch, "version")),
     letter('?', entry(Tool, Used, Switch, "help")),
     letter('V', entry(Tool, Used, Switch, "verbose")),
-    entry(Tool, NotYet, Switch, "decompress"),
-    entry(Tool, NotYet, Switch, "remove-original"),
+    entry(Tool, Used, Switch, "decompress"),
+    entry(Tool, Used, Switch, "remove-original"),
     entry(Tool, Used, Switch, "export"),
-    entry(Tool, NotYet, Switch, "print-param"),
+    entry(Tool, Used, Switch, "print-param"),
     // What and where to.
     entry(Tool, Used, Text, "target-dir"),
     entry(Tool, Used, Text, "stream"),
@@ -122,9 +126,9 @@ pub static TABLE: &[Entry] = &[
     entry(Tool, Used, Text, "databases"),
     entry(Tool, Used, Text, "databases-exclude"),
     entry(Tool, Used, Text, "databases-file"),
-    entry(Tool, NotYet, OptionalText, "compress"),
-    entry(Tool, NotYet, Number, "compress-threads"),
-    entry(Tool, NotYet, Number, "compress-chunk-size"),
+    entry(Tool, Used, OptionalText, "compress"),
+    entry(Tool, Tuning, Number, "compress-threads"),
+    entry(Tool, Used, Number, "compress-chunk-size"),
     entry(Tool, Used, Switch, "galera-info"),
     entry(Tool, Used, Switch, "slave-info"),
     entry(Tool, Used, OptionalWord(BINLOG_INFO), "binlog-info"),
@@ -132,12 +136,12 @@ pub static TABLE: &[Entry] = &[
     // The server's alone, where the stock tool forgets it.
     entry(Server, Used, Text, "rocksdb-wal-dir"),
     entry(Server, Used, SwitchOn, "rocksdb-backup"),
-    entry(Tool, NotYet, OptionalText, "innodb-force-recovery"),
+    entry(Tool, Used, OptionalNumber, "innodb-force-recovery"),
     // Locking and waiting.
     entry(Tool, Used, Number, "startup-wait-timeout"),
     entry(Tool, Used, Number, "ftwrl-wait-timeout"),
     entry(Tool, Used, Switch, "no-lock"),
-    entry(Server, NotYet, Switch, "lock-ddl-per-table"),
+    entry(Server, Tuning, Switch, "lock-ddl-per-table"),
     entry(Tool, Used, Switch, "safe-slave-backup"),
     entry(Tool, Used, Number, "safe-slave-backup-timeout"),
     entry(Tool, Tuning, Number, "ftwrl-wait-threshold"),
@@ -168,6 +172,10 @@ pub static TABLE: &[Entry] = &[
     entry(Client, NotYet, Text, "tls-version"),
     entry(Client, NotYet, Text, "login-path"),
     entry(Client, Harmless, SwitchOn, "secure-auth"),
+    // Of the older grammar alone.
+    entry(Older, Used, Text, "include"),
+    entry(Older, Used, Switch, "incremental"),
+    entry(Older, Used, Switch, "no-timestamp"),
     // Options of the server that name places.
     letter('h', entry(Server, Used, Text, "datadir")),
     letter('t', entry(Server, Used, Text, "tmpdir")),

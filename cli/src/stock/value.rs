@@ -73,7 +73,7 @@ pub fn checked(entry: &Entry, text: &str) -> Result<Value, Refusal> {
         Refusal::new(status, format!("{message}{separator}{why}"))
     };
     match entry.kind {
-        Kind::Number => number(text).map(Value::Number).map_err(invalid),
+        Kind::Number | Kind::OptionalNumber => number(text).map(Value::Number).map_err(invalid),
         Kind::Word(words) | Kind::OptionalWord(words) => words
             .iter()
             .position(|word| word.eq_ignore_ascii_case(text))

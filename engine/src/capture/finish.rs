@@ -37,6 +37,8 @@ pub struct Identity {
     pub extra_lsn_dir: Option<PathBuf>,
     /// The name in the server's table of backups, if it is to be there.
     pub history: Option<String>,
+    /// Whether its files are compressed one by one.
+    pub compressed: bool,
     /// Of a partial backup: which tables it has.
     pub tables: Option<String>,
 }
@@ -93,6 +95,7 @@ pub fn write_metadata(
         innodb_to_lsn: followed.checkpoint.lsn,
         partial: identity.tables.is_some(),
         stream: identity.is_stream,
+        compressed: identity.compressed,
         ..BackupInfo::default()
     };
     let info = info.with_binlog(binlog_info.as_ref());

@@ -342,6 +342,7 @@ impl LeftOut {
             "slow_query_log_file",
             "pid_file",
             "socket",
+            "log_bin_index",
             "relay_log_index",
             "mroonga_log_file",
             "mroonga_query_log_file",
@@ -386,8 +387,10 @@ impl LeftOut {
 fn is_log_of(path: &Path, basename: &Path) -> bool {
     let rest = path.as_os_str().as_bytes().strip_prefix(basename.as_os_str().as_bytes());
     let Some(rest) = rest.and_then(|rest| rest.strip_prefix(b".")) else { return false };
+    // From 11.4 on each has an index of its GTIDs.
+    let number = rest.strip_suffix(b".idx").unwrap_or(rest);
     matches!(rest, b"index" | b"state" | b"index_crash_safe")
-        || (!rest.is_empty() && rest.iter().all(u8::is_ascii_digit))
+        || (!number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
 fn is_undo_name(name: &[u8]) -> bool {
@@ -513,6 +516,7 @@ mod tests {
         assert_eq!(aria_log_number(b"aria_log.0000001x"), None);
         let basename = Path::new("/d/bin");
         assert!(is_log_of(Path::new("/d/bin.000012"), basename));
+        assert!(is_log_of(Path::new("/d/bin.000012.idx"), basename));
         assert!(is_log_of(Path::new("/d/bin.index"), basename));
         assert!(!is_log_of(Path::new("/d/bin.frm"), basename));
         assert!(!is_log_of(Path::new("/d/binary.000012"), basename));

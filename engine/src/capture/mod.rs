@@ -62,7 +62,7 @@ use crate::server::privileges::{self, Needs};
 use crate::server::profile::ServerProfile;
 use crate::server::replica::HeldReplication;
 use crate::server::{ConnectOptions, Session};
-use crate::sink::{FolderSink, Sink, StreamSink};
+use crate::sink::{FolderSink, QpressSink, Sink, StreamSink};
 use crate::table_filter::TableFilter;
 use crate::{Cancel, Reporter, Result};
 pub use history::HistoryKey;
@@ -121,6 +121,8 @@ pub struct BackupOptions {
     pub extras: Extras,
     /// Where else the files go that a later delta needs to know: `*_checkpoints` and `*_info`.
     pub extra_lsn_dir: Option<PathBuf>,
+    /// Compresses every file by itself, in blocks that hold so many bytes ([`crate::qpress`]).
+    pub qpress_block: Option<usize>,
 }
 
 /// What a backup notes of a server, and does to it, only when it is asked to.
@@ -165,6 +167,7 @@ impl BackupOptions {
             history: None,
             extras: Extras::default(),
             extra_lsn_dir: None,
+            qpress_block: None,
         }
     }
 }
@@ -288,6 +291,10 @@ pub(crate) fn backup_in_detail(
         Target::Stream(output) => (Arc::new(StreamSink::new(output)), true),
         Target::Sink(sink) => (sink, true),
     };
+    let sink = match options.qpress_block {
+        Some(block) => Arc::new(QpressSink::new(sink, block)),
+        None => sink,
+    };
     let run = Run::new(cancel, reporter, &*sink, options.throttle);
     let held = match extras.hold_replication {
         Some(limit) => HeldReplication::hold(session.another()?, limit, reporter)?,
@@ -320,6 +327,7 @@ pub(crate) fn backup_in_detail(
         base,
         history: options.history,
         extra_lsn_dir: options.extra_lsn_dir,
+        compressed: options.qpress_block.is_some(),
         tables: settings.tables.describe(),
     };
     let details = finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;

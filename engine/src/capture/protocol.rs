@@ -29,7 +29,7 @@ use super::foreign::{self, Foreign};
 use super::inventory::{self, Class, Inventory, ServerFile};
 use super::plain::PlainCopier;
 use super::positions::Positions;
-use super::redo::{Followed, Follower, Source};
+use super::redo::{Followed, Follower, Source, standing};
 use super::release::{SetOnDrop, release_when_given_up};
 use super::rocksdb::Checkpoint;
 use super::run::Run;
@@ -111,8 +111,13 @@ pub fn capture<'env>(
     profile: &'env ServerProfile,
     settings: &'env Settings,
 ) -> Result<Captured> {
+    let log = profile.innodb_log_group_home_dir.join("ib_logfile0");
+    let standing_end = match profile.has_innodb {
+        true => None,
+        false => Some(standing::end_of(&log, &settings.keys)?),
+    };
     std::thread::scope(|scope| {
-        let result = Capture { run, profile, settings }.take(scope, session);
+        let result = Capture { run, profile, settings, standing_end }.take(scope, session);
         result.inspect_err(|_| {
             // Ends the threads that the scope waits for.
             run.stop.cancel();
@@ -125,6 +130,8 @@ struct Capture<'env> {
     run: &'env Run<'env>,
     profile: &'env ServerProfile,
     settings: &'env Settings,
+    /// Where the redo log ends that nobody writes.
+    standing_end: Option<Lsn>,
 }
 
 impl<'env> Capture<'env> {
@@ -133,11 +140,12 @@ impl<'env> Capture<'env> {
         scope: &'scope Scope<'scope, 'env>,
         session: &mut Session,
     ) -> Result<Captured> {
-        let Self { run, profile, settings } = *self;
+        let Self { run, profile, settings, standing_end } = *self;
         if let Some(base) = settings.base {
-            refuse_future(base, lsn::current_lsn(session)?)?;
+            refuse_future(base, standing_end.map_or_else(|| lsn::current_lsn(session), Ok)?)?;
         }
         if settings.extras.checkpoint_first
+            && profile.has_innodb
             && !lsn::request_checkpoint(session, Wait::short("making a checkpoint"))?
         {
             run.reporter.warn("the account may not ask for a checkpoint".to_owned());
@@ -145,7 +153,8 @@ impl<'env> Capture<'env> {
         let spool = Arc::new(Spool::new(SPOOL_MEMORY, settings.spool_dir.clone()));
         let log_path = profile.innodb_log_group_home_dir.join("ib_logfile0");
         let mut status = Session::connect(&settings.connect, &run.stop)?;
-        let ask_flushed = Box::new(move || lsn::flushed_lsn(&mut status));
+        let ask_flushed =
+            Box::new(move || standing_end.map_or_else(|| lsn::flushed_lsn(&mut status), Ok));
         let source =
             Source { path: log_path, version: profile.version, ask_flushed, keys: &settings.keys };
         let follower = Follower::start(scope, run, source, Arc::clone(&spool))?;
@@ -309,7 +318,7 @@ impl<'env> Capture<'env> {
 
     /// Tables that need more than the backup. That they cannot be listed is no failure of it.
     fn foreign_tables(&self, inventory: &Inventory) -> Result<Vec<TableNeed>> {
-        let Self { run, profile, settings } = *self;
+        let Self { run, profile, settings, .. } = *self;
         let nested = run.sink.takes_nested_paths();
         let foreign = Foreign {
             profile,
@@ -340,6 +349,9 @@ impl<'env> Capture<'env> {
 
     /// The end of the redo log now, with everything before it in the file.
     fn end_of_redo(&self, session: &mut Session) -> Result<Lsn> {
+        if let Some(end) = self.standing_end {
+            return Ok(end);
+        }
         let end = lsn::current_lsn(session)?;
         let flushes = !self.settings.extras.without_locks;
         if flushes {

@@ -27,7 +27,7 @@ pub fn suspects(
     // Read-only servers crash on the question, because they have no temporary tablespace.
     let read_only = profile.variables.is_on("innodb_read_only")
         || profile.variables.number("innodb_force_recovery").is_ok_and(|level| level >= 4);
-    if read_only {
+    if read_only || !profile.has_innodb {
         return Ok(Vec::new());
     }
     Ok(missing(session, profile, wanted, "")?.into_iter().map(|(space, _)| space).collect())

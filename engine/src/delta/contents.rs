@@ -45,10 +45,12 @@ impl Contents {
             };
             let in_database = file.components().count() == 2;
             match name.rsplit_once('.') {
+                // What was unpacked beside it counts.
+                Some((of, "qp")) if present.contains(&PathBuf::from(of)) => {}
                 Some((of, "qp")) => {
                     let message = format!("{delta} is compressed: {of}");
                     return Err(Error::new(ErrorKind::Usage, message)
-                        .advise("decompress the delta with the tool that made it"));
+                        .advise("unpack it first: mariadb-backup --decompress --target-dir=DIR"));
                 }
                 Some((of, "delta")) => {
                     changed.insert(of.to_owned(), of.to_owned());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::apply::{copy, create_parent, left_over, tell};
@@ -15,7 +16,10 @@ use crate::io::durable;
 use crate::metadata::names;
 use crate::prepare::inventory::is_undo;
 use crate::prepare::{journal, markers};
-use crate::{Cancel, Reporter, Result};
+use crate::{Cancel, Error, Reporter, Result};
+
+/// The file that every database has.
+const DATABASE_OPTIONS: &str = "db.opt";
 
 /// Extensions of the files that the stock tool copies, and of those that an export leaves.
 const KNOWN: [&str; 16] = [
@@ -39,6 +43,8 @@ pub fn replace(
         .iter()
         .map(|file| file.stored_name().into())
         .collect();
+    let options: BTreeSet<PathBuf> =
+        delta.empty_databases.iter().map(|database| database.join(DATABASE_OPTIONS)).collect();
     let databases: BTreeSet<&Path> = delta
         .plain
         .iter()
@@ -47,6 +53,7 @@ pub fn replace(
         .collect();
     for path in left_over(&files, &system).filter(|path| is_plain(path)) {
         let gone = !delta.plain.contains(path)
+            && !options.contains(path)
             && (delta.has_unknown_files || is_known(path) || !is_below(path, &databases));
         // What comes again is removed too: it may be a folder's or a link's name by now.
         if gone || delta.plain.contains(path) {
@@ -61,6 +68,16 @@ pub fn replace(
         let target = base.join(path);
         create_parent(&target)?;
         copy(&delta.dir.join(path), &target)?;
+    }
+    // An empty folder counts as that of a dropped database; what says otherwise stays, or is made.
+    for path in &options {
+        let target = base.join(path);
+        create_parent(&target)?;
+        File::options()
+            .append(true)
+            .create(true)
+            .open(&target)
+            .map_err(|e| Error::io("create", &target, e))?;
     }
     metadata(base, delta)
 }

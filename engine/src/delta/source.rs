@@ -16,6 +16,7 @@ use innodb::{Lsn, PageSize};
 use super::contents::Contents;
 use super::format::Cluster;
 use super::meta::Meta;
+use crate::capture::rocksdb;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints, HauloutInfo, Naming, partial::Tables};
 use crate::prepare::markers;
 use crate::{Error, ErrorKind, Result};
@@ -42,6 +43,8 @@ pub struct DeltaDir {
     pub whole: Vec<WholeFile>,
     /// All other files, relative to the directory.
     pub plain: BTreeSet<PathBuf>,
+    /// Databases of which it has nothing but the folder.
+    pub empty_databases: BTreeSet<PathBuf>,
 }
 
 /// A tablespace file of which the delta has the pages that changed.
@@ -95,6 +98,7 @@ impl DeltaDir {
             changed: Vec::new(),
             whole: Vec::new(),
             plain: BTreeSet::new(),
+            empty_databases: empty_folders(dir)?,
         };
         let mut files = Vec::new();
         list(dir, Path::new(""), &mut files)?;
@@ -157,6 +161,23 @@ pub fn list(dir: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folders in `dir` that hold nothing, by their names.
+fn empty_folders(dir: &Path) -> Result<BTreeSet<PathBuf>> {
+    let failed = |error| Error::io("list", dir, error);
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if entry.file_type().map_err(failed)?.is_dir()
+            && entry.file_name() != *rocksdb::DIRECTORY
+            && fs::read_dir(&path).map_err(|e| Error::io("list", &path, e))?.next().is_none()
+        {
+            found.insert(entry.file_name().into());
+        }
+    }
+    Ok(found)
 }
 
 /// What page 0 of a tablespace file says; `None` when it was never written, or is none.

@@ -21,7 +21,7 @@
 
 mod intake;
 mod output;
-mod sparse;
+pub(crate) mod sparse;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! | module | plugin |
 //! |---|---|
 //! | [`file`](self::file) | `file_key_management`: a file of keys, itself encrypted or not |
+//! | [`debug`] | `debug_key_management`: the key of MariaDB's own tests |
 //! | [`vault`] | `hashicorp_key_management`: a key/value store over HTTP |
 //!
 //! [`space`] and [`blocks`] derive from them what a tablespace or a redo log is encrypted with.
@@ -16,6 +17,7 @@
 //! when they are dropped. No argument of a command holds one: only names of files are arguments.
 
 pub mod blocks;
+pub mod debug;
 pub mod file;
 pub mod settings;
 pub mod space;

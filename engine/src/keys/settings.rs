@@ -10,6 +10,7 @@
 //! | `file_key_management_encryption_algorithm` | `aes_cbc` or `aes_ctr` |
 //! | `hashicorp_key_management_vault_url` | where the vault is |
 //! | `hashicorp_key_management_token` | who asks it; else the variable `VAULT_TOKEN` |
+//! | `debug_key_management_version` | the version of the only key of a plugin for tests |
 //! | `hashicorp_key_management_vault_ca`, `_timeout`, `_max_retries` | how it is asked |
 //!
 //! Settings of these plugins that are not known here may change what a key is: they are refused by
@@ -24,6 +25,7 @@ use innodb::crypt::CipherMode;
 use innodb::crypt::redo::{KEY_ID, LogCipher};
 use innodb::redo::header::LogEncryption;
 
+use super::debug::DebugKeys;
 use super::file::{FileKeys, password_from_file};
 use super::vault::{RETRIES_DEFAULT, TIMEOUT_DEFAULT, VaultKeys, VaultOptions};
 use super::{KeyError, KeyRing, Secret};
@@ -61,6 +63,9 @@ pub const SERVER_GROUPS: &[&str] = &[
 const FILE_PREFIX: &str = "FILE:";
 const FILE_PLUGIN: &str = "file-key-management";
 const VAULT_PLUGIN: &str = "hashicorp-key-management";
+/// Plugins that are built in here, as the server calls them.
+pub const KNOWN_PLUGINS: [&str; 3] =
+    ["file_key_management", "hashicorp_key_management", "debug_key_management"];
 /// Settings of the two plugins that do not matter here: caches of the server, a check it makes.
 const HARMLESS: &[&str] = &[
     "hashicorp-key-management-caching-enabled",
@@ -91,6 +96,8 @@ pub struct KeySettings {
     pub password_of_another_file: bool,
     /// How keys from a file are used.
     pub mode: Option<CipherMode>,
+    /// The version of the key of the plugin `debug_key_management`.
+    pub debug_version: Option<u32>,
     /// The address of a vault.
     pub vault_url: Option<String>,
     /// Who asks the vault.
@@ -154,6 +161,10 @@ impl KeySettings {
                 Ok(retries) => self.vault_retries = Some(retries),
                 Err(_) => understood = false,
             },
+            "debug-key-management-version" => match value.parse() {
+                Ok(version) => self.debug_version = Some(version),
+                Err(_) => understood = false,
+            },
             FILE_PLUGIN | VAULT_PLUGIN => {}
             "plugin-load" | "plugin-load-add" => self.note_plugins(value),
             _ if HARMLESS.contains(&name) => {}
@@ -170,7 +181,7 @@ impl KeySettings {
         for plugin in list.split([';', ':']) {
             let library = plugin.split('=').next_back().unwrap_or_default();
             let library = library.trim().trim_end_matches(".so");
-            let known = ["file_key_management", "hashicorp_key_management"].contains(&library);
+            let known = KNOWN_PLUGINS.contains(&library);
             if library.ends_with("key_management") && !known {
                 self.unsupported.get_or_insert(library.to_owned());
             }
@@ -199,6 +210,7 @@ impl KeySettings {
             password_of_another_file: password.is_none()
                 && (other_file || weaker.password_of_another_file),
             mode: mode.or(weaker.mode),
+            debug_version: stronger.debug_version.or(weaker.debug_version),
             file: stronger.file.or(weaker.file),
             password: stronger.password.or(weaker.password),
             vault_url: stronger.vault_url.or(weaker.vault_url),
@@ -234,6 +246,9 @@ impl KeySettings {
                 return Ok(Arc::new(keys));
             }
             return Ok(Arc::new(keys?));
+        }
+        if let (Some(version), None) = (self.debug_version, &self.vault_url) {
+            return Ok(Arc::new(DebugKeys::new(version)));
         }
         let Some(url) = &self.vault_url else { return Err(KeyError::NotGiven) };
         let token = self.vault_token.clone().ok_or_else(|| KeyError::Unusable {

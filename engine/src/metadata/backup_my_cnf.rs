@@ -18,7 +18,7 @@ use crate::server::profile::ServerProfile;
 
 /// What the variables of plugins start with that this file may have.
 const PLUGIN_PREFIXES: &[&str] =
-    &["file_key_management_", "hashicorp_key_management_", "provider_"];
+    &["debug_key_management_", "file_key_management_", "hashicorp_key_management_", "provider_"];
 /// Group of the settings.
 const GROUP: &str = "mysqld";
 /// What the stock tool writes regardless of the server: it is the tool's own default, and what
@@ -57,6 +57,8 @@ pub struct BackupMyCnf {
     pub encrypt_log: bool,
     /// `innodb_encrypt_tables`: what tables do that do not say themselves.
     pub encrypt_tables: Option<String>,
+    /// `innodb_force_recovery`, which somebody may have added. Never written.
+    pub force_recovery: u64,
     /// Where the keys are, as far as the file says so.
     pub keys: KeySettings,
 }
@@ -84,6 +86,7 @@ impl BackupMyCnf {
             plugin_load,
             plugin_variables: plugin_variables(profile),
             encrypt_log: profile.encryption.redo,
+            force_recovery: 0,
             keys: KeySettings::default(),
         })
     }
@@ -182,6 +185,7 @@ impl BackupMyCnf {
                 .last(&[GROUP], "innodb_encrypt_log")
                 .is_some_and(|option| option.is_on()),
             encrypt_tables: text("innodb_encrypt_tables"),
+            force_recovery: number("innodb_force_recovery", 0)?,
             keys: KeySettings::from_option_files(&files, &[GROUP]),
         })
     }

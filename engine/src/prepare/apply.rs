@@ -27,7 +27,7 @@ use super::inventory::{DataFile, Tablespace};
 use super::journal::Journal;
 use super::meter::Meter;
 use crate::io::{Buffer, holes};
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// Files that a worker keeps open.
 const OPEN_FILES: usize = 64;
@@ -50,6 +50,8 @@ pub struct Batch<'a> {
     pub meter: &'a Meter<'a>,
     /// Looked at between windows.
     pub cancel: &'a Cancel,
+    /// Told about damaged pages, which are left as they are then; else they are errors.
+    pub damaged: Option<&'a dyn Reporter>,
 }
 
 /// What was done to a batch.
@@ -208,15 +210,23 @@ impl<'a> Worker<'a> {
                 changed: false,
             })
             .collect();
-        self.read(space, &slots, page_size)?;
+        let damaged = self.read(space, &slots, page_size)?;
+        slots.retain(|slot| !damaged.contains(&slot.at));
         for slot in &mut slots {
             slot.changed = self.apply_page(partition, chains, space, slot, page_size)?;
         }
         self.write(space, &slots, page_size)
     }
 
-    /// Reads the pages that redo does not make anew, checks them and makes them plain.
-    fn read(&mut self, space: &Tablespace, slots: &[Slot<'_>], page_size: usize) -> Result<()> {
+    /// Reads the pages that redo does not make anew, checks them and makes them plain. Where in the
+    /// window those are that are damaged and left so.
+    fn read(
+        &mut self,
+        space: &Tablespace,
+        slots: &[Slot<'_>],
+        page_size: usize,
+    ) -> Result<BTreeSet<usize>> {
+        let mut damaged = BTreeSet::new();
         let wanted = slots.iter().filter(|slot| !slot.chain.resets);
         let mut runs = Runs::new(wanted, space, page_size);
         while let Some(run) = runs.next()? {
@@ -226,11 +236,19 @@ impl<'a> Worker<'a> {
                 .map_err(|e| Error::io("read", &run.file.path, e))?;
             for (number, page) in buffer.chunks_exact_mut(page_size).enumerate() {
                 let page_no = PageNo(run.first.0 + number as u32);
-                space.open(page, page_no, run.file, &mut self.codec)?;
+                let opened = space.open(page, page_no, run.file, &mut self.codec);
+                match (opened, self.batch.damaged) {
+                    (Err(error), Some(reporter)) if error.kind() == ErrorKind::Damage => {
+                        reporter.warn(format!("{error}; the page is left as it is"));
+                        damaged.insert(run.at + number * page_size);
+                        continue;
+                    }
+                    (opened, _) => opened?,
+                }
                 self.batch.check(space, run.file, page_no, page)?;
             }
         }
-        Ok(())
+        Ok(damaged)
     }
 
     /// Applies what the page lacks; false when it lacks nothing.

@@ -62,7 +62,7 @@ use crate::export::{self, ExportSummary};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
 use crate::metadata::{BackupInfo, BackupMyCnf, BackupType, Checkpoints};
-use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result};
+use crate::{Cancel, Error, ErrorKind, Phase, Reporter, Result, qpress};
 pub(crate) use ahead::Ahead;
 use apply::Batch;
 use collector::{Collector, WINDOW_BYTES};
@@ -97,6 +97,9 @@ pub struct PrepareOptions {
     pub keys: KeySettings,
     /// Whether to make every table ready for import by another server ([`export`]).
     pub export: bool,
+    /// Whether damaged pages that redo changes are left as they are, instead of ending the run; where
+    /// nothing is said, as `innodb_force_recovery` in `backup-my.cnf` says.
+    pub leave_damaged_pages: Option<bool>,
 }
 
 /// What a finished prepare did. Serialises to the JSON document of `haulout prepare --json`.
@@ -160,6 +163,7 @@ pub fn prepare(
 ) -> Result<PrepareSummary> {
     let started = Instant::now();
     let _lock = lock(&options.dir)?;
+    qpress::refuse_packed(&options.dir)?;
     let deltas = std::mem::take(&mut options.deltas);
     let applied = chain::apply(&options, &deltas, cancel, reporter)?;
     let left_out = LeftOut::of(&options.dir)?;
@@ -211,6 +215,13 @@ fn prepare_locked(
             format!("{} is a delta, which cannot be prepared by itself", dir.display()),
         )
         .advise("apply it to its base: haulout prepare BASE --delta DELTA"));
+    }
+    let leave_damaged = options.leave_damaged_pages.unwrap_or(settings.force_recovery > 0);
+    if leave_damaged {
+        reporter.info(
+            "innodb_force_recovery = 1: damaged pages that redo changes are left as they are"
+                .to_owned(),
+        );
     }
     let interrupted = Journal::left_in(dir)?;
     if let Some(journal) = &interrupted {
@@ -317,6 +328,7 @@ fn prepare_locked(
             journal: &journal,
             meter: &meter,
             cancel,
+            damaged: leave_damaged.then_some(reporter),
         };
         let mut applied = batch.apply(workers)?;
         summary.batches += 1;

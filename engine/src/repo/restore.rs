@@ -278,6 +278,7 @@ impl Repository {
             parallel: threads,
             keys: options.keys,
             export: false,
+            leave_damaged_pages: None,
         };
         let frames = self.fetch_redo(last, &prepare, read, cancel, reporter)?;
         let mut redo = None;

@@ -401,6 +401,7 @@ impl Chosen {
                 parallel: options.parallel.max(1),
                 keys: options.keys.clone(),
                 export: true,
+                leave_damaged_pages: None,
             };
             match prepare::prepare_without(self.left_out(), prepare, cancel, reporter) {
                 Ok(prepared) => {

@@ -20,6 +20,8 @@ pub const TOOL_GROUPS: &[&str] = &["xtrabackup", "mariabackup", "mariadb-backup"
 const DEFAULT_SOCKETS: &[&str] =
     &["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
 
+/// This machine, where a name could mean another one.
+const LOOPBACK: &str = "127.0.0.1";
 /// The port that a server listens on unless told otherwise.
 const DEFAULT_PORT: u16 = 3306;
 
@@ -64,7 +66,8 @@ pub enum Protocol {
 /// *and* carry the host's name as subject alternative name, whether or not `verify` is set:
 /// checking only half of a certificate protects from nothing. Without `ca` and `verify` the
 /// connection is encrypted, but the server is not authenticated; with `verify` alone the authorities
-/// that browsers trust count. The socket is never encrypted.
+/// that browsers trust count. The socket is never encrypted; an account that must use TLS is logged in
+/// to over TCP instead, where TLS was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
     /// Use TLS (`--ssl`). Naming a CA or a client certificate implies it.
@@ -266,7 +269,7 @@ impl ConnectOptions {
     pub fn endpoint(&self) -> Endpoint {
         let socket = || self.socket.clone().unwrap_or_else(default_socket);
         let tcp = || {
-            let host = self.host.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+            let host = self.host.clone().unwrap_or_else(|| LOOPBACK.to_owned());
             Endpoint::Tcp(host, self.port.unwrap_or(DEFAULT_PORT))
         };
         match self.protocol {
@@ -306,6 +309,19 @@ impl ConnectOptions {
                 .advise("name the certificate authority with ssl-ca in the group [haulout]"));
         }
         Ok(Some(&self.tls))
+    }
+
+    /// The way to a server behind a socket for an account that must use TLS: its port on this
+    /// machine. `None` if these settings ask for no TLS.
+    pub(crate) fn over_tls(&self) -> Option<Self> {
+        let wanted = !self.skip_tls && self.tls.wanted();
+        wanted.then(|| Self {
+            host: Some(LOOPBACK.to_owned()),
+            port: Some(self.port.unwrap_or(DEFAULT_PORT)),
+            socket: None,
+            protocol: Some(Protocol::Tcp),
+            ..self.clone()
+        })
     }
 
     fn is_local_host(&self) -> bool {

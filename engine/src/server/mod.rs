@@ -31,6 +31,7 @@ pub mod replica;
 pub mod rows;
 pub mod session;
 pub mod stages;
+mod standing;
 pub(crate) mod tls;
 mod wire;
 

@@ -11,7 +11,9 @@ use innodb::PageSize;
 
 use super::rows::Variables;
 use super::session::{Session, Wait};
+use super::standing;
 use crate::keys::KeySettings;
+use crate::keys::settings::KNOWN_PLUGINS;
 pub use crate::metadata::Naming;
 use crate::{Error, ErrorKind, Result, redo_files};
 
@@ -147,6 +149,9 @@ pub struct ServerProfile {
     pub innodb_log_group_home_dir: PathBuf,
     /// `aria_log_dir_path`, absolute.
     pub aria_log_dir_path: PathBuf,
+    /// Whether InnoDB runs. Where it is switched off, its files lie in the data directory, and nobody
+    /// writes to them.
+    pub has_innodb: bool,
     /// `innodb_page_size`.
     pub page_size: PageSize,
     /// `innodb_undo_tablespaces`.
@@ -220,6 +225,11 @@ impl ServerProfile {
             return Err(Error::new(ErrorKind::Server, message));
         }
         let datadir = normal_path(&datadir);
+        let has_innodb = variables.get("innodb_page_size").is_some();
+        let variables = match has_innodb {
+            true => variables,
+            false => variables.joined_with(standing::variables(&datadir)?),
+        };
         let resolve = |name: &str| resolved(&datadir, variables.get(name).unwrap_or_default());
         let page_size_bytes = variables.number("innodb_page_size")?;
         let page_size =
@@ -243,6 +253,7 @@ impl ServerProfile {
             innodb_undo_directory_text: text("innodb_undo_directory"),
             innodb_log_group_home_dir: resolve("innodb_log_group_home_dir"),
             aria_log_dir_path: resolve("aria_log_dir_path"),
+            has_innodb,
             page_size,
             undo_tablespaces: narrow(&variables, "innodb_undo_tablespaces")?,
             log_file_size: variables.number("innodb_log_file_size")?,
@@ -303,7 +314,7 @@ impl ServerProfile {
         keys.file = keys.file.map(|file| self.datadir.join(file));
         for plugin in &self.encryption.plugins {
             let name = plugin.name.as_str();
-            if !["file_key_management", "hashicorp_key_management"].contains(&name) {
+            if !KNOWN_PLUGINS.contains(&name) {
                 keys.unsupported = Some(name.to_owned());
             }
         }

@@ -51,6 +51,13 @@ impl Variables {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// These and others.
+    #[must_use]
+    pub fn joined_with(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// The value of a variable that every MariaDB server has.
     pub fn require(&self, name: &str) -> Result<&str> {
         self.get(name).ok_or_else(|| {

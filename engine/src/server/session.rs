@@ -9,6 +9,7 @@
 //! A session runs its own small runtime and must not be used from inside another one.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use mysql_async::{Conn, OptsBuilder, Value};
 use tokio::runtime::Runtime;
 
 use super::connect::{ConnectOptions, Endpoint};
-use super::failure::{Failure, connect_error};
+use super::failure::{Failure, code, connect_error};
 use super::rows::{Row, Variables};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -76,11 +77,22 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|e| Error::new(ErrorKind::Failed, "cannot start a runtime").caused_by(e))?;
-        let conn = runtime
-            .block_on(unless_interrupted(cancel, timeout, async {
-                Conn::new(client).await.map_err(Failure::from)
-            }))
-            .map_err(|failure| connect_error(failure, options, &endpoint))?;
+        let connected = runtime.block_on(unless_interrupted(cancel, timeout, async {
+            Conn::new(client).await.map_err(Failure::from)
+        }));
+        let conn = match (connected, &endpoint) {
+            (Ok(conn), _) => conn,
+            (Err(failure), Endpoint::Socket(socket))
+                if failure.code() == Some(code::ACCESS_DENIED) =>
+            {
+                let refused = connect_error(failure, options, &endpoint);
+                let Some(other) = options.over_tls() else { return Err(refused) };
+                return Self::connect_taking(&other, packet_max, cancel)
+                    .and_then(|session| session.of_socket(socket))
+                    .map_err(|error| error.context(refused));
+            }
+            (Err(failure), _) => return Err(connect_error(failure, options, &endpoint)),
+        };
         let mut session = Self {
             runtime,
             conn: Some(conn),
@@ -93,6 +105,22 @@ impl Session {
         let rows = session.query("SELECT CONNECTION_ID() AS id", wait)?;
         session.id = rows.first().and_then(|row| row.number("id")).unwrap_or(0);
         Ok(session)
+    }
+
+    /// This session, if its server is the one behind `socket`.
+    fn of_socket(mut self, socket: &Path) -> Result<Self> {
+        let wait = Wait::short("asking for the server's socket");
+        let rows = self.query("SELECT @@socket AS socket, @@datadir AS datadir", wait)?;
+        let text = |name| rows.first().and_then(|row| row.text(name)).unwrap_or_default();
+        // A server works in its data directory.
+        let own = Path::new(&*text("datadir")).join(&*text("socket"));
+        let same = |one: &Path| one.canonicalize().ok();
+        if same(&own).is_some() && same(&own) == same(socket) {
+            return Ok(self);
+        }
+        let message = format!("the server at {} is another one", self.options.endpoint());
+        Err(Error::new(ErrorKind::Usage, message)
+            .advise("give --host and --port to use TLS; the socket is never encrypted"))
     }
 
     /// A second session to the same server, with the same account and cancel flag.

@@ -1,4 +1,4 @@
-//! Where a backup goes: a folder or an xbstream.
+//! Where a backup goes: a folder or an xbstream, its files compressed one by one or as they are.
 //!
 //! A sink takes files in pieces from several threads. Pieces of one file are cut by the caller so
 //! that they follow each other without gaps; a folder takes them in any order, a stream makes
@@ -6,9 +6,11 @@
 //! failed, every other call fails soon, so that no thread waits for one that gave up.
 
 mod folder;
+mod qpress;
 mod stream;
 
 pub use folder::FolderSink;
+pub use qpress::QpressSink;
 pub use stream::StreamSink;
 pub use xbstream::StreamPath;
 pub use xbstream::writer::Mode;
