@@ -16,6 +16,7 @@ mod commands;
 mod console;
 mod duration;
 mod machine;
+pub mod manual;
 mod mbstream;
 mod mysqlbinlog;
 mod owner;

@@ -17,7 +17,7 @@ use xbstream::writer::Mode;
 use xbstream::{StreamPath, StreamWriter};
 
 use crate::stock::log;
-use crate::{console, signals, streams};
+use crate::{console, manual, signals, streams};
 
 const HELP: &str = "\
 mbstream of haulout: pack and unpack files in the xbstream format.
@@ -38,6 +38,24 @@ Examples:
   mbstream -x -C /backups/monday < monday.xb
   mbstream -c -C /backups/monday ibdata1 db/t.ibd > monday.xb
 ";
+
+/// What may be asked for, for the manual page.
+pub fn definition() -> clap::Command {
+    manual::face("mbstream", "Pack and unpack files in the xbstream format")
+        .override_usage("mbstream -c [OPTIONS...] FILES...\n       mbstream -x [OPTIONS...]")
+        .arg(manual::switch('?', "help", "Show the help"))
+        .arg(manual::switch('c', "create", "Pack FILES to standard output"))
+        .arg(manual::switch('x', "extract", "Unpack standard input"))
+        .arg(manual::valued('C', "directory", "name", "Work in this directory"))
+        .arg(manual::switch('v', "verbose", "Name every file"))
+        .arg(manual::valued('p', "parallel", "#", "Threads for unpacking"))
+        .arg(clap::Arg::new("FILES").num_args(0..).help("Files to pack, relative to the directory"))
+        .after_help(
+            "Examples:\n  mbstream -x -C /backups/monday < monday.xb\n  \
+             mbstream -c -C /backups/monday ibdata1 db/t.ibd > monday.xb\n\n\
+             Exit status: 0 when everything was packed or unpacked, 1 otherwise.",
+        )
+}
 
 /// What was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]

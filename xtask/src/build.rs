@@ -54,11 +54,15 @@ pub fn optimised_self() -> Result<()> {
 /// Builds a program with optimisation.
 fn built(name: &str) -> Result<PathBuf> {
     cargo(&["build", "--quiet", "--release", "--workspace", "--bin", name])?;
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+    Ok(target().join("release").join(name).canonicalize()?)
+}
+
+/// The build directory.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => root().join("target"),
-    };
-    Ok(target.join("release").join(name).canonicalize()?)
+    }
 }
 
 /// The tool that a command's `--tool` names.

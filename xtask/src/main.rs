@@ -1,4 +1,5 @@
-//! Developer commands: `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|s3|bench|fuzz`.
+//! Developer commands:
+//! `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|galera|s3|package|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -7,9 +8,11 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod galera;
 mod kills;
 mod matrix;
 mod mtr;
+mod package;
 mod proof;
 mod s3;
 mod setup;
@@ -46,6 +49,10 @@ enum Command {
     Mtr(mtr::Arguments),
     /// The stores' tests on a real distributed S3 server
     S3,
+    /// Nodes that join a cluster by a backup, with every pair of tools
+    Galera(galera::Arguments),
+    /// Debian packages that run on Debian 11 and later
+    Package(package::Arguments),
     /// Measure against the stock tool
     Bench(bench::Arguments),
     /// Run the fuzz targets, one after the other
@@ -63,6 +70,8 @@ fn main() -> std::process::ExitCode {
         Command::Targets(arguments) => targets::targets(&arguments),
         Command::Mtr(arguments) => mtr::mtr(&arguments),
         Command::S3 => s3::s3(),
+        Command::Galera(arguments) => galera::galera(&arguments),
+        Command::Package(arguments) => package::package(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
     };

@@ -7,7 +7,7 @@ use crate::{fuzz, setup};
 
 /// Test files that need no server or any server, or name the generations that they are about: once
 /// is enough.
-const RUN_ONCE: [&str; 12] = [
+const RUN_ONCE: [&str; 13] = [
     "aria",
     "cli",
     "delta_faults",
@@ -20,6 +20,7 @@ const RUN_ONCE: [&str; 12] = [
     "repo_tables",
     "repository",
     "traps",
+    "wal_g",
 ];
 
 /// What to leave out.

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::error::ErrorKind as ClapError;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
 use crate::console::{Console, Outcome};
@@ -141,6 +141,11 @@ impl Command {
             Self::Replay(replay) => replay.run(cancel, reporter),
         }
     }
+}
+
+/// The commands and their arguments, for manual pages and completions.
+pub fn definition() -> clap::Command {
+    Haulout::command()
 }
 
 /// Runs the command that the arguments (with the program's name first) ask for.

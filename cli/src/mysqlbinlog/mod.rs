@@ -31,6 +31,7 @@ use crate::stock::split_defaults;
 use crate::stock::value::Refusal;
 use parse::Given;
 use request::Request;
+pub use table::definition;
 
 /// Option groups that the stock tool reads.
 const GROUPS: &[&str] =

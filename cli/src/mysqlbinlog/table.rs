@@ -1,5 +1,7 @@
 //! The options of the stock tool: which there are, what they take, what becomes of them.
 
+use crate::manual;
+
 /// What an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -125,6 +127,32 @@ pub static TABLE: &[Entry] = &[
     entry(' ', "ssl-fplist", Text, NotYet, ""),
     entry(' ', "tls-version", Text, NotYet, ""),
 ];
+
+/// The options, for the manual page.
+pub fn definition() -> clap::Command {
+    let about = "The text of binary logs, to read or to replay";
+    let mut command = manual::face("mariadb-binlog", about);
+    for entry in TABLE.iter().filter(|entry| !entry.about.is_empty()) {
+        let (letter, name, about) = (entry.letter, entry.name, entry.about);
+        command = command.arg(match entry.kind {
+            Switch | Count => manual::switch(letter, name, about),
+            Text => manual::valued(letter, name, "name", about),
+            OptionalText => manual::optional(letter, name, "name", about),
+            Number => manual::valued(letter, name, "#", about),
+        });
+    }
+    command
+        .arg(
+            clap::Arg::new("FILES")
+                .num_args(1..)
+                .required(true)
+                .help("Binary logs, in their order"),
+        )
+        .after_help(
+            "Examples:\n  mariadb-binlog -v binlog.000007 | less\n  \
+             mariadb-binlog --stop-datetime='2026-11-21 12:00:00' binlog.000007 | mariadb",
+        )
+}
 
 /// The text of `--help`.
 pub fn help(name: &str) -> String {

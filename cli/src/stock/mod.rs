@@ -7,6 +7,7 @@
 //! | [`innobackupex`] | the older grammar, said in the present one |
 //! | [`print`] | what is printed instead of doing something |
 //! | [`settings`] | option files below, the command line on top |
+//! | [`manual`] | what the options do, in words |
 //! | [`tables`] | the options that choose tables |
 //! | [`run`] | settings to the engine's operations |
 //! | [`log`] | the shape of the lines on standard error |
@@ -21,6 +22,7 @@
 mod help;
 mod innobackupex;
 pub mod log;
+mod manual;
 mod parse;
 mod print;
 mod run;
@@ -36,6 +38,7 @@ use std::process::ExitCode;
 use engine::server::option_file::{DefaultsChoice, OptionFiles};
 use engine::{Error, ErrorKind};
 
+pub use manual::definition;
 use settings::Settings;
 use table::Fate;
 use value::{Refusal, status};

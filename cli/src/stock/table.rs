@@ -95,6 +95,8 @@ pub static TABLE: &[Entry] = &[
     entry(Tool, Used, Switch, "backup"),
     entry(Tool, Used, Switch, "prepare"),
     entry(Tool, Used, Switch, "apply-log"),
+    // Not the stock tool's, but given to it by some who know another tool: nothing is ever rolled back.
+    entry(Tool, Harmless, Switch, "apply-log-only"),
     entry(Tool, Used, Switch, "copy-back"),
     entry(Tool, Used, Switch, "move-back"),
     letter('v', entry(Tool, Used, Switch, "version")),

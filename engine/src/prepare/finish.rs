@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use innodb::{Lsn, SpaceId};
 use super::flush_lsn;
 use super::inventory::Tablespace;
 use super::journal::Journal;
-use super::positions::{self, BinlogPosition};
+use super::positions::{self, BinlogPosition, ClusterPosition};
 use crate::io::durable;
 use crate::metadata::names::BINLOG_POS_INNODB;
 use crate::metadata::{Checkpoints, Naming};
@@ -24,6 +25,9 @@ use crate::{Error, Result};
 
 /// Name of the redo log in a backup.
 pub const LOG: &str = "ib_logfile0";
+
+/// A donor's note on the cluster is not longer.
+const CLUSTER_NOTE_MAX: u64 = 64 << 10;
 
 /// Makes all files that were written to durable.
 pub fn sync(
@@ -71,6 +75,29 @@ pub fn remove_empty_databases(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Notes where in its cluster the backup is, as InnoDB knows it. What the donor said is kept beside it.
+fn note_cluster_position(dir: &Path, cluster: ClusterPosition, naming: Naming) -> Result<()> {
+    let noted = dir.join(naming.galera_info());
+    let mut said = Vec::new();
+    match File::open(&noted).and_then(|file| file.take(CLUSTER_NOTE_MAX).read_to_end(&mut said)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("read", &noted, e));
+        }
+        _ => {}
+    }
+    // Behind the position is the cluster's replication domain, which is in no page.
+    let text = String::from_utf8_lossy(&said);
+    let domain = text.lines().next().and_then(|line| line.split_whitespace().nth(1));
+    let now = format!("{cluster} {}\n", domain.unwrap_or("0"));
+    if now.as_bytes() == said {
+        return Ok(());
+    }
+    if !said.is_empty() {
+        durable::write_file(&dir.join(format!("{}_SST", naming.galera_info())), &said)?;
+    }
+    durable::write_file(&noted, now.as_bytes())
+}
+
 /// How a server learns where the log of a prepared backup ends.
 #[derive(Clone, Copy)]
 pub enum EndOfLog<'a> {
@@ -90,7 +117,10 @@ pub fn declare_prepared(
     checkpoints: Checkpoints,
     naming: Naming,
 ) -> Result<Option<BinlogPosition>> {
-    let position = positions::binlog(spaces)?;
+    let (position, cluster) = positions::newest(spaces)?;
+    if let Some(cluster) = cluster {
+        note_cluster_position(dir, cluster, naming)?;
+    }
     // The stock tool of servers up to 10.7 writes no position, and nobody expects one.
     let asks_for_position = matches!(log, EndOfLog::InLog(_));
     if asks_for_position && let Some(position) = &position {

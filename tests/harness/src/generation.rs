@@ -62,6 +62,12 @@ impl Generation {
         provision::suite(self)
     }
 
+    /// The directory with what servers of the generation need to make a cluster; makes it when it is
+    /// missing.
+    pub fn galera(self) -> Result<PathBuf> {
+        provision::galera(self)
+    }
+
     /// The server's `--basedir`.
     pub(crate) fn basedir(self) -> Result<PathBuf> {
         Ok(self.root()?.join("usr"))

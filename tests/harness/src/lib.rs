@@ -7,6 +7,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`galera`] | a node that joins a cluster by a state snapshot transfer |
 //! | [`faulty_proxy`] | what networks and busy stores do to requests |
 //! | [`generation`] | the servers to test with, unpacked from Debian's archive |
 //! | [`server`] | a `mariadbd` of one's own: start, stop, crash, restart |
@@ -33,6 +34,7 @@ pub mod client;
 pub mod compare;
 pub mod differential;
 pub mod faulty_proxy;
+pub mod galera;
 pub mod generation;
 mod keeper;
 pub mod keys;
@@ -52,6 +54,7 @@ pub mod tool;
 
 pub use client::Client;
 pub use generation::Generation;
+pub use provision::c_library;
 pub use scratch::Scratch;
 pub use server::{ChecksumAlgorithm, Server, ServerOptions, runs_as_root};
 pub use tool::Tool;

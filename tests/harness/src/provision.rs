@@ -1,4 +1,4 @@
-//! Unpacking servers of other Debian releases than the machine's own.
+//! Unpacking servers of other Debian releases than the machine's own, and other things of theirs.
 //!
 //! apt, with lists and a cache of its own, resolves and fetches a server with every library
 //! it needs from the archive that the machine's own sources name. The packages are unpacked,
@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -94,11 +95,25 @@ impl Generation {
         matches!(self, Self::V10_11)
     }
 
-    fn packages(self, contents: Contents) -> impl Iterator<Item = &'static str> {
+    fn packages(self, contents: Contents) -> Vec<&'static str> {
         let more = if self >= Self::V10_11 { PACKAGES_SINCE_10_7 } else { &[] };
         let suite = if contents == Contents::Suite { SUITE_PACKAGES } else { &[] };
-        PACKAGES.iter().chain(more).chain(suite).copied()
+        PACKAGES.iter().chain(more).chain(suite).copied().collect()
     }
+
+    fn wanted(self, packages: Vec<&'static str>, keep: fn(&str) -> bool) -> Wanted {
+        Wanted { release: self.release(), security: self.with_security(), packages, keep }
+    }
+}
+
+/// Packages of a release.
+struct Wanted {
+    release: &'static str,
+    /// Whether to take those of the security archive.
+    security: bool,
+    packages: Vec<&'static str>,
+    /// Which of them, and of those that they depend on, to unpack.
+    keep: fn(&str) -> bool,
 }
 
 /// What is unpacked.
@@ -118,7 +133,7 @@ pub(crate) fn root(generation: Generation) -> Result<PathBuf> {
     if root.exists() {
         return Ok(root);
     }
-    match provision(generation, Contents::Server, &root) {
+    match server(generation, Contents::Server, &root) {
         Ok(()) => Ok(root),
         Err(error) if is_installed(generation) => {
             eprintln!("{error:#}; using the installed server");
@@ -134,9 +149,52 @@ pub(crate) fn suite(generation: Generation) -> Result<PathBuf> {
     let name = format!("{}-{}-suite-{LAYOUT}", generation.series(), generation.release());
     let root = dir.join(name);
     if !root.exists() {
-        provision(generation, Contents::Suite, &root)?;
+        server(generation, Contents::Suite, &root)?;
     }
     Ok(root)
+}
+
+/// The library of a generation by which servers make a cluster, and the scripts by which a node gets
+/// its data from another.
+pub(crate) fn galera(generation: Generation) -> Result<PathBuf> {
+    let name = format!("{}-{}-galera-{LAYOUT}", generation.series(), generation.release());
+    let root = suites_dir()?.join(name);
+    let wanted = generation.wanted(vec!["galera-4", "mariadb-server"], |name| {
+        name == "galera-4" || name.starts_with("mariadb-server") && !name.contains("core")
+    });
+    unpack(&wanted, &root, |_| Ok(()))?;
+    Ok(root)
+}
+
+/// The C library of Debian 11 and what linking with it takes: a directory for `--sysroot`.
+pub fn c_library() -> Result<PathBuf> {
+    let root = servers_dir()?.join(format!("bullseye-libc-{LAYOUT}"));
+    let wanted = Wanted {
+        release: "bullseye",
+        security: false,
+        packages: vec!["libc6-dev"],
+        keep: |name| name.starts_with("lib") || name == "linux-libc-dev",
+    };
+    unpack(&wanted, &root, |building| confine_links(building, building, &root))?;
+    Ok(root)
+}
+
+/// Has absolute links lead to where they lead within `root`, and not to the machine's own files.
+fn confine_links(dir: &Path, building: &Path, root: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            confine_links(&path, building, root)?;
+        } else if let Ok(target) = fs::read_link(&path)
+            && let Ok(below) = target.strip_prefix("/")
+        {
+            ensure!(building.join(below).exists(), "{} leads nowhere", path.display());
+            fs::remove_file(&path)?;
+            symlink(root.join(below), &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the suites are. They are run by another user than root, who could not look into root's
@@ -167,7 +225,23 @@ fn is_installed(generation: Generation) -> bool {
         && Path::new("/usr/bin/mariadb-backup").exists()
 }
 
-fn provision(generation: Generation, contents: Contents, root: &Path) -> Result<()> {
+/// A server, ready to be started.
+fn server(generation: Generation, contents: Contents, root: &Path) -> Result<()> {
+    let wanted = generation.wanted(generation.packages(contents), |name| {
+        let is_server = name.starts_with("mariadb-") || name == "patchelf";
+        // Libraries of interpreters are large, and no use without them.
+        let of_interpreter = name.starts_with("libperl") || name.starts_with("libpython");
+        is_server || name.starts_with("lib") && !of_interpreter
+    });
+    unpack(&wanted, root, |building| link(building, root, contents))
+}
+
+/// Fetches packages and unpacks them, unless that was done; `finish` makes the directory ready for
+/// where it will be.
+fn unpack(wanted: &Wanted, root: &Path, finish: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    if root.exists() {
+        return Ok(());
+    }
     let beside = |suffix: &str| {
         let mut name = root.as_os_str().to_owned();
         name.push(suffix);
@@ -178,9 +252,9 @@ fn provision(generation: Generation, contents: Contents, root: &Path) -> Result<
     if root.exists() {
         return Ok(());
     }
-    eprintln!("unpacking MariaDB {} into {}", generation.series(), root.display());
+    eprintln!("unpacking {} of {} into {}", wanted.packages[0], wanted.release, root.display());
     let building = beside(".building");
-    let apt = Apt { dir: beside(".apt"), generation, contents };
+    let apt = Apt { dir: beside(".apt"), wanted };
     for dir in [&building, &apt.dir] {
         if dir.exists() {
             fs::remove_dir_all(dir)?;
@@ -193,7 +267,7 @@ fn provision(generation: Generation, contents: Contents, root: &Path) -> Result<
             unpack.arg("-x").arg(package).arg(&building);
             process::run(unpack)?.success()?;
         }
-        link(&building, root, contents)
+        finish(&building)
     });
     fs::remove_dir_all(&apt.dir)?;
     unpacked?;
@@ -201,13 +275,12 @@ fn provision(generation: Generation, contents: Contents, root: &Path) -> Result<
 }
 
 /// apt with a world of its own; only the machine's proxies and logins are shared.
-struct Apt {
+struct Apt<'a> {
     dir: PathBuf,
-    generation: Generation,
-    contents: Contents,
+    wanted: &'a Wanted,
 }
 
-impl Apt {
+impl Apt<'_> {
     /// Downloads the packages that are worth unpacking; their paths.
     fn fetch(&self) -> Result<Vec<PathBuf>> {
         for dir in ["lists/partial", "cache/archives/partial", "packages"] {
@@ -218,10 +291,11 @@ impl Apt {
         process::run(self.command(&["-qq", "update"]))?.success()?;
 
         let mut resolve = self.command(&["-qq", "--simulate", "install"]);
-        resolve.args(self.generation.packages(self.contents));
+        resolve.args(&self.wanted.packages);
         let resolved = process::run(resolve)?.success()?;
         let resolved = String::from_utf8_lossy(&resolved.stdout);
-        let wanted: Vec<String> = resolved.lines().filter_map(wanted_package).collect();
+        let wanted = |line| package(line, self.wanted.keep);
+        let wanted: Vec<String> = resolved.lines().filter_map(wanted).collect();
         ensure!(!wanted.is_empty(), "apt found nothing to install: {resolved}");
 
         let mut download = self.command(&["-qq", "download"]);
@@ -273,26 +347,22 @@ impl Apt {
             true => format!("[signed-by={KEYRING}] "),
             false => String::new(),
         };
-        let release = self.generation.release();
+        let release = self.wanted.release;
         let mut sources = format!("deb {signed}{main} {release} main\n");
         let security = known().find(|(_, release)| is_security(release));
-        if let (Some((security, _)), true) = (security, self.generation.with_security()) {
+        if let (Some((security, _)), true) = (security, self.wanted.security) {
             sources += &format!("deb {signed}{security} {release}-security main\n");
         }
         Ok(sources)
     }
 }
 
-/// Of the line `Inst NAME (VERSION …` what `apt-get download` takes, if it is a part of the
-/// server or a library. What else packages depend on, their scripts need.
-fn wanted_package(line: &str) -> Option<String> {
+/// Of the line `Inst NAME (VERSION …` what `apt-get download` takes, if it is to be kept. What else
+/// packages depend on, their scripts need.
+fn package(line: &str, keep: fn(&str) -> bool) -> Option<String> {
     let mut words = line.strip_prefix("Inst ")?.split_whitespace();
     let (name, version) = (words.next()?, words.next()?.trim_start_matches('('));
-    let is_server = name.starts_with("mariadb-") || name == "patchelf";
-    // Libraries of interpreters are large, and no use without them.
-    let of_interpreter = name.starts_with("libperl") || name.starts_with("libpython");
-    let is_library = name.starts_with("lib") && !of_interpreter;
-    (is_server || is_library).then(|| format!("{name}={version}"))
+    keep(name).then(|| format!("{name}={version}"))
 }
 
 /// Makes the programs in `building` ready to be started from `root`, where it will be.

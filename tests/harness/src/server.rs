@@ -3,6 +3,7 @@
 //! Every server has its own directory, socket and port. Waits have deadlines, and a failure
 //! shows the end of the error log. Dropping a server kills it and removes its directory.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -63,6 +64,10 @@ pub struct ServerOptions {
     pub buffer_pool: u64,
     /// More arguments, which win over the others.
     pub extra: Vec<String>,
+    /// The only option file to read.
+    pub option_file: Option<PathBuf>,
+    /// Environment variables of the server, and so of what it starts.
+    pub variables: Vec<(String, OsString)>,
 }
 
 impl Default for ServerOptions {
@@ -84,6 +89,8 @@ impl ServerOptions {
             binlog: true,
             buffer_pool: 64 << 20,
             extra: Vec::new(),
+            option_file: None,
+            variables: Vec::new(),
         }
     }
 
@@ -167,8 +174,12 @@ impl Server {
         let options = &self.options;
         let program = options.generation.program("mariadbd");
         let mut command = Command::new(&program);
+        match &options.option_file {
+            Some(file) => command.arg(format!("--defaults-file={}", file.display())),
+            None => command.arg("--no-defaults"),
+        };
         command
-            .arg("--no-defaults")
+            .envs(options.variables.iter().map(|(name, value)| (name, value)))
             .arg(format!("--basedir={}", options.generation.basedir()?.display()))
             .arg(format!("--user={}", unix_user()))
             .arg(format!("--datadir={}", self.datadir.display()))

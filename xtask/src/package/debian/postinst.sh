@@ -1,0 +1,5 @@
+#!/bin/sh
+set -e
+case "$1" in
+configure | triggered) "${DPKG_ROOT:-}/usr/lib/haulout/alternatives" install ;;
+esac
