@@ -99,6 +99,9 @@ const WORDS: &[(&str, &str)] = &[
     ("compress-chunk-size", "Bytes compressed at once"),
     ("innodb-force-recovery", "With --prepare: go on at damaged pages"),
     ("lock-ddl-per-table", "Lock the definition of each table while the backup runs"),
+    ("include", "With --innobackupex: only tables that match this expression"),
+    ("incremental", "With --innobackupex: copy what changed since --incremental-basedir"),
+    ("no-timestamp", "With --innobackupex: no directory of its own for each backup"),
     ("check-privileges", "Look for missing privileges first (default)"),
     ("open-files-limit", "Files that may be open at once"),
     ("plugin-dir", "Directory of plugins"),
@@ -144,6 +147,7 @@ fn argument(entry: &Entry) -> Arg {
         Kind::Text => valued(letter, name, "name", about),
         Kind::OptionalText => optional(letter, name, "name", about),
         Kind::Number => valued(letter, name, "#", about),
+        Kind::OptionalNumber => optional(letter, name, "#", about),
         Kind::Word(words) => {
             valued(letter, name, "word", about).value_parser(PossibleValuesParser::new(words))
         }

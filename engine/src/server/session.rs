@@ -87,7 +87,7 @@ impl Session {
             {
                 let refused = connect_error(failure, options, &endpoint);
                 let Some(other) = options.over_tls() else { return Err(refused) };
-                return Self::connect_taking(&other, packet_max, cancel)
+                return Self::connect(&other, cancel)
                     .and_then(|session| session.of_socket(socket))
                     .map_err(|error| error.context(refused));
             }
