@@ -386,6 +386,8 @@ fn prepare_leaves_damage_where_it_is_told_to() {
     common::ok((|| -> Result<()> {
         let scratch = Scratch::new()?;
         let server = server()?;
+        // Redo changes the page, and does not make it anew.
+        server.checkpoint()?;
         server.run("UPDATE d.t SET b = REVERSE(b)")?;
         let raw = scratch.join("raw");
         common::haulout().run_backup(&server, &raw)?;

@@ -108,7 +108,11 @@ pub fn operation(
             None => Operation::plain([rebuild(table, rng)]),
         },
         12..=15 => Operation::plain(alter(table, rng)),
-        16 => Operation::plain([format!("OPTIMIZE TABLE {}", table.name)]),
+        // Of an ARCHIVE table it damages the first bytes of every blob: servers (10.5, 11.8) pack a row
+        // over itself.
+        16 if table.shape != Shape::Archive => {
+            Operation::plain([format!("OPTIMIZE TABLE {}", table.name)])
+        }
         17 => partitions(table, rng),
         18 => database(namer, rng),
         _ => view_or_trigger(table, rng),
