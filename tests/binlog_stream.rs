@@ -338,7 +338,7 @@ fn a_held_server_keeps_its_logs() {
         ensure!(after.len() > 20 && after.starts_with(&before), "{after:?}");
         server.run("SET GLOBAL slave_connections_needed_for_purge = 1")?;
         let removed = logs(60)?;
-        ensure!(removed.len() < after.len(), "nothing would have been removed: {removed:?}");
+        ensure!(removed.first() > after.first(), "nothing would have been removed: {removed:?}");
         Ok(())
     })());
 }
