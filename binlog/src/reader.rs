@@ -169,6 +169,18 @@ impl<R: Read> Reader<R> {
         Ok(Some(Event { offset, header, bytes, checksum }))
     }
 
+    /// The next event; `None` also where a file that was not closed breaks off.
+    pub fn next_whole(&mut self) -> Result<Option<Event<'_>>, Error> {
+        let in_use = self.in_use;
+        match self.next_event() {
+            Err(Error {
+                fault: Fault::Truncated { .. } | Fault::TooSmall(_) | Fault::Checksum { .. },
+                ..
+            }) if in_use => Ok(None),
+            result => result,
+        }
+    }
+
     /// The type of the next event, unless it is encrypted; `None` at the end.
     pub fn peek(&mut self) -> Result<Option<EventType>, Error> {
         self.fill(HEADER_LEN)?;

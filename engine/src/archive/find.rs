@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use binlog::{Fault, Gtid, Reader};
+use binlog::{Gtid, Reader};
 use glob::Pattern;
 
 use super::index::{Index, Transaction};
@@ -191,20 +191,7 @@ pub fn find_in_files(
         let mut reader = Reader::new(source.open(number)?, log.name.clone(), reading(keys))
             .map_err(unreadable)?;
         let about = (log.server, "", &*log.name);
-        loop {
-            let in_use = reader.is_in_use();
-            let event = match reader.next_event() {
-                Ok(Some(event)) => event,
-                Ok(None) => break,
-                Err(error) => match error.fault {
-                    Fault::Truncated { .. } | Fault::TooSmall(_) | Fault::Checksum { .. }
-                        if in_use =>
-                    {
-                        break;
-                    }
-                    _ => return Err(unreadable(error)),
-                },
-            };
+        while let Some(event) = reader.next_whole().map_err(unreadable)? {
             let position = event.offset;
             let place = scanner.event(&event).map_err(|fault| {
                 unreadable(binlog::Error { file: log.name.clone(), position, fault })

@@ -122,7 +122,8 @@ fn unpack_file(path: &Path, options: &UnpackOptions, cancel: &Cancel) -> Result<
     // No file of a server has another byte in its name, and the stock tool takes no other.
     let usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"@._/#-".contains(byte);
     if !path.as_os_str().as_bytes().iter().all(usual) {
-        return Err(Error::new(ErrorKind::Damage, "invalid file name"));
+        let message = format!("{}: no file of a server has such a name", path.display());
+        return Err(Error::new(ErrorKind::Damage, message).advise("move it elsewhere"));
     }
     let packed = options.dir.join(path);
     let target = packed.with_extension("");

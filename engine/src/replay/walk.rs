@@ -159,20 +159,7 @@ impl Walker<'_> {
             if self.end.is_some_and(|end| reader.offset() >= end) {
                 break;
             }
-            let in_use = reader.is_in_use();
-            let event = match reader.next_event() {
-                Ok(Some(event)) => event,
-                Ok(None) => break,
-                // The rest of a log that was not closed need not be whole.
-                Err(error) => match error.fault {
-                    Fault::Truncated { .. } | Fault::TooSmall(_) | Fault::Checksum { .. }
-                        if in_use =>
-                    {
-                        break;
-                    }
-                    _ => return Err(unreadable(error)),
-                },
-            };
+            let Some(event) = reader.next_whole().map_err(unreadable)? else { break };
             let end = event.end();
             match &open {
                 None => {

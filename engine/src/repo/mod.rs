@@ -28,6 +28,7 @@
 //!   repository is sealed, both can be made only by who has a key. Everything else is an error that
 //!   names the object.
 
+mod assembly;
 pub mod backup;
 pub mod catalog;
 pub mod choice;

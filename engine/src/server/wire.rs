@@ -1,8 +1,8 @@
 //! Packets to and from a server, for what the client library cannot do.
 //!
 //! The little of the protocol that replicas and replays need: login, requests, packets of answers.
-//! Logins by password (`mysql_native_password`, `ed25519`) and by socket are known. Over TCP it is
-//! encrypted as settings say.
+//! Logins by password (`mysql_native_password`, `ed25519`, `parsec`) and by socket are known. Over TCP it
+//! is encrypted as settings say.
 //!
 //! Nothing waits for longer than a tenth of a second without looking whether it is cancelled; memory is
 //! bounded by the longest packet that is taken.
@@ -27,10 +27,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub const GLANCE: Duration = Duration::from_millis(100);
 /// Bytes that are asked for at once.
 pub(super) const CHUNK: usize = 256 << 10;
+/// What a server may say before it has read a request, at most.
+const AHEAD_MAX: usize = 64 << 20;
 /// A packet that is as long goes on in the next one.
 pub(super) const PACKET_FULL: usize = 0xff_ffff;
 /// Character set of the connection: utf8mb4.
 const CHARSET: u8 = 45;
+/// What `mysql_native_password` hashes; a zero byte follows it. What others sign may end with one.
+const SCRAMBLE_LEN: usize = 20;
 /// Characters of the server's own words that are kept.
 const WORDS_MAX: usize = 500;
 
@@ -175,7 +179,7 @@ impl Wire {
         let length = bytes.take(1).first().copied().unwrap_or(0);
         bytes.take(10);
         scramble.extend(bytes.take(usize::from(length.saturating_sub(8)).max(13)));
-        scramble.truncate(20);
+        scramble.truncate(SCRAMBLE_LEN);
         let plugin = match bytes.text() {
             [] => b"mysql_native_password".as_slice(),
             name => name,
@@ -210,13 +214,21 @@ impl Wire {
                 Some((&answer::END, rest)) => {
                     let mut bytes = Fields(rest);
                     let plugin = bytes.text();
-                    let nonce = bytes.0.strip_suffix(&[0]).unwrap_or(bytes.0);
+                    let nonce = match bytes.0 {
+                        [nonce @ .., 0] if nonce.len() == SCRAMBLE_LEN => nonce,
+                        nonce => nonce,
+                    };
+                    if plugin == b"parsec" {
+                        let proof = self.parsec(password, nonce)?;
+                        self.send(&proof)?;
+                        continue;
+                    }
                     let proof = proof(plugin, password, nonce).ok_or_else(|| {
                         let plugin = String::from_utf8_lossy(plugin);
                         let message = format!("the account uses the login method {plugin}");
                         Error::new(ErrorKind::Server, message).advise(
-                            "logs are streamed and replayed with mysql_native_password, ed25519 \
-                             and unix_socket: use an account with one of them",
+                            "logs are streamed and replayed with mysql_native_password, ed25519, \
+                             parsec and unix_socket: use an account with one of them",
                         )
                     })?;
                     self.send(&proof)?;
@@ -224,6 +236,22 @@ impl Wire {
                 _ => return Err(refused(&answer)),
             }
         }
+    }
+
+    /// Asks for the salt of a password, and signs with it what the server wants signed.
+    fn parsec(&mut self, password: Option<&str>, nonce: &[u8]) -> Result<Vec<u8>> {
+        self.send(&[])?;
+        let answer = self.answer()?;
+        let salt = match &*answer {
+            // The first servers with it did not mark what belongs to the login.
+            [1, salt @ ..] | salt => salt,
+        };
+        let mut plugin = AuthPlugin::from_bytes(b"parsec");
+        plugin.read_add_data(salt).ok_or_else(|| refused(&answer))?;
+        Ok(match plugin.gen_data(password, nonce) {
+            Some(AuthPluginData::Parsec(proof)) => proof.to_vec(),
+            _ => Vec::new(),
+        })
     }
 
     /// Bytes that have come.
@@ -298,6 +326,10 @@ impl Wire {
                 Err(error) if is_delay(&error) => {
                     self.cancel.check()?;
                     // The server may be waiting until somebody reads what it says.
+                    if self.end - self.begin > AHEAD_MAX {
+                        let message = "the server talks on instead of reading a request";
+                        return Err(Error::new(ErrorKind::Server, message));
+                    }
                     self.read_more()?;
                 }
                 Err(error) => return Err(lost(error)),
