@@ -11,7 +11,7 @@ use crate::{build, setup};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Series of the servers
-    #[arg(long, value_parser = ["10.5", "10.11", "11.8"], default_value = "10.11")]
+    #[arg(long, env = "HAULOUT_SERVER", value_parser = ["10.5", "10.11", "11.8"], default_value = "10.11")]
     server: String,
     /// Transfers by each pair of tools
     #[arg(long, default_value_t = 1)]

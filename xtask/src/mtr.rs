@@ -44,7 +44,7 @@ const USER: [&str; 2] = ["nobody", "nogroup"];
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Series of the server
-    #[arg(long, value_parser = ["10.5", "10.11", "11.8"], default_value = "10.11")]
+    #[arg(long, env = "HAULOUT_SERVER", value_parser = ["10.5", "10.11", "11.8"], default_value = "10.11")]
     server: String,
     /// Tests that run at the same time
     #[arg(long, default_value_t = 2)]

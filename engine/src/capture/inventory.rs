@@ -2,7 +2,7 @@
 //!
 //! The data directory changes while it is listed: what vanishes in between was dropped and is
 //! left out. Nothing is dropped in silence: files that no rule knows are part of the backup and
-//! named, and what is left out on purpose stands in one place, [`left_out`].
+//! named, and what is left out on purpose stands in one place, `left_out`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -11,12 +11,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use innodb::space::data_file_path::DataFilePath;
 use innodb::space::file_name::is_intermediate;
 
+use super::left_out::LeftOut;
 use crate::aria::control::Control;
 use crate::metadata;
-use crate::redo_files;
 use crate::server::profile::ServerProfile;
 use crate::sink::{StreamPath, backup_path};
 use crate::table_filter::TableFilter;
@@ -201,10 +200,10 @@ impl Inventory {
                 continue;
             }
             match entry.kind {
-                Kind::Directory if !left_out.directory(&entry) => {
+                Kind::Directory if !left_out.directory(&entry.name, &entry.path) => {
                     self.list_database(&entry, left_out)?
                 }
-                Kind::File if !left_out.file(&entry) => {
+                Kind::File if !left_out.file(&entry.name, &entry.path) => {
                     let file = ServerFile { path: backup_path(&entry.name)?, source: entry.path };
                     if self.system.iter().any(|other| other.path == file.path) {
                         let reason = "a file of the system tablespace elsewhere has its name";
@@ -237,7 +236,7 @@ impl Inventory {
             }
             let name = [directory.name.as_slice(), b"/", &entry.name].concat();
             if entry.kind == Kind::Directory {
-                if !left_out.directory(&entry) {
+                if !left_out.directory(&entry.name, &entry.path) {
                     self.list_nested(&entry.path, &name, left_out, 8)?;
                 }
                 continue;
@@ -288,7 +287,7 @@ impl Inventory {
                 Kind::File => {
                     self.nested.push(ServerFile { path: backup_path(&name)?, source: entry.path })
                 }
-                Kind::Directory if depth > 0 && !left_out.directory(&entry) => {
+                Kind::Directory if depth > 0 && !left_out.directory(&entry.name, &entry.path) => {
                     self.list_nested(&entry.path, &name, left_out, depth - 1)?
                 }
                 _ => {}
@@ -298,102 +297,7 @@ impl Inventory {
     }
 }
 
-/// What in the data directory does not belong into a backup.
-#[derive(Default)]
-struct LeftOut {
-    directories: BTreeSet<Vec<u8>>,
-    /// Exact paths: copied in another way, or logs of the server.
-    paths: BTreeSet<PathBuf>,
-    /// Beginnings of paths that a dot and digits, or a known word, follow.
-    log_basenames: Vec<PathBuf>,
-}
-
-/// Names in the data directory that belong to this server instance and to no other.
-const INSTANCE_FILES: [&[u8]; 9] = [
-    b"ddl.log",
-    b"tc.log",
-    b"master.info",
-    b"relay-log.info",
-    b"multi-master.info",
-    b"mysql_upgrade_info",
-    b"mariadb_upgrade_info",
-    b"ib_lru_dump",
-    b"gvwstate.dat",
-];
-
-impl LeftOut {
-    fn of(profile: &ServerProfile, inventory: &Inventory) -> Self {
-        let mut directories: BTreeSet<Vec<u8>> =
-            profile.ignore_db_dirs.iter().map(|dir| dir.clone().into_bytes()).collect();
-        directories.insert(b"lost+found".to_vec());
-        let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
-        if let Some(rocksdb) = &profile.rocksdb {
-            paths.insert(rocksdb.data.clone());
-            paths.extend(rocksdb.wal.clone());
-        }
-        paths.extend(inventory.system.iter().map(|file| file.source.clone()));
-        let variable = |name: &str| {
-            let value = profile.variables.get(name).filter(|value| !value.is_empty())?;
-            Some(profile.datadir.join(value))
-        };
-        for name in [
-            "log_error",
-            "general_log_file",
-            "slow_query_log_file",
-            "pid_file",
-            "socket",
-            "log_bin_index",
-            "relay_log_index",
-            "mroonga_log_file",
-            "mroonga_query_log_file",
-        ] {
-            paths.extend(variable(name));
-        }
-        if let Some(temporary) = profile.variables.get("innodb_temp_data_file_path") {
-            for file in DataFilePath::parse(temporary).map(|path| path.files).unwrap_or_default() {
-                paths.insert(profile.innodb_data_home_dir.join(file.name));
-            }
-        }
-        let log_basenames =
-            ["log_bin_basename", "relay_log_basename"].into_iter().filter_map(variable).collect();
-        Self { directories, paths, log_basenames }
-    }
-
-    fn directory(&self, entry: &Entry) -> bool {
-        self.directories.contains(&entry.name) || self.paths.contains(&entry.path)
-    }
-
-    fn file(&self, entry: &Entry) -> bool {
-        let name = entry.name.as_slice();
-        self.paths.contains(&entry.path)
-            || self.log_basenames.iter().any(|basename| is_log_of(&entry.path, basename))
-            || INSTANCE_FILES.contains(&name)
-            || name.starts_with(b"ib_logfile")
-            || redo_files::is_archived(name)
-            || name.starts_with(b"ibtmp")
-            || name.starts_with(b"ddl_recovery")
-            || (name.starts_with(b"master-") && name.ends_with(b".info"))
-            || (name.starts_with(b"relay-log-") && name.ends_with(b".info"))
-            || name.ends_with(b".pid")
-            || name == b"aria_log_control"
-            || aria_log_number(name).is_some()
-            || is_undo_name(name)
-            || is_intermediate(&String::from_utf8_lossy(name))
-            // Left behind by a restore: the new backup has its own.
-            || metadata::names::is_metadata(&String::from_utf8_lossy(name))
-    }
-}
-
-fn is_log_of(path: &Path, basename: &Path) -> bool {
-    let rest = path.as_os_str().as_bytes().strip_prefix(basename.as_os_str().as_bytes());
-    let Some(rest) = rest.and_then(|rest| rest.strip_prefix(b".")) else { return false };
-    // From 11.4 on each has an index of its GTIDs.
-    let number = rest.strip_suffix(b".idx").unwrap_or(rest);
-    matches!(rest, b"index" | b"state" | b"index_crash_safe")
-        || (!number.is_empty() && number.iter().all(u8::is_ascii_digit))
-}
-
-fn is_undo_name(name: &[u8]) -> bool {
+pub(super) fn is_undo_name(name: &[u8]) -> bool {
     name.strip_prefix(b"undo")
         .is_some_and(|digits| digits.len() == 3 && digits.iter().all(u8::is_ascii_digit))
 }
@@ -404,7 +308,7 @@ pub fn aria_log_number(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
 }
 
-fn extension(name: &[u8]) -> &[u8] {
+pub(super) fn extension(name: &[u8]) -> &[u8] {
     name.iter().rposition(|&b| b == b'.').and_then(|dot| name.get(dot + 1..)).unwrap_or_default()
 }
 
@@ -514,12 +418,6 @@ mod tests {
         assert_eq!(aria_log_number(b"aria_log.00000012"), Some(12));
         assert_eq!(aria_log_number(b"aria_log.00000100000"), None);
         assert_eq!(aria_log_number(b"aria_log.0000001x"), None);
-        let basename = Path::new("/d/bin");
-        assert!(is_log_of(Path::new("/d/bin.000012"), basename));
-        assert!(is_log_of(Path::new("/d/bin.000012.idx"), basename));
-        assert!(is_log_of(Path::new("/d/bin.index"), basename));
-        assert!(!is_log_of(Path::new("/d/bin.frm"), basename));
-        assert!(!is_log_of(Path::new("/d/binary.000012"), basename));
         assert!(is_undo_name(b"undo001") && !is_undo_name(b"undo_log"));
     }
 

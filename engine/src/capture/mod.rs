@@ -12,6 +12,7 @@
 //! | [`protocol`] | the order of it all, and what happens under which lock |
 //! | `release` | letting go of the locks when the backup is given up |
 //! | [`inventory`] | what files there are and what each is to a backup |
+//! | `left_out` | what belongs to this server and to no copy |
 //! | [`redo`] | following the redo log |
 //! | [`tablespace`], `checks` | copying InnoDB files, every page checked |
 //! | [`changed`] | of a delta: the pages that changed |
@@ -35,6 +36,7 @@ pub mod foreign;
 pub mod galera;
 pub mod history;
 pub mod inventory;
+mod left_out;
 pub mod plain;
 pub mod positions;
 pub mod protocol;

@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::buffer::ALIGNMENT;
@@ -24,7 +24,7 @@ use super::buffer::ALIGNMENT;
 const WINDOW: u64 = 64 << 20;
 /// Less than this at once is not worth waiting for the disk: small files are for the cache.
 const WORTH: usize = 512 << 10;
-/// Bytes a second, for each writer, below which the page cache is preferred.
+/// Bytes a second, of all writers together, below which the page cache is preferred.
 const SLOW: u64 = 250 << 20;
 /// The same where bytes are fetched and unpacked before they are written: they do not come faster,
 /// and the processors have better to do than to copy them into the cache.
@@ -36,6 +36,8 @@ pub struct DirectWrites {
     /// Bytes a second that are too few.
     slow: u64,
     off: AtomicBool,
+    /// Writers that are at it.
+    writers: AtomicU64,
     bytes: AtomicU64,
     nanoseconds: AtomicU64,
 }
@@ -49,8 +51,8 @@ impl Default for DirectWrites {
 
 impl DirectWrites {
     fn new(slow: u64) -> Self {
-        let (bytes, nanoseconds) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { slow, off: AtomicBool::new(false), bytes, nanoseconds }
+        let [writers, bytes, nanoseconds] = [0; 3].map(AtomicU64::new);
+        Self { slow, off: AtomicBool::new(false), writers, bytes, nanoseconds }
     }
 
     /// For bytes that take their time to come.
@@ -66,7 +68,22 @@ impl DirectWrites {
         self.off.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that one writer needed that long, and judges when a window is full.
+    /// Writes by `write`, and notes how long the disk needed for it: what several writers wait for at
+    /// the same time is the disk's share for each of them.
+    fn timed(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let writers = self.writers.fetch_add(1, Ordering::Relaxed) + 1;
+        let begun = Instant::now();
+        let written = write();
+        let nanoseconds = begun.elapsed().as_nanos() as u64;
+        let left = self.writers.fetch_sub(1, Ordering::Relaxed);
+        if let Ok(written) = written {
+            // Between those that were there at the beginning and at the end.
+            self.note(written as u64, 2 * nanoseconds / (writers + left));
+        }
+        written
+    }
+
+    /// Notes that the disk needed that long, and judges when a window is full.
     fn note(&self, bytes: u64, nanoseconds: u64) {
         let time = self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed) + nanoseconds;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -89,6 +106,9 @@ pub struct NewFile {
     /// The same file for direct writes, opened when the first one comes; `None` inside where the
     /// file system has none.
     direct: OnceLock<Option<File>>,
+    /// Held while something is written. The kernel lets only one writer at a time make a file longer;
+    /// others would spin, and their waiting would be taken for slowness of the disk.
+    writing: Mutex<()>,
     disk: Arc<DirectWrites>,
 }
 
@@ -101,7 +121,8 @@ impl NewFile {
 
     /// Uses a file that is open for writing and that nobody else has.
     pub fn new(file: File, disk: &Arc<DirectWrites>) -> Self {
-        Self { cached: file, direct: OnceLock::new(), disk: Arc::clone(disk) }
+        let disk = Arc::clone(disk);
+        Self { cached: file, direct: OnceLock::new(), writing: Mutex::new(()), disk }
     }
 
     /// Sets the length.
@@ -125,13 +146,11 @@ impl NewFile {
             .all(|number| number % ALIGNMENT == 0);
         let eligible = aligned && bytes.len() >= WORTH && disk.worth_trying();
         let direct = || self.direct.get_or_init(|| again(&self.cached)).as_ref();
-        let Some(direct) = eligible.then(direct).flatten() else {
-            return self.cached.write_all_at(bytes, offset);
-        };
-        let begun = Instant::now();
-        match direct.write_at(bytes, offset) {
+        let direct = eligible.then(direct).flatten();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(direct) = direct else { return self.cached.write_all_at(bytes, offset) };
+        match disk.timed(|| direct.write_at(bytes, offset)) {
             Ok(written) => {
-                disk.note(written as u64, begun.elapsed().as_nanos() as u64);
                 // Cut short, by a full disk for example: the other way tells.
                 let rest = bytes.get(written..).unwrap_or_default();
                 self.cached.write_all_at(rest, offset + written as u64)

@@ -22,10 +22,13 @@ use super::cursor::{Chunks, LinkReader, to_fetch};
 use super::manifest::{Manifest, path_from_text};
 use super::merged::{Merged, MergedFile, Source};
 use super::reader::{Failure, ReadOptions};
+use super::sink::FRAME_LEN;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Payload of a chunk, about.
 const PAYLOAD: usize = 1 << 20;
+/// What is read ahead of a delta at most, in bytes.
+const DELTA_AHEAD: u64 = 8 * FRAME_LEN as u64;
 
 impl Merged {
     /// Frames of each link, in the order in which these files use them.
@@ -80,12 +83,15 @@ impl Merged {
     ) -> Result<MergedStream> {
         let files = self.sorted(wanted);
         let order = self.order(&files);
-        let memory = options.memory / self.links.len().max(1) as u64;
+        let deltas = self.links.len().saturating_sub(1) as u64;
+        let each = DELTA_AHEAD.min(options.memory / (deltas + 1));
         let mut links = Vec::new();
         for (number, (manifest, order)) in self.links.iter().zip(&order).enumerate() {
-            // What is not in the full backup is little.
-            let threads = if number == 0 { options.threads } else { 1 };
-            let options = ReadOptions { threads, memory };
+            // What is not in the full backup is little, and memory that is used again costs less.
+            let options = match number {
+                0 => ReadOptions { memory: options.memory - deltas * each, ..options },
+                _ => ReadOptions { threads: 1, memory: each },
+            };
             links.push(LinkReader::new(repository, manifest, order, options, cancel)?);
         }
         let mut queue = Vec::new();

@@ -42,7 +42,8 @@ pub fn check_prepared(source: &Path) -> Result<()> {
 pub fn check_datadir(datadir: &Path, source: &Path, force_non_empty: bool) -> Result<()> {
     let Ok(real) = datadir.canonicalize() else { return Ok(()) };
     let source = source.canonicalize().map_err(|e| Error::io("resolve", source, e))?;
-    if real.starts_with(&source) || source.starts_with(&real) {
+    // A cluster's node receives a backup within its data directory, and moves it up from there.
+    if real.starts_with(&source) || (source.starts_with(&real) && !force_non_empty) {
         return Err(Error::new(
             ErrorKind::Usage,
             format!("the data directory {} and the backup overlap", datadir.display()),
@@ -147,5 +148,28 @@ fn is_locked(path: &Path) -> bool {
     match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(e) => e == rustix::io::Errno::AGAIN || e == rustix::io::Errno::ACCESS,
         Ok(()) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The script of a cluster's joiner has the backup in `.sst` in the data directory, beside what the
+    /// node keeps.
+    #[test]
+    fn a_backup_within_the_data_directory_needs_to_be_forced() {
+        let datadir = tempfile::tempdir().unwrap();
+        let source = datadir.path().join(".sst");
+        fs::create_dir(&source).unwrap();
+        fs::write(datadir.path().join("galera.cache"), "").unwrap();
+        check_datadir(datadir.path(), &source, true).unwrap();
+        let refused = check_datadir(datadir.path(), &source, false).unwrap_err();
+        assert!(refused.to_string().contains("overlap"), "{refused}");
+        // Placing files into the backup itself is never meant.
+        for (datadir, source) in [(&*source, datadir.path()), (datadir.path(), datadir.path())] {
+            check_datadir(datadir, source, true).unwrap_err();
+        }
     }
 }

@@ -62,12 +62,17 @@ pub struct Transferred {
 }
 
 impl Transfer {
-    /// Makes it, and compares the nodes.
+    /// Makes it, and compares the nodes. What a failure leaves behind is kept.
     pub fn run(&self) -> Result<Transferred> {
         let scratch = Scratch::new()?;
+        self.run_in(&scratch)
+            .map_err(|error| error.context(format!("kept in {}", scratch.keep().display())))
+    }
+
+    fn run_in(&self, scratch: &Scratch) -> Result<Transferred> {
         let mut nodes = Vec::new();
         for (name, tool) in [("donor", &self.donor), ("joiner", &self.joiner)] {
-            nodes.push(Node::new(self.generation, name, tool, &scratch)?);
+            nodes.push(Node::new(self.generation, name, tool, scratch)?);
         }
         let addresses: Vec<String> =
             nodes.iter().map(|node| format!("127.0.0.1:{}", node.ports[0].number())).collect();
@@ -93,24 +98,30 @@ impl Transfer {
         let took = started.elapsed();
         std::thread::sleep(AROUND);
         let load = load.stop()?;
-        wait_until_equal(&donor, &joiner)?;
+        self.check(&donor, &joiner, &datadir)
+            .map(|tables| Transferred { tables, load, took })
+            .with_context(|| format!("{}{}", donor.log_tail(), logs()))
+    }
+
+    /// That both have the same, and that each side used its tool. Tables that were compared.
+    fn check(&self, donor: &Server, joiner: &Server, datadir: &Path) -> Result<usize> {
+        wait_until_equal(donor, joiner)?;
 
         ensure!(
-            status(&joiner, "wsrep_local_state_comment")? == "Synced",
+            status(joiner, "wsrep_local_state_comment")? == "Synced",
             "the joiner is not synced"
         );
         for (file, dir, tool) in [
             ("mariabackup.backup.log", donor.datadir(), &self.donor),
-            ("mariabackup.prepare.log", &datadir, &self.joiner),
-            ("mariabackup.move.log", &datadir, &self.joiner),
+            ("mariabackup.prepare.log", datadir, &self.joiner),
+            ("mariabackup.move.log", datadir, &self.joiner),
         ] {
             let log = fs::read_to_string(dir.join(file)).with_context(|| format!("no {file}"))?;
             let ours = log.contains(" of haulout ");
             ensure!(ours != matches!(tool, Tool::Stock(_)), "another tool wrote {file}: {log}");
             ensure!(log.contains("completed OK!"), "{file}: {log}");
         }
-        let tables = proof::ensure_equal(&donor, &joiner)?;
-        Ok(Transferred { tables, load, took })
+        proof::ensure_equal(donor, joiner)
     }
 
     /// The ends of what the script's tools said, for messages.
@@ -150,6 +161,10 @@ impl Node {
         let dir = scratch.join(name);
         for inner in ["bin", "tmp"] {
             fs::create_dir_all(dir.join(inner))?;
+        }
+        // The server puts the `bin` of its base directory before all others, so that has to be ours.
+        for inner in ["lib", "share"] {
+            symlink(generation.basedir()?.join(inner), dir.join(inner))?;
         }
         let bin = dir.join("bin");
         for name in ["mariadb-backup", "mbstream"] {
@@ -199,6 +214,7 @@ impl Node {
         let mut options = ServerOptions::of(self.generation);
         options.server_id = u32::from(cluster);
         options.option_file = Some(file);
+        options = options.arg(format!("--basedir={}", self.dir.display()));
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.join("bin").display());
         options.variables = vec![
             ("PATH".to_owned(), path.into()),

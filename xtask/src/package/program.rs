@@ -19,6 +19,9 @@ pub fn build() -> Result<PathBuf> {
     let root = build::root().canonicalize()?;
     let mut flags = vec![
         format!("-Clink-arg={sysroot}"),
+        // Debian's compiler looks into its own directories before those of the sysroot.
+        format!("-Clink-arg=-B{}/usr/lib/{}-linux-gnu", library.display(), std::env::consts::ARCH),
+        format!("-Clink-arg=-B{}/lib/{}-linux-gnu", library.display(), std::env::consts::ARCH),
         format!("--remap-path-prefix={}=haulout", root.display()),
     ];
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

@@ -6,7 +6,7 @@
 use fastrand::Rng;
 
 use super::names::{DATABASES, Name};
-use super::shape::{Access, Shape};
+use super::shape::{Access, Mix, Shape};
 use super::{LoadOptions, Table, TableOptions, dml};
 
 /// What the worker has to remember after an operation.
@@ -114,7 +114,7 @@ pub fn operation(
             Operation::plain([format!("OPTIMIZE TABLE {}", table.name)])
         }
         17 => partitions(table, rng),
-        18 => database(namer, rng),
+        18 => database(options, namer, rng),
         _ => view_or_trigger(table, rng),
     }
 }
@@ -254,12 +254,13 @@ fn partitions(table: &Table, rng: &mut Rng) -> Operation {
     })
 }
 
-/// Creates and drops a database with tables of several engines.
-fn database(namer: &mut Namer, rng: &mut Rng) -> Operation {
+/// Creates and drops a database with tables of several engines, as far as they are wanted.
+fn database(options: &LoadOptions, namer: &mut Namer, rng: &mut Rng) -> Operation {
     namer.next += 1;
     let database = format!("tmp-{}-{}", namer.owner, namer.next);
     let mut statements = vec![format!("CREATE DATABASE `{database}`")];
-    for shape in [Shape::InnodbDynamic, Shape::Aria, Shape::Myisam] {
+    let shapes = [Shape::InnodbDynamic, Shape::Aria, Shape::Myisam];
+    for shape in shapes.into_iter().filter(|it| options.mix != Mix::Innodb || it.is_innodb()) {
         if rng.bool() {
             let name = Name { database: database.clone(), table: format!("{shape:?}") };
             let plain = TableOptions::default();
