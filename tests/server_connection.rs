@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::metadata::{BackupMyCnf, BinlogInfo, Naming};
+use engine::server::feed::{Source, Wanted};
 use engine::server::position::ReplicationPosition;
 use engine::server::privileges::{self, Needs};
 use engine::server::profile::ServerProfile;
 use engine::server::stages::{BackupStages, Stage, lock_table, unlock_table};
 use engine::server::{ConnectOptions, Session, TlsOptions, Wait, lsn};
 use engine::{Cancel, ErrorKind};
-use harness::{Scratch, Server, ServerOptions};
+use harness::{Generation, Scratch, Server, ServerOptions};
 
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -282,26 +283,69 @@ fn first_statement_lifts_the_session_limits() {
     assert_eq!(limits[0].text("m").unwrap(), "0.000000");
 }
 
+/// How the accounts of a server log in, and what they are named.
+fn accounts() -> Vec<(&'static str, &'static str)> {
+    let mut accounts = vec![("mysql_native_password", "n"), ("ed25519", "e")];
+    if Generation::under_test() >= Generation::V11_8 {
+        accounts.push(("parsec", "p"));
+    }
+    accounts
+}
+
+/// A server with these accounts, whose passwords are theirs with a 1.
+fn start_with_accounts(options: ServerOptions) -> Server {
+    let server = start(options);
+    let mut session = connect(&root(&server));
+    for (plugin, user) in accounts() {
+        if plugin != "mysql_native_password" {
+            run(&mut session, &[&format!("INSTALL SONAME 'auth_{plugin}'")]);
+        }
+        run(
+            &mut session,
+            &[
+                &format!(
+                    "CREATE USER {user}@'%' IDENTIFIED VIA {plugin} USING PASSWORD('{user}1')"
+                ),
+                &format!("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO {user}@'%'"),
+            ],
+        );
+    }
+    server
+}
+
 #[test]
-fn native_and_ed25519_passwords_over_tcp() {
-    let server = start(plain());
-    run(
-        &mut connect(&root(&server)),
-        &[
-            "CREATE USER n@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('n1')",
-            "INSTALL SONAME 'auth_ed25519'",
-            "CREATE USER e@'%' IDENTIFIED VIA ed25519 USING PASSWORD('e1')",
-        ],
-    );
-    for (user, password) in [("n", "n1"), ("e", "e1")] {
-        let mut session = connect(&tcp(&server, user, password));
+fn passwords_over_tcp() {
+    let server = start_with_accounts(plain());
+    for (plugin, user) in accounts() {
+        let mut session = connect(&tcp(&server, user, &format!("{user}1")));
         let who = session.value("SELECT CURRENT_USER()", wait()).unwrap();
         assert_eq!(who.unwrap(), format!("{user}@%"));
-        let refused = Session::connect(&tcp(&server, user, "wrong"), &Cancel::new()).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Server);
-        assert!(refused.to_string().contains("1045"), "{refused}");
-        assert!(refused.advice().unwrap().contains("password"));
-        assert!(!refused.to_string().contains("wrong"));
+        for wrong in ["wrong", ""] {
+            let refused = Session::connect(&tcp(&server, user, wrong), &Cancel::new()).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Server, "{plugin}");
+            assert!(refused.to_string().contains("1045"), "{plugin}: {refused}");
+            assert!(refused.advice().unwrap().contains("password"));
+            assert!(!refused.to_string().contains("wrong"));
+        }
+    }
+}
+
+/// What a server wants signed is random: in one of 256 logins it ends with a zero byte.
+#[test]
+fn each_login_succeeds() {
+    let server = start_with_accounts(logged());
+    let wanted = Wanted { server_id: 99, waits: false, ..Wanted::default() };
+    for (plugin, user) in accounts() {
+        let options = tcp(&server, user, &format!("{user}1"));
+        for number in 0..250 {
+            let session = Session::connect(&options, &Cancel::new());
+            session.unwrap_or_else(|error| panic!("{plugin}, login {number}: {error}"));
+            let source = Source::open(&options, &wanted);
+            source.unwrap_or_else(|error| panic!("{plugin}, replica {number}: {error}"));
+        }
+        let wrong = Source::open(&tcp(&server, user, "wrong"), &wanted);
+        let refused = wrong.err().unwrap();
+        assert!(refused.to_string().contains("1045"), "{plugin}: {refused}");
     }
 }
 
@@ -357,7 +401,9 @@ fn tls_with_an_own_authority() {
     assert!(unknown.to_string().contains("certificate"), "{unknown}");
     refuse(TlsOptions { verify: true, ..Default::default() });
     refuse(TlsOptions::default());
-    refuse(ca("absent.pem"));
+    let absent = Session::connect(&with(ca("absent.pem")), &Cancel::new()).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::Usage);
+    assert!(absent.to_string().contains("absent.pem"), "{absent}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// Payload of a chunk, about.
 const PAYLOAD: usize = 1 << 20;
 /// What is read ahead of a delta at most, in bytes.
-const DELTA_AHEAD: u64 = 8 * FRAME_LEN as u64;
+const DELTA_AHEAD: u64 = 4 * FRAME_LEN as u64;
 
 impl Merged {
     /// Frames of each link, in the order in which these files use them.

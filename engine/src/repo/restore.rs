@@ -34,6 +34,9 @@ use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// Bytes per second of a store that nothing is known of, for estimates.
 pub(super) const USUAL_RATE: f64 = 100e6;
+/// What is read ahead for each thread at most, in bytes: more of it would not come sooner, and memory that
+/// is used again costs less than new.
+const AHEAD: u64 = 64 << 20;
 /// The redo log, in a backup.
 const REDO_LOG: &str = "ib_logfile0";
 
@@ -269,7 +272,7 @@ impl Repository {
         };
         let threads = options.restore.parallel.max(1);
         // What is read ahead shares the memory with the redo that waits for it.
-        let ahead = options.memory / 4;
+        let ahead = (options.memory / 4).min(threads.max(2) as u64 * AHEAD);
         let read = ReadOptions { threads: threads.max(2), memory: ahead };
         let prepare = PrepareOptions {
             dir: stage.dir(),

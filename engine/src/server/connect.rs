@@ -105,30 +105,6 @@ impl TlsOptions {
     fn wanted(&self) -> bool {
         self.enabled || self.verify || self.ca.is_some() || self.cert.is_some()
     }
-
-    /// These settings in the words of the client library.
-    fn client_options(&self) -> Result<mysql_async::SslOpts> {
-        let mut options = mysql_async::SslOpts::default();
-        if let Some(ca) = &self.ca {
-            options =
-                options.with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true);
-        } else if !self.verify {
-            options = options.with_danger_accept_invalid_certs(true);
-        }
-        match (&self.cert, &self.key) {
-            (Some(cert), key) => {
-                let key = key.as_ref().unwrap_or(cert).clone();
-                let identity = mysql_async::ClientIdentity::new(cert.clone().into(), key.into());
-                options = options.with_client_identity(Some(identity));
-            }
-            (None, Some(_)) => {
-                return Err(Error::new(ErrorKind::Usage, "a TLS client key needs a certificate")
-                    .advise("give --ssl-cert too"));
-            }
-            (None, None) => {}
-        }
-        Ok(options)
-    }
 }
 
 /// The one place that a connection goes to.
@@ -290,12 +266,6 @@ impl ConnectOptions {
                     .advise("give --user")
             }),
         }
-    }
-
-    /// The TLS settings of a TCP connection in the words of the client library; `None` without
-    /// TLS.
-    pub(crate) fn tls_client_options(&self) -> Result<Option<mysql_async::SslOpts>> {
-        self.wanted_tls()?.map(TlsOptions::client_options).transpose()
     }
 
     /// The TLS settings of a TCP connection; `None` without TLS.

@@ -3,11 +3,14 @@
 //! The server's own error number and text are always part of the message; the advice says what
 //! the user can do about it.
 
+use std::io;
 use std::time::Duration;
 
 use super::connect::{ConnectOptions, Endpoint};
 use super::session::{RESULT_MAX, Wait};
 use crate::{Error, ErrorKind};
+
+const LOST: &str = "lost the connection to the server";
 
 /// Error numbers of the server that the engine acts upon.
 pub mod code {
@@ -27,13 +30,27 @@ pub mod code {
     pub const READ_ONLY: u16 = 1290;
 }
 
+/// An error that a server answered with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ERROR {code} ({state}): {message}")]
+pub struct ServerError {
+    /// Its number.
+    pub code: u16,
+    /// The standard's number for it.
+    pub state: String,
+    /// The server's words.
+    pub message: String,
+}
+
 /// Why a statement gave no result.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The server answered with an error; the connection lives.
-    Server(mysql_async::ServerError),
-    /// The connection broke or the answer made no sense.
-    Lost(mysql_async::Error),
+    Server(ServerError),
+    /// The connection broke.
+    Lost(io::Error),
+    /// Something else, in words of its own.
+    Other(Error),
     /// The session was given up before.
     Closed,
     /// The deadline passed.
@@ -44,11 +61,34 @@ pub(crate) enum Failure {
     TooLarge,
 }
 
-impl From<mysql_async::Error> for Failure {
-    fn from(error: mysql_async::Error) -> Self {
-        match error {
-            mysql_async::Error::Server(error) => Self::Server(error),
-            other => Self::Lost(other),
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Where nothing more is known of what was being done.
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let server = |message: String| Self::new(ErrorKind::Server, message);
+        match failure {
+            Failure::Server(ServerError { code, message, .. }) => {
+                server(format!("the server refused: {message} ({code})"))
+            }
+            Failure::Lost(error) => server(LOST.to_owned()).caused_by(error),
+            Failure::Other(error) => error,
+            Failure::Closed => server("the connection to the server is closed".to_owned()),
+            Failure::Deadline(after) => {
+                Self::new(ErrorKind::Timeout, format!("no answer within {after:?}"))
+            }
+            Failure::Cancelled => Self::new(ErrorKind::Interrupted, "interrupted"),
+            Failure::TooLarge => server(format!("an answer is larger than {RESULT_MAX} bytes")),
         }
     }
 }
@@ -79,12 +119,14 @@ impl Failure {
                     None => described,
                 }
             }
-            Self::Lost(error) => Error::new(
-                ErrorKind::Server,
-                format!("lost the connection to the server while {doing} ('{statement}')"),
-            )
-            .caused_by(error)
-            .advise("look at the server's error log: it may have been stopped or have crashed"),
+            Self::Other(error) => error.context(format!("{doing} ('{statement}')")),
+            Self::Lost(error) => {
+                Error::new(ErrorKind::Server, format!("{LOST} while {doing} ('{statement}')"))
+                    .caused_by(error)
+                    .advise(
+                        "look at the server's error log: it may have been stopped or have crashed",
+                    )
+            }
             Self::Closed => Error::new(
                 ErrorKind::Server,
                 format!("the connection to the server is closed (wanted: {doing})"),
@@ -105,7 +147,7 @@ impl Failure {
 }
 
 /// What the user can do about an error of the server.
-fn advice_on(error: &mysql_async::ServerError) -> Option<String> {
+fn advice_on(error: &ServerError) -> Option<String> {
     match error.code {
         code::ACCESS_DENIED => Some(
             "check user and password (--user, option file group [client] or [haulout], \
@@ -155,10 +197,6 @@ pub(crate) fn connect_error(
                     "the server's certificate must be signed by the authority of --ssl-ca and \
                      name the host as subject alternative name"
                 }
-                _ if text.contains("auth plugin") => {
-                    "the account uses a login method that is not supported: use unix_socket, \
-                     mysql_native_password, ed25519 or parsec"
-                }
                 Endpoint::Socket(_) => {
                     "check that the server runs and that --socket names the server's socket \
                      (SELECT @@socket)"
@@ -170,6 +208,7 @@ pub(crate) fn connect_error(
             };
             Error::new(ErrorKind::Server, message).caused_by(error).advise(advice)
         }
+        Failure::Other(error) => error.context(message),
         Failure::Closed | Failure::TooLarge => Error::new(ErrorKind::Server, message),
     }
 }

@@ -1,9 +1,7 @@
 //! The connection of a replica: a server sends its binary log as it is written.
 //!
-//! The client library that all else here uses cannot do this: it has no way to ask for the events
-//! that name statements, without which a log is not the one on disk; it takes each event apart, and
-//! it cannot acknowledge. So this speaks the little of the protocol that is needed, over a connection of
-//! its own: a few statements that have no result, and the log.
+//! Over a connection of its own: a few statements that have no result, and the log, with the events that
+//! name statements, without which it is not the one on disk.
 //!
 //! Every read has a deadline; memory is bounded by the longest event that servers allow.
 
@@ -12,6 +10,7 @@ use std::time::Duration;
 use binlog::reader::EVENT_MAX;
 
 use super::connect::ConnectOptions;
+use super::failure::connect_error;
 pub use super::wire::GLANCE;
 use super::wire::{CHUNK, PACKET_FULL, Wire, answer, capability, command, refused};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -88,7 +87,8 @@ impl Default for Wanted<'_> {
 impl Source {
     /// Logs in and asks for the log.
     pub fn open(options: &ConnectOptions, wanted: &Wanted<'_>) -> Result<Self> {
-        let wire = Wire::connect(options, capability::BASE, &Cancel::new())?;
+        let wire = Wire::connect(options, capability::BASE, &Cancel::new())
+            .map_err(|failure| connect_error(failure, options, &options.endpoint()))?;
         let mut source = Self { wire, semi_sync: false, event: Vec::new() };
         source.ask(wanted)?;
         Ok(source)
@@ -113,7 +113,7 @@ impl Source {
         }
         for statement in statements {
             let done = self.wire.command(command::QUERY, statement.as_bytes());
-            done.map_err(|error| error.context(statement))?;
+            done.map_err(|failure| Error::from(failure).context(statement))?;
         }
         let id = wanted.server_id.to_le_bytes();
         if wanted.registers {
@@ -121,7 +121,7 @@ impl Source {
             // No host, user, password and port; no rank, no source.
             register.extend([0; 3 + 2 + 4 + 4]);
             let registered = self.wire.command(command::REGISTER_SLAVE, &register);
-            registered.map_err(|error| error.context("register as a replica"))?;
+            registered.map_err(|failure| Error::from(failure).context("register as a replica"))?;
         }
         let mut flags = 0;
         flags |= if wanted.waits { 0 } else { dump_flag::NON_BLOCK };
@@ -131,7 +131,7 @@ impl Source {
         dump.extend(id);
         dump.extend(wanted.file.as_bytes());
         self.semi_sync = wanted.semi_sync;
-        self.wire.request(command::BINLOG_DUMP, &dump)
+        Ok(self.wire.request(command::BINLOG_DUMP, &dump)?)
     }
 
     /// The next event.
@@ -143,7 +143,7 @@ impl Source {
                 match packet.first() {
                     Some(&answer::OK) => {}
                     Some(&answer::END) if packet.len() < 9 => return Ok(Came::End),
-                    _ => return Err(refused(&packet)),
+                    _ => return Err(refused(&packet).into()),
                 }
             }
             if self.event.len() + packet.len() > EVENT_MAX as usize + CHUNK {
@@ -178,6 +178,6 @@ impl Source {
     /// Tells the server that all up to here is safe.
     pub fn acknowledge(&mut self, file: &str, position: u64) -> Result<()> {
         let ack = [&position.to_le_bytes(), file.as_bytes()].concat();
-        self.wire.request(answer::SEMI_SYNC, &ack)
+        Ok(self.wire.request(answer::SEMI_SYNC, &ack)?)
     }
 }

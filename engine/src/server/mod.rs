@@ -13,14 +13,17 @@
 //! | [`stages`] | the BACKUP STAGE protocol and what it costs others |
 //! | [`lsn`] | log sequence numbers, flushing and checkpoints |
 //! | [`feed`] | the server's binary log, as a replica is sent it |
-//! | `wire` | packets and logins, for what the client library cannot do |
-//! | `tls` | encryption of connections that are not the client library's |
+//! | `wire` | packets to and from the server |
+//! | `login` | how a connection begins |
+//! | `text_result` | what statements answer, as packets |
+//! | `tls` | encryption of connections |
 //! | [`replica`] | where the server is a replica itself |
 //! | [`position`] | binary log position and GTIDs |
 
 pub mod connect;
 pub mod failure;
 pub mod feed;
+mod login;
 pub mod lsn;
 pub mod option_file;
 pub(crate) mod pipeline;
@@ -32,6 +35,7 @@ pub mod rows;
 pub mod session;
 pub mod stages;
 mod standing;
+mod text_result;
 pub(crate) mod tls;
 mod wire;
 

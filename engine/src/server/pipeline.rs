@@ -7,11 +7,12 @@
 
 use std::io::Read;
 
-use mysql_async::ServerError;
 use tempfile::SpooledTempFile;
 
 use super::connect::ConnectOptions;
+use super::failure::{ServerError, connect_error};
 use super::session::FIRST_STATEMENT;
+use super::text_result::{first_column, flags};
 use super::wire::{PACKET_FULL, Wire, answer, capability, command, refusal, refused};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -50,7 +51,9 @@ enum Outcome {
 impl Pipeline {
     /// Connects and logs in.
     pub(crate) fn connect(options: &ConnectOptions, cancel: &Cancel) -> Result<Self> {
-        let mut pipeline = Self { wire: Wire::connect(options, CAPABILITIES, cancel)?, id: 0 };
+        let wire = Wire::connect(options, CAPABILITIES, cancel)
+            .map_err(|failure| connect_error(failure, options, &options.endpoint()))?;
+        let mut pipeline = Self { wire, id: 0 };
         pipeline.value(FIRST_STATEMENT)?;
         let id = pipeline.value("SELECT CONNECTION_ID()")?;
         pipeline.id = id.and_then(|id| id.parse().ok()).unwrap_or(0);
@@ -76,7 +79,7 @@ impl Pipeline {
 
     /// Sends statements that are separated by semicolons, without waiting for what they answer.
     pub(crate) fn send(&mut self, script: &[u8]) -> Result<()> {
-        self.wire.request(command::QUERY, script)
+        Ok(self.wire.request(command::QUERY, script)?)
     }
 
     /// Waits for the answers to the oldest request that has none yet, which has so many statements.
@@ -111,10 +114,10 @@ impl Pipeline {
                     continue;
                 }
                 Some((&answer::ERROR, _)) => {
-                    refusal(&packet).map(Outcome::Refused).ok_or_else(|| refused(&packet))
+                    Ok(Outcome::Refused(refusal(&packet).ok_or_else(|| refused(&packet))?))
                 }
                 Some(_) => self.rows(),
-                None => Err(refused(&packet)),
+                None => Err(refused(&packet).into()),
             };
         }
     }
@@ -138,7 +141,7 @@ impl Pipeline {
                     }
                 }
                 Some((&answer::ERROR, _)) => {
-                    return refusal(&packet).map(Outcome::Refused).ok_or_else(|| refused(&packet));
+                    return Ok(Outcome::Refused(refusal(&packet).ok_or_else(|| refused(&packet))?));
                 }
                 _ if ends == 1 && first.is_none() => first = Some(packet),
                 _ => {}
@@ -161,52 +164,6 @@ impl Pipeline {
                 }
             }
         }
-        self.wire.send(&[])
-    }
-}
-
-/// The number that bytes begin with, and what is behind it; `None` for NULL, and where there is none.
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (first, rest) = bytes.split_first()?;
-    let width = match first {
-        0xfb | 0xff => return None,
-        0xfc => 2,
-        0xfd => 3,
-        0xfe => 8,
-        small => return Some((u64::from(*small), rest)),
-    };
-    let (digits, rest) = rest.split_at_checked(width)?;
-    let value = digits.iter().rev().fold(0, |value, digit| value << 8 | u64::from(*digit));
-    Some((value, rest))
-}
-
-/// The flags in an answer that has no rows.
-fn flags(bytes: &[u8]) -> u16 {
-    let behind = |bytes| number(bytes).map(|(_, rest)| rest);
-    let flags = behind(bytes).and_then(behind).and_then(|rest| rest.first_chunk());
-    flags.map_or(0, |flags| u16::from_le_bytes(*flags))
-}
-
-/// The first column of a row.
-fn first_column(row: &[u8]) -> Option<String> {
-    let (length, rest) = number(row)?;
-    let text = rest.get(..usize::try_from(length).ok()?)?;
-    Some(String::from_utf8_lossy(text).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn answers_are_read() {
-        assert_eq!(flags(&[0, 0, 10, 0, 0, 0]), 10);
-        assert_eq!(flags(&[0xfc, 1, 2, 3, 0x0a, 1, 0, 0]), 0x10a);
-        assert_eq!(flags(&[0xfc, 1]), 0);
-        assert_eq!(number(&[0xfd, 1, 2, 3, 9]), Some((0x30201, &[9][..])));
-        assert_eq!(first_column(&[2, b'4', b'2', 1, b'x']).unwrap(), "42");
-        assert_eq!(first_column(&[0xfb]), None);
-        assert_eq!(first_column(&[9, b'4']), None);
+        Ok(self.wire.send(&[])?)
     }
 }

@@ -6,36 +6,23 @@
 //! socket is closed, so that whatever locks it held are released. After that every use of the
 //! session fails. A result is bounded in memory.
 //!
-//! A session runs its own small runtime and must not be used from inside another one.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder, Value};
-use tokio::runtime::Runtime;
-
 use super::connect::{ConnectOptions, Endpoint};
 use super::failure::{Failure, code, connect_error};
 use super::rows::{Row, Variables};
+use super::text_result;
+use super::wire::{PACKET_FULL, Wire, answer, capability, command, refused};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Sent first on every connection: a backup may wait longer than the server's defaults allow.
 pub(super) const FIRST_STATEMENT: &str = "SET SESSION wait_timeout=2147483, max_statement_time=0";
-/// The same number, told to the client library, which would ask the server otherwise.
-const WAIT_TIMEOUT: usize = 2_147_483;
-/// Largest packet that is accepted from the server.
-const PACKET_MAX: usize = 64 << 20;
 /// Largest result, in bytes of values, that is held in memory.
 pub(super) const RESULT_MAX: usize = 512 << 20;
-/// How often a wait looks at the cancel flag.
-const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long connecting may take by default.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often an idle TCP connection shows that it lives, so that nothing in between forgets it.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long the attempt to kill a statement that was given up may take.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an orderly goodbye may take.
@@ -59,8 +46,7 @@ impl<'a> Wait<'a> {
 
 /// One connection to the server.
 pub struct Session {
-    runtime: Runtime,
-    conn: Option<Conn>,
+    wire: Option<Wire>,
     options: ConnectOptions,
     cancel: Cancel,
     id: u64,
@@ -71,17 +57,8 @@ impl Session {
     pub fn connect(options: &ConnectOptions, cancel: &Cancel) -> Result<Self> {
         cancel.check()?;
         let endpoint = options.endpoint();
-        let timeout = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let client = client_options(options, &endpoint)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Error::new(ErrorKind::Failed, "cannot start a runtime").caused_by(e))?;
-        let connected = runtime.block_on(unless_interrupted(cancel, timeout, async {
-            Conn::new(client).await.map_err(Failure::from)
-        }));
-        let conn = match (connected, &endpoint) {
-            (Ok(conn), _) => conn,
+        let wire = match (Wire::connect(options, capability::BASE, cancel), &endpoint) {
+            (Ok(wire), _) => wire,
             (Err(failure), Endpoint::Socket(socket))
                 if failure.code() == Some(code::ACCESS_DENIED) =>
             {
@@ -93,13 +70,9 @@ impl Session {
             }
             (Err(failure), _) => return Err(connect_error(failure, options, &endpoint)),
         };
-        let mut session = Self {
-            runtime,
-            conn: Some(conn),
-            options: options.clone(),
-            cancel: cancel.clone(),
-            id: 0,
-        };
+        let (options, cancel) = (options.clone(), cancel.clone());
+        let mut session = Self { wire: Some(wire), options, cancel, id: 0 };
+        session.execute(FIRST_STATEMENT, Wait::short("lifting the limits of the connection"))?;
         // The number in the handshake may be that of a proxy; only the server's own is good for KILL.
         let wait = Wait::short("asking for the connection's number");
         let rows = session.query("SELECT CONNECTION_ID() AS id", wait)?;
@@ -147,7 +120,7 @@ impl Session {
 
     /// Whether the session can still be used.
     pub fn is_open(&self) -> bool {
-        self.conn.is_some()
+        self.wire.is_some()
     }
 
     /// Runs a statement and returns its rows.
@@ -186,22 +159,18 @@ impl Session {
     ) -> Result<Vec<Row>, Failure> {
         if self.cancel.is_cancelled() {
             // An idle connection that holds locks releases them by being closed.
-            self.conn = None;
+            self.wire = None;
             return Err(Failure::Cancelled);
         }
-        let conn = self.conn.as_mut().ok_or(Failure::Closed)?;
-        let outcome = self.runtime.block_on(unless_interrupted(
-            &self.cancel,
-            wait.deadline,
-            collect(conn, statement),
-        ));
-        outcome.map_err(|failure| self.gave_up(failure))
+        let wire = self.wire.as_mut().ok_or(Failure::Closed)?;
+        wire.within(wait.deadline);
+        collect(wire, statement).map_err(|failure| self.gave_up(failure))
     }
 
     /// Ends the connection after a failure that leaves a statement running, or unknown.
     fn gave_up(&mut self, failure: Failure) -> Failure {
         if !matches!(failure, Failure::Server(_)) {
-            self.conn = None;
+            self.wire = None;
             if matches!(failure, Failure::Deadline(_) | Failure::Cancelled) {
                 self.kill(self.id);
             }
@@ -214,15 +183,14 @@ impl Session {
         if id == 0 {
             return;
         }
-        let Ok(client) = client_options(&self.options, &self.options.endpoint()) else { return };
-        let statement = format!("KILL CONNECTION {id}");
-        let kill = async {
-            let mut conn = Conn::new(client).await?;
-            conn.query_drop(statement).await?;
-            conn.disconnect().await
-        };
+        let connect_timeout = Some(KILL_TIMEOUT);
+        let options = ConnectOptions { connect_timeout, ..self.options.clone() };
         // Best effort: the closed socket ends the connection too, only later.
-        let _ = self.runtime.block_on(async { tokio::time::timeout(KILL_TIMEOUT, kill).await });
+        if let Ok(mut wire) = Wire::connect(&options, capability::BASE, &Cancel::new()) {
+            wire.within(KILL_TIMEOUT);
+            let statement = format!("KILL CONNECTION {id}");
+            let _ = wire.command(command::QUERY, statement.as_bytes());
+        }
     }
 
     /// Says goodbye to the server.
@@ -233,20 +201,17 @@ impl Session {
     /// Ends the connection, and with it every lock that it holds, but keeps the session to be
     /// asked for its number.
     pub(crate) fn quit(&mut self) {
-        if let Some(conn) = self.conn.take() {
+        if let Some(mut wire) = self.wire.take() {
+            wire.within(QUIT_TIMEOUT);
             // A goodbye that fails leaves a closed socket, which means the same.
-            let _ = self
-                .runtime
-                .block_on(async { tokio::time::timeout(QUIT_TIMEOUT, conn.disconnect()).await });
+            let _ = wire.request(command::QUIT, &[]);
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.quit();
-        }
+        self.quit();
     }
 }
 
@@ -256,82 +221,46 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Runs `work` until it is done, `deadline` has passed or `cancel` is raised.
-async fn unless_interrupted<T>(
-    cancel: &Cancel,
-    deadline: Duration,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let watch = async {
-        let started = tokio::time::Instant::now();
-        loop {
-            if cancel.is_cancelled() {
-                return Failure::Cancelled;
-            }
-            let left = deadline.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Failure::Deadline(deadline);
-            }
-            tokio::time::sleep(left.min(CANCEL_INTERVAL)).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        outcome = work => outcome,
-        failure = watch => Err(failure),
-    }
-}
-
 /// Runs a statement and gathers its rows.
-async fn collect(conn: &mut Conn, statement: &str) -> Result<Vec<Row>, Failure> {
-    let mut result = conn.query_iter(statement).await?;
-    let columns: Arc<[String]> =
-        result.columns_ref().iter().map(|column| column.name_str().into_owned()).collect();
-    let mut rows = Vec::new();
-    let mut bytes = 0;
-    while let Some(row) = result.next().await? {
-        let values: Vec<_> = row.unwrap().into_iter().map(value_bytes).collect();
-        bytes += values.iter().flatten().map(Vec::len).sum::<usize>() + size_of::<Row>();
+fn collect(wire: &mut Wire, statement: &str) -> Result<Vec<Row>, Failure> {
+    wire.request(command::QUERY, statement.as_bytes())?;
+    let first = wire.awaited()?;
+    if first.first() == Some(&answer::OK) {
+        return Ok(Vec::new());
+    }
+    let count = text_result::columns(&first).ok_or_else(|| refused(&first))?;
+    let mut columns = Vec::new();
+    for _ in 0..count {
+        let column = wire.awaited()?;
+        columns.push(text_result::column_name(&column).ok_or_else(|| refused(&column))?);
+    }
+    let is_end = |packet: &[u8]| packet.first() == Some(&answer::END) && packet.len() < 9;
+    let end = wire.awaited()?;
+    if !is_end(&end) {
+        return Err(refused(&end));
+    }
+    let columns: Arc<[String]> = columns.into();
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    loop {
+        let mut packet = wire.awaited()?;
+        if is_end(&packet) {
+            return Ok(rows);
+        }
+        let mut goes_on = packet.len() == PACKET_FULL;
+        while goes_on {
+            let more = wire.awaited()?;
+            goes_on = more.len() == PACKET_FULL;
+            packet.extend(more);
+            if packet.len() > RESULT_MAX {
+                return Err(Failure::TooLarge);
+            }
+        }
+        let values = text_result::row(&packet, columns.len()).ok_or_else(|| refused(&packet))?;
+        bytes += packet.len() + size_of::<Row>() + size_of_val(&*values);
         if bytes > RESULT_MAX {
             return Err(Failure::TooLarge);
         }
         rows.push(Row { columns: Arc::clone(&columns), values });
-    }
-    Ok(rows)
-}
-
-/// The bytes of a value. Results of plain statements hold nothing but bytes and NULL.
-fn value_bytes(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::NULL => None,
-        Value::Bytes(bytes) => Some(bytes),
-        other => Some(other.as_sql(true).into_bytes()),
-    }
-}
-
-/// Our options in the words of the client library.
-fn client_options(options: &ConnectOptions, endpoint: &Endpoint) -> Result<OptsBuilder> {
-    let builder = OptsBuilder::default()
-        .user(Some(options.user_name()?))
-        .pass(options.password.clone())
-        .prefer_socket(false)
-        .max_allowed_packet(Some(PACKET_MAX))
-        .wait_timeout(Some(WAIT_TIMEOUT))
-        .connect_attribute("program_name", env!("CARGO_PKG_NAME"))
-        .init(vec![FIRST_STATEMENT]);
-    match endpoint {
-        Endpoint::Socket(path) => {
-            let path = path.to_str().ok_or_else(|| {
-                let message = format!("the socket path {} is not UTF-8", path.display());
-                Error::new(ErrorKind::Usage, message)
-            })?;
-            Ok(builder.socket(Some(path)))
-        }
-        Endpoint::Tcp(host, port) => Ok(builder
-            .ip_or_hostname(host.as_str())
-            .tcp_port(*port)
-            .tcp_keepalive(Some(KEEPALIVE))
-            .ssl_opts(options.tls_client_options()?)),
     }
 }
 

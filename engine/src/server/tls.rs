@@ -1,6 +1,6 @@
-//! TLS on connections that are not the client library's: those of replicas, ours and to us.
+//! TLS on connections to servers, and on those of replicas to us.
 //!
-//! Whom a client trusts is what [`TlsOptions`] says, as with the library: with an authority the
+//! Whom a client trusts is what [`TlsOptions`] says: with an authority the
 //! certificate must be signed by it *and* have the name of the host; with neither authority nor
 //! `verify` the connection is encrypted, and nothing is known of who is at its other end.
 
@@ -58,7 +58,11 @@ pub(crate) fn client(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
             let key = key(file.as_ref().unwrap_or(cert))?;
             builder.with_client_auth_cert(certificates(cert)?, key).map_err(unusable)?
         }
-        (None, _) => builder.with_no_client_auth(),
+        (None, Some(_)) => {
+            return Err(Error::new(ErrorKind::Usage, "a TLS client key needs a certificate")
+                .advise("give --ssl-cert too"));
+        }
+        (None, None) => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
 }
