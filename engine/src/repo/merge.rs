@@ -28,7 +28,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 /// Payload of a chunk, about.
 const PAYLOAD: usize = 1 << 20;
 /// What is read ahead of a delta at most, in bytes.
-const DELTA_AHEAD: u64 = 4 * FRAME_LEN as u64;
+pub(super) const DELTA_AHEAD: u64 = 4 * FRAME_LEN as u64;
 
 impl Merged {
     /// Frames of each link, in the order in which these files use them.
@@ -84,7 +84,7 @@ impl Merged {
         let files = self.sorted(wanted);
         let order = self.order(&files);
         let deltas = self.links.len().saturating_sub(1) as u64;
-        let each = DELTA_AHEAD.min(options.memory / (deltas + 1));
+        let each = DELTA_AHEAD.min(options.memory / (2 * deltas.max(1)));
         let mut links = Vec::new();
         for (number, (manifest, order)) in self.links.iter().zip(&order).enumerate() {
             // What is not in the full backup is little, and memory that is used again costs less.

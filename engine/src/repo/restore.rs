@@ -272,7 +272,9 @@ impl Repository {
         };
         let threads = options.restore.parallel.max(1);
         // What is read ahead shares the memory with the redo that waits for it.
-        let ahead = (options.memory / 4).min(threads.max(2) as u64 * AHEAD);
+        let deltas = plan.based_on.len() as u64;
+        let enough = threads.max(2) as u64 * AHEAD + deltas * merge::DELTA_AHEAD;
+        let ahead = (options.memory / 4).min(enough);
         let read = ReadOptions { threads: threads.max(2), memory: ahead };
         let prepare = PrepareOptions {
             dir: stage.dir(),
