@@ -11,6 +11,7 @@ use binlog::event::rows::{self, flag as rows_flag};
 use binlog::event::{Query, table_map};
 use binlog::{Event, EventType, Gtid};
 
+use super::definition::Definition;
 use super::source::malformed;
 use super::walk::Group;
 use crate::{Error, ErrorKind, Result};
@@ -91,17 +92,20 @@ impl Filter {
                 if query.is_bracket(in_xa) {
                     return Ok(if in_xa { Kept::Change } else { Kept::Needed });
                 }
-                self.statement(log, group, event)
+                self.statement(log, group, event, &query.text)
             }
-            EventType::EXECUTE_LOAD_QUERY => self.statement(log, group, event),
+            EventType::EXECUTE_LOAD_QUERY => self.statement(log, group, event, b""),
             EventType::XA_PREPARE => Ok(Kept::Change),
             EventType::ANNOTATE_ROWS => Ok(Kept::Out { ends: false }),
             _ => Ok(Kept::Needed),
         }
     }
 
-    fn statement(&self, log: &str, group: &Group, event: &Event<'_>) -> Result<Kept> {
-        if self.tables.is_empty() || group.has(flag::DDL) {
+    /// What becomes of a statement with such a text.
+    fn statement(&self, log: &str, group: &Group, event: &Event<'_>, text: &[u8]) -> Result<Kept> {
+        // A transaction with a temporary table is marked as a definition, whatever else it does.
+        let defines = || group.has(flag::STANDALONE) || Definition::of(text).is_some();
+        if self.tables.is_empty() || (group.has(flag::DDL) && defines()) {
             return Ok(Kept::Change);
         }
         let message = format!(

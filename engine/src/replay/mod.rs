@@ -16,6 +16,7 @@
 //! | [`state`] | what has been logged up to a place |
 //! | [`target`] | where to stop |
 //! | [`filter`] | what is left out |
+//! | `definition` | which statements make or drop tables |
 //! | [`plan`] | start, end, and what is between them |
 //! | `sequence` | rows of sequences, for servers that die of them |
 //! | `session` | what statements need to be set before them |
@@ -25,6 +26,7 @@
 mod apply;
 pub mod archived;
 mod batch;
+mod definition;
 pub mod filter;
 pub mod plan;
 mod script;

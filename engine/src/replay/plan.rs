@@ -12,7 +12,7 @@ use binlog::{BinlogPosition, Event, EventType, Gtid, GtidPosition};
 use jiff::Timestamp;
 
 use super::filter::{Filter, Kept, TableName};
-use super::script::is_filling;
+use super::script::makes_table;
 use super::source::{LogSource, malformed};
 use super::state::State;
 use super::target::{Edge, Target, When};
@@ -115,8 +115,13 @@ pub(super) struct Planner<'a> {
     skipped: BTreeSet<Gtid>,
     group_bytes: u64,
     group_changes: bool,
+    /// Whether the group has statements of its own, and whether the first one makes a table.
+    has_statement: bool,
+    makes_table: bool,
     /// The table that the group makes and fills.
     filled: Option<TableName>,
+    /// Whether the group ends with ROLLBACK.
+    is_rolled_back: bool,
     micros: Option<u32>,
     transactions: u64,
     bytes: u64,
@@ -154,7 +159,10 @@ impl<'a> Planner<'a> {
             skipped: BTreeSet::new(),
             group_bytes: 0,
             group_changes: false,
+            has_statement: false,
+            makes_table: false,
             filled: None,
+            is_rolled_back: false,
             micros: None,
             transactions: 0,
             bytes: 0,
@@ -217,6 +225,15 @@ impl<'a> Planner<'a> {
             let named = self.is_named(place.log, place.offset..=place.offset);
             self.look_for_data(place, named, state);
         }
+    }
+
+    fn statement(&mut self, group: &Group, query: &Query<'_>) {
+        self.is_rolled_back = *query.text == *b"ROLLBACK";
+        if group.has(flag::STANDALONE) {
+            self.micros = Some(query.session.microseconds).filter(|micros| *micros > 0);
+        }
+        self.makes_table |= !self.has_statement && makes_table(group, query);
+        self.has_statement = true;
     }
 
     fn look_for_server(&mut self, place: Place, filled: Option<(Gtid, TableName)>) {
@@ -389,6 +406,7 @@ impl Visitor for Planner<'_> {
     fn begin(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
         self.group_bytes = event.bytes.len() as u64;
         (self.group_changes, self.filled, self.micros) = (false, None, None);
+        (self.has_statement, self.makes_table, self.is_rolled_back) = (false, false, false);
         if !self.begun {
             let from = if self.ended.log == group.place.log { self.ended.offset } else { 0 };
             if self.is_named(group.place.log, from..=group.place.offset) {
@@ -419,18 +437,15 @@ impl Visitor for Planner<'_> {
             let kept = self.filter.keeps(name, group, event)?;
             self.group_changes |= kept == Kept::Change;
         }
-        if kind == EventType::TABLE_MAP && is_filling(group) {
+        if kind == EventType::TABLE_MAP && self.makes_table {
             let names = table_map::names(event.body());
             let (_, database, table) = names.map_err(|what| malformed(name, event, what))?;
             self.filled = Some((database.to_vec(), table.to_vec()));
         }
-        if matches!(self.target, Target::Time(_))
-            && matches!(kind, EventType::QUERY | EventType::QUERY_COMPRESSED)
-            && group.has(flag::STANDALONE)
-        {
+        if matches!(kind, EventType::QUERY | EventType::QUERY_COMPRESSED) {
             let query = Query::parse(event.body(), kind);
             let query = query.map_err(|what| malformed(name, event, what))?;
-            self.micros = Some(query.session.microseconds).filter(|micros| *micros > 0);
+            self.statement(group, &query);
         }
         Ok(())
     }
@@ -458,6 +473,9 @@ impl Visitor for Planner<'_> {
             }
             _ => {}
         }
+        // A server that rolls back all of a transaction logs nothing of it. That it is in the log is due
+        // to temporary tables that are not.
+        self.group_changes &= !(self.is_rolled_back && group.has(flag::TRANSACTIONAL));
         if self.group_changes {
             self.applied.add(group.gtid);
             self.transactions += 1;

@@ -25,6 +25,7 @@ use binlog::{Event, EventType, Gtid};
 use tempfile::SpooledTempFile;
 
 use super::batch::{Batch, Mark, Statement, What};
+use super::definition::Definition;
 use super::filter::{Filter, Kept};
 use super::plan::Course;
 use super::sequence::Sequence;
@@ -309,11 +310,11 @@ impl<'a> Builder<'a> {
             self.unbroken = group.has(group::PREPARED_XA);
             return Ok(());
         }
+        if self.opened || !makes_table(group, &query) {
+            return self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text));
+        }
         if self.rows_only_of == Some(group.gtid) {
             return Ok(());
-        }
-        if !is_filling(group) {
-            return self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text));
         }
         // Making the table commits. Its rows are logged behind it, under the same number.
         let begins = std::mem::take(&mut self.begins);
@@ -551,9 +552,12 @@ impl Visitor for Builder<'_> {
     }
 }
 
-/// Whether a group makes a table and fills it.
-pub(super) fn is_filling(group: &Group) -> bool {
-    group.has(group::DDL) && !group.has(group::STANDALONE)
+/// Whether the first statement of a group makes the table that the rest of it fills. What has to do with
+/// temporary tables in a transaction is marked as a definition, too.
+pub(super) fn makes_table(group: &Group, query: &Query<'_>) -> bool {
+    group.has(group::DDL)
+        && !group.has(group::STANDALONE)
+        && Definition::of(&query.text) == Some(Definition::Makes)
 }
 
 /// Appends a statement that applies events.
