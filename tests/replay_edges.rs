@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
-use common::ok;
-use common::replay::{json, state, target_options};
+use common::replay::{json, run, state, target_options};
+use common::{exit, ok};
 use harness::compare::Contents;
 use harness::{Client, Result, Server, ServerOptions};
 
@@ -19,6 +21,10 @@ fn source() -> Result<(Server, Client)> {
     client.run("CREATE TABLE t (id INT PRIMARY KEY)")?;
     client.run("CREATE TABLE m (id INT) ENGINE=MyISAM")?;
     Ok((source, client))
+}
+
+fn position(client: &mut Client) -> Result<String> {
+    client.scalar("SELECT @@gtid_binlog_pos")?.context("no position")
 }
 
 /// What two servers differ in.
@@ -64,6 +70,70 @@ fn transactions_with_temporary_tables() {
             // Transactions that were rolled back whole are not logged again.
             ensure!(states.0 == states.1 || format == "ROW", "{format}: {states:?}: {done:#}");
         }
+        Ok(())
+    })());
+}
+
+/// Temporary tables end with the replay that made them, which is not logged; where they were, no other one
+/// goes on, whatever the server has logged since.
+#[test]
+fn no_replay_goes_on_near_temporary_tables() {
+    ok((|| -> Result<()> {
+        let (source, mut client) = source()?;
+        client.run("SET binlog_format = MIXED")?;
+        client.run("CREATE TEMPORARY TABLE x (a INT)")?;
+        let there = position(&mut client)?;
+        let there_state = state(&mut client)?;
+        client.run("FLUSH BINARY LOGS")?;
+        client.run("INSERT INTO t VALUES (1)")?;
+        client.run("INSERT INTO x VALUES (2)")?;
+        client.run("INSERT INTO t SELECT a FROM x")?;
+        client.run("DROP TEMPORARY TABLE x")?;
+        let copy = target_options(source.options()).start()?;
+        let stop = ["--from-gtid=", "--until", &there, "--after"];
+        let end = ["--from-gtid=", "--until=end"];
+        let done = json(&copy, source.datadir(), &stop)?;
+        ensure!(done["temporary"][0].as_str().is_some_and(|it| it.starts_with("d.x")), "{done:#}");
+        let mut at_copy = copy.client()?;
+        let now = state(&mut at_copy)?;
+        ensure!(now == there_state, "{now:?} instead of {there_state:?}");
+        let refused = run(&copy, source.datadir(), &end)?;
+        common::assert_failed(&refused, exit::USAGE, &["temporary", "d.x of thread"]);
+        // What a server logs when a connection ends that has such a table.
+        at_copy.run("SET SESSION server_id = 1, binlog_format = MIXED")?;
+        at_copy.run("CREATE TEMPORARY TABLE d.gone (a INT)")?;
+        drop(at_copy);
+        std::thread::sleep(Duration::from_millis(300));
+        let refused = run(&copy, source.datadir(), &end)?;
+        common::assert_failed(&refused, exit::USAGE, &["no replay can go on", "temporary"]);
+        drop(copy);
+        let copy = target_options(source.options()).start()?;
+        json(&copy, source.datadir(), &end)?;
+        let differences = differences(&source, &copy)?;
+        ensure!(differences.is_empty(), "{differences}");
+        Ok(())
+    })());
+}
+
+/// A source that crashes has no temporary tables any more, and logs nothing of that.
+#[test]
+fn temporary_tables_end_with_their_server() {
+    ok((|| -> Result<()> {
+        let (mut source, mut client) = source()?;
+        client.run("SET binlog_format = MIXED, pseudo_thread_id = 4711")?;
+        client.run("CREATE TEMPORARY TABLE t (id INT)")?;
+        client.run("INSERT INTO t VALUES (1)")?;
+        source.crash()?;
+        source.start()?;
+        let mut client = source.client()?;
+        client.run("SET binlog_format = STATEMENT, pseudo_thread_id = 4711")?;
+        client.run("INSERT INTO d.t VALUES (2)")?;
+        let copy = target_options(source.options()).start()?;
+        let done = json(&copy, source.datadir(), &["--from-gtid=", "--until=end"])?;
+        let differences = differences(&source, &copy)?;
+        ensure!(differences.is_empty(), "{done:#}\n{differences}");
+        let states = (state(&mut client)?, state(&mut copy.client()?)?);
+        ensure!(states.0 == states.1, "{states:?}");
         Ok(())
     })());
 }

@@ -17,6 +17,7 @@
 //! | [`target`] | where to stop |
 //! | [`filter`] | what is left out |
 //! | `definition` | which statements make or drop tables |
+//! | `temporary` | temporary tables, near which nothing can go on |
 //! | [`plan`] | start, end, and what is between them |
 //! | `sequence` | rows of sequences, for servers that die of them |
 //! | `session` | what statements need to be set before them |
@@ -36,6 +37,7 @@ pub mod source;
 pub mod started;
 pub mod state;
 pub mod target;
+mod temporary;
 pub mod walk;
 
 use std::collections::BTreeSet;
@@ -216,6 +218,19 @@ pub fn replay(
         ));
     }
     server.check_plan(&plan)?;
+    if !plan.temporary.is_empty() {
+        let tables = plan.temporary.join(", ");
+        reporter.warn(format!(
+            "temporary tables are there where this replay ends, and go with it: {tables}; no other replay \
+             can go on from there"
+        ));
+    } else if plan.course.ends_in_doubt {
+        reporter.warn(
+            "temporary tables were in use just before the end of this replay: no other one can go on from \
+             there"
+                .to_owned(),
+        );
+    }
     server.adopt(&plan, reporter)?;
     let applied = server.apply(&mut pipeline, source, options, &plan, cancel, reporter);
     if applied.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
@@ -223,6 +238,10 @@ pub fn replay(
         server.session.kill(pipeline.id());
     }
     applied?;
+    if !plan.temporary.is_empty() {
+        // The server drops them when the connection ends. Logged, that would take the next number.
+        pipeline.value("SET SESSION sql_log_bin=0")?;
+    }
     let state = server.read_state()?;
     if state != plan.course.end_state {
         let list = |gtids: Vec<Gtid>| {

@@ -16,6 +16,7 @@ use super::script::makes_table;
 use super::source::{LogSource, malformed};
 use super::state::State;
 use super::target::{Edge, Target, When};
+use super::temporary::TemporaryTables;
 use super::walk::{Flow, Group, Place, Visitor};
 use crate::{Error, ErrorKind, Result};
 
@@ -70,6 +71,9 @@ pub struct Plan {
     pub left_out: u64,
     /// Domains of the transactions.
     pub domains: Vec<u32>,
+    /// Temporary tables that are there at the end, which is also theirs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub temporary: Vec<String>,
     #[serde(skip)]
     pub(super) course: Course,
 }
@@ -93,6 +97,8 @@ pub(super) struct Course {
     pub filling: u64,
     /// The last group before `resume`, if it is such a one, and its table.
     pub resumes_behind: Option<(Gtid, TableName)>,
+    /// Whether a server that has all of it may as well have been interrupted before.
+    pub ends_in_doubt: bool,
 }
 
 /// What is looked for.
@@ -123,6 +129,9 @@ pub(super) struct Planner<'a> {
     /// Whether the group ends with ROLLBACK.
     is_rolled_back: bool,
     micros: Option<u32>,
+    temporary: TemporaryTables,
+    /// Why the server's place, which was found, is none to go on from.
+    stuck: Option<Error>,
     transactions: u64,
     bytes: u64,
     left_out: u64,
@@ -164,6 +173,8 @@ impl<'a> Planner<'a> {
             filled: None,
             is_rolled_back: false,
             micros: None,
+            temporary: TemporaryTables::default(),
+            stuck: None,
             transactions: 0,
             bytes: 0,
             left_out: 0,
@@ -232,6 +243,9 @@ impl<'a> Planner<'a> {
         if group.has(flag::STANDALONE) {
             self.micros = Some(query.session.microseconds).filter(|micros| *micros > 0);
         }
+        if self.filter.admits(group) {
+            self.temporary.statement(group.gtid, query);
+        }
         self.makes_table |= !self.has_statement && makes_table(group, query);
         self.has_statement = true;
     }
@@ -242,6 +256,7 @@ impl<'a> Planner<'a> {
             self.resumed = true;
             if self.server.is_some() && place != self.course.start {
                 self.course.resume = Some(place);
+                self.stuck = self.stuck_at(place);
                 self.course.resumes_behind = filled;
                 self.course.filling = 0;
                 (self.transactions, self.bytes, self.left_out) = (0, 0, 0);
@@ -283,6 +298,9 @@ impl<'a> Planner<'a> {
         if !self.resumed {
             return Err(self.foreign_server());
         }
+        if let Some(error) = self.stuck {
+            return Err(error);
+        }
         self.refuse_the_past()?;
         let missing: Vec<String> =
             self.filter.gtids.difference(&self.skipped).map(Gtid::to_string).collect();
@@ -292,6 +310,7 @@ impl<'a> Planner<'a> {
                 .advise("leave out only what would be replayed"));
         }
         self.course.end_state = self.applied;
+        self.course.ends_in_doubt = self.temporary.are_doubtful();
         self.course.ends.truncate(self.course.cut.log + 1);
         if let Some(end) = self.course.ends.last_mut() {
             *end = self.course.cut.offset;
@@ -319,6 +338,7 @@ impl<'a> Planner<'a> {
             bytes: self.bytes,
             left_out: self.left_out,
             domains: self.domains.into_iter().collect(),
+            temporary: self.temporary.names(),
             course: self.course,
         })
     }
@@ -378,6 +398,27 @@ impl<'a> Planner<'a> {
             .advise("give the logs of the server that the backup is of, up to the end")
     }
 
+    /// Why a replay cannot go on at the place that the server's state stands for.
+    fn stuck_at(&self, place: Place) -> Option<Error> {
+        let tables = self.temporary.names().join(", ");
+        let why = if !tables.is_empty() {
+            format!("the temporary tables that there were are gone: {tables}")
+        } else if self.temporary.are_doubtful() {
+            "temporary tables were in use just before, and a server logs what it does by itself when a \
+             connection ends that has such under the numbers of the transactions that would have come next"
+                .to_owned()
+        } else {
+            return None;
+        };
+        let message = format!(
+            "no replay can go on from {}, which is {}: {why}",
+            self.applied,
+            self.at(place)
+        );
+        let error = Error::new(ErrorKind::Usage, message);
+        Some(error.advise("restore the backup again and replay in one go"))
+    }
+
     /// Why the server cannot be one that the logs are being applied to.
     fn foreign_server(&self) -> Error {
         let server = self.server.as_ref().map(State::to_string).unwrap_or_default();
@@ -399,13 +440,17 @@ impl Visitor for Planner<'_> {
         Ok(Flow::On)
     }
 
-    fn format(&mut self, _: &Event<'_>, _: &FormatDescription) -> Result<()> {
+    fn format(&mut self, _: &Event<'_>, format: &FormatDescription) -> Result<()> {
+        if format.created != 0 {
+            self.temporary.take();
+        }
         Ok(())
     }
 
     fn begin(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
         self.group_bytes = event.bytes.len() as u64;
         (self.group_changes, self.filled, self.micros) = (false, None, None);
+        self.temporary.begin();
         (self.has_statement, self.makes_table, self.is_rolled_back) = (false, false, false);
         if !self.begun {
             let from = if self.ended.log == group.place.log { self.ended.offset } else { 0 };
@@ -478,6 +523,7 @@ impl Visitor for Planner<'_> {
         self.group_changes &= !(self.is_rolled_back && group.has(flag::TRANSACTIONAL));
         if self.group_changes {
             self.applied.add(group.gtid);
+            self.temporary.end();
             self.transactions += 1;
             self.bytes += self.group_bytes;
             self.domains.insert(group.gtid.domain);

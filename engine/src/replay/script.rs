@@ -15,6 +15,7 @@ use std::sync::mpsc::SyncSender;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use binlog::bytes::Malformed;
+use binlog::dump::push_name;
 use binlog::event::gtid::flag as group;
 use binlog::event::load::{Block, Duplicates, ExecuteLoad};
 use binlog::event::rows::{self, flag as rows_flag};
@@ -32,6 +33,7 @@ use super::sequence::Sequence;
 use super::session::{Session, UnknownCollation, put};
 use super::source::{LogSource, malformed};
 use super::state::State;
+use super::temporary::TemporaryTables;
 use super::walk::{Flow, Group, Place, Visitor};
 use crate::{Error, ErrorKind, Result};
 
@@ -68,6 +70,7 @@ pub(super) struct Builder<'a> {
     format: Option<FormatDescription>,
     statement: Statement,
     loads: HashMap<(u32, u32), SpooledTempFile>,
+    temporary: TemporaryTables,
     /// Whether the group is applied, and whether something of it has gone into a batch.
     active: bool,
     opened: bool,
@@ -98,6 +101,7 @@ impl<'a> Builder<'a> {
             format: None,
             statement: Statement::default(),
             loads: HashMap::new(),
+            temporary: TemporaryTables::default(),
             active: false,
             opened: false,
             begins: Vec::new(),
@@ -142,11 +146,30 @@ impl<'a> Builder<'a> {
     }
 
     /// Sets what is still to be set.
-    fn push_set(&mut self, gtid: Gtid, place: Place) {
+    fn push_set(&mut self, gtid: impl Into<Option<Gtid>>, place: Place) {
+        let gtid = gtid.into();
         for mut statement in self.session.take_set() {
             let word = if statement.starts_with(b"USE") { "USE" } else { "SET" };
-            let mark = Mark { gtid: Some(gtid), place, what: What::Around(word) };
+            let mark = Mark { gtid, place, what: What::Around(word) };
             self.push(mark, |sql| sql.append(&mut statement));
+        }
+    }
+
+    /// Drops the temporary tables that the source lost when it was started anew, unlogged as there.
+    fn drop_temporary(&mut self, place: Place) {
+        for table in self.temporary.take() {
+            let mut sql = b"DROP TEMPORARY TABLE IF EXISTS ".to_vec();
+            push_name(&mut sql, table.database.as_bytes());
+            sql.push(b'.');
+            push_name(&mut sql, table.name.as_bytes());
+            self.session.thread(table.server, table.thread);
+            self.session.read_name(&sql);
+            self.push_set(None, place);
+            for statement in [b"SET sql_log_bin=0", &*sql, b"SET sql_log_bin=1"] {
+                let mark = Mark { gtid: None, place, what: What::Around("a temporary table") };
+                self.push(mark, |out| out.extend_from_slice(statement));
+            }
+            self.flush();
         }
     }
 
@@ -310,6 +333,7 @@ impl<'a> Builder<'a> {
             self.unbroken = group.has(group::PREPARED_XA);
             return Ok(());
         }
+        self.temporary.statement(group.gtid, &query);
         if self.opened || !makes_table(group, &query) {
             return self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text));
         }
@@ -486,6 +510,9 @@ impl Visitor for Builder<'_> {
     fn format(&mut self, event: &Event<'_>, format: &FormatDescription) -> Result<()> {
         self.format = Some(format.clone());
         let place = Place { log: 0, offset: event.offset };
+        if format.created != 0 {
+            self.drop_temporary(place);
+        }
         let mark = Mark { gtid: None, place, what: What::Around("BINLOG") };
         self.push(mark, |sql| push_binlog(sql, event.bytes));
         Ok(())
@@ -500,6 +527,7 @@ impl Visitor for Builder<'_> {
         self.active = (group.place >= from || is_filling) && self.filter.admits(group);
         self.opened = false;
         self.begins.clear();
+        self.temporary.begin();
         if !self.active {
             return Ok(Flow::On);
         }
@@ -536,6 +564,7 @@ impl Visitor for Builder<'_> {
         self.loads.clear();
         if self.active {
             self.batch.groups += 1;
+            self.temporary.end();
         }
         self.active = false;
         Ok(if self.is_full() { self.flush() } else { Flow::On })
