@@ -258,6 +258,9 @@ fn refused_left_out_and_resumed() {
         ensure!(rows.0 == rows.1, "{rows:?}: {done:#}");
         ensure!(there.scalar("SELECT COUNT(*) FROM d.other")?.as_deref() == Some("0"));
         // Done is done; what others write is noticed.
+        let refused = run(&copy, source.datadir(), &arguments)?;
+        common::assert_failed(&refused, exit::USAGE, &[&unlucky, "without this --skip-gtid"]);
+        let arguments = [&until_end[..], &skip[2..]].concat();
         let again = json(&copy, source.datadir(), &arguments)?;
         ensure!(again["transactions"] == 0, "{again:#}");
         there.run("INSERT INTO d.t VALUES (-1, 'stranger')")?;

@@ -137,3 +137,29 @@ fn temporary_tables_end_with_their_server() {
         Ok(())
     })());
 }
+
+/// What was applied cannot be left out any more. What certainly was left out may be named again.
+#[test]
+fn what_is_done_is_not_left_out() {
+    ok((|| -> Result<()> {
+        let (source, mut client) = source()?;
+        let mut insert = |number: u32, domain: u32| -> Result<String> {
+            client.run(&format!("SET gtid_domain_id = {domain}"))?;
+            client.run(&format!("INSERT INTO t VALUES ({number})"))?;
+            client.scalar("SELECT @@last_gtid")?.context("no GTID")
+        };
+        let gtids = [insert(1, 0)?, insert(2, 7)?, insert(3, 0)?, insert(4, 0)?];
+        let copy = target_options(source.options()).start()?;
+        let logs = source.datadir();
+        let left_out = ["--from-gtid=", "--skip-gtid", &gtids[1], "--after", "--until"];
+        json(&copy, logs, &[&left_out[..], &[&gtids[2]]].concat())?;
+        let also = [&left_out[..], &[&gtids[3], "--skip-gtid", &gtids[0]]].concat();
+        let refused = run(&copy, logs, &also)?;
+        common::assert_failed(&refused, exit::USAGE, &[&gtids[0], "interrupted replay"]);
+        ensure!(!refused.stderr.contains(&format!("{},", gtids[0])), "{}", refused.report());
+        json(&copy, logs, &[&left_out[..], &[&gtids[3]]].concat())?;
+        let sum = copy.client()?.scalar("SELECT SUM(id) FROM d.t")?;
+        ensure!(sum.as_deref() == Some("8"), "{sum:?}");
+        Ok(())
+    })());
+}

@@ -119,6 +119,8 @@ pub(super) struct Planner<'a> {
     applied: State,
     found: bool,
     skipped: BTreeSet<Gtid>,
+    /// Those of them that are before the place to go on from.
+    skipped_before: BTreeSet<Gtid>,
     group_bytes: u64,
     group_changes: bool,
     /// Whether the group has statements of its own, and whether the first one makes a table.
@@ -166,6 +168,7 @@ impl<'a> Planner<'a> {
             applied: State::default(),
             found: false,
             skipped: BTreeSet::new(),
+            skipped_before: BTreeSet::new(),
             group_bytes: 0,
             group_changes: false,
             has_statement: false,
@@ -257,6 +260,7 @@ impl<'a> Planner<'a> {
             if self.server.is_some() && place != self.course.start {
                 self.course.resume = Some(place);
                 self.stuck = self.stuck_at(place);
+                self.skipped_before = std::mem::take(&mut self.skipped);
                 self.course.resumes_behind = filled;
                 self.course.filling = 0;
                 (self.transactions, self.bytes, self.left_out) = (0, 0, 0);
@@ -302,8 +306,10 @@ impl<'a> Planner<'a> {
             return Err(error);
         }
         self.refuse_the_past()?;
+        self.refuse_what_is_done()?;
+        let skipped = &self.skipped | &self.skipped_before;
         let missing: Vec<String> =
-            self.filter.gtids.difference(&self.skipped).map(Gtid::to_string).collect();
+            self.filter.gtids.difference(&skipped).map(Gtid::to_string).collect();
         if !missing.is_empty() {
             let message = format!("{} is not between start and end", missing.join(","));
             return Err(Error::new(ErrorKind::NothingMatches, message)
@@ -371,6 +377,28 @@ impl<'a> Planner<'a> {
             self.at(self.course.start)
         );
         Err(Error::new(ErrorKind::Usage, message).advise("restore an earlier backup"))
+    }
+
+    /// Transactions that are to be left out, and that a replay before this one may have applied: of each
+    /// server in a domain it is known only which transaction was the last.
+    fn refuse_what_is_done(&self) -> Result<()> {
+        let Some(server) = &self.server else { return Ok(()) };
+        let done: Vec<String> = self
+            .skipped_before
+            .iter()
+            .filter(|gtid| server.has(**gtid))
+            .map(Gtid::to_string)
+            .collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is before {server}, where an interrupted replay came to: whether it was left out there \
+             cannot be known",
+            done.join(",")
+        );
+        Err(Error::new(ErrorKind::Usage, message)
+            .advise("if it was, go on without this --skip-gtid; if not, restore the backup again"))
     }
 
     /// Why the logs do not begin at the data.
