@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use common::replay::{json, run, state, target_options};
 use common::{exit, ok};
 use harness::compare::Contents;
-use harness::{Client, Result, Server, ServerOptions};
+use harness::{Client, Result, Scratch, Server, ServerOptions};
 
 /// A server that logs in a format of its own choice, and a database.
 fn source() -> Result<(Server, Client)> {
@@ -93,10 +94,12 @@ fn no_replay_goes_on_near_temporary_tables() {
         let stop = ["--from-gtid=", "--until", &there, "--after"];
         let end = ["--from-gtid=", "--until=end"];
         let done = json(&copy, source.datadir(), &stop)?;
-        ensure!(done["temporary"][0].as_str().is_some_and(|it| it.starts_with("d.x")), "{done:#}");
+        // The connection ends behind the program.
+        std::thread::sleep(Duration::from_millis(300));
         let mut at_copy = copy.client()?;
         let now = state(&mut at_copy)?;
         ensure!(now == there_state, "{now:?} instead of {there_state:?}");
+        ensure!(done["temporary"][0].as_str().is_some_and(|it| it.starts_with("d.x")), "{done:#}");
         let refused = run(&copy, source.datadir(), &end)?;
         common::assert_failed(&refused, exit::USAGE, &["temporary", "d.x of thread"]);
         // What a server logs when a connection ends that has such a table.
@@ -160,6 +163,72 @@ fn what_is_done_is_not_left_out() {
         json(&copy, logs, &[&left_out[..], &[&gtids[3]]].concat())?;
         let sum = copy.client()?.scalar("SELECT SUM(id) FROM d.t")?;
         ensure!(sum.as_deref() == Some("8"), "{sum:?}");
+        Ok(())
+    })());
+}
+
+/// The logs of a server, the oldest first.
+fn logs(server: &Server) -> Result<Vec<PathBuf>> {
+    let mut logs: Vec<PathBuf> = std::fs::read_dir(server.datadir())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    logs.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("binlog.0") && !name.ends_with(".idx")
+    });
+    logs.sort();
+    Ok(logs)
+}
+
+/// Copies of logs in a new directory.
+fn copied(logs: &[PathBuf], to: &Path, name: impl Fn(usize) -> String) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for (index, log) in logs.iter().enumerate() {
+        std::fs::copy(log, to.join(name(index)))?;
+    }
+    Ok(())
+}
+
+/// Where the log is there that a backup names, the replay begins at the place that it names, whatever its
+/// GTID position lacks; where it is not, a position of which nothing is known is none.
+#[test]
+fn the_place_that_a_backup_names_counts() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let (source, mut client) = source()?;
+        let early = position(&mut client)?;
+        client.run("SET gtid_domain_id = 7")?;
+        client.run("INSERT INTO t VALUES (1)")?;
+        client.run("INSERT INTO t VALUES (2)")?;
+        client.run("FLUSH BINARY LOGS")?;
+        let status = client.text("SHOW MASTER STATUS")?;
+        let (file, offset) = (status[0][0].clone(), status[0][1].parse::<u64>()?);
+        client.run("FLUSH BINARY LOGS")?;
+        client.run("INSERT INTO t VALUES (3)")?;
+        let backup = scratch.join("backup");
+        std::fs::create_dir(&backup)?;
+        let from = backup.to_str().unwrap();
+        let copy = target_options(source.options()).start()?;
+        let say = |file: &str, offset: u64, gtid: &str| -> Result<()> {
+            let place = format!("{file}\t{offset}\t{gtid}\n");
+            Ok(std::fs::write(backup.join("xtrabackup_binlog_info"), place)?)
+        };
+        let arguments = ["--from-backup", from, "--until=end", "--plan"];
+        for gtid in ["", &early] {
+            say(&file, offset, gtid)?;
+            let plan = json(&copy, source.datadir(), &arguments)?;
+            ensure!(plan["transactions"] == 1, "'{gtid}': {plan:#}");
+        }
+        // In the middle of the first transaction.
+        say("binlog.000001", 390, "")?;
+        let refused = run(&copy, source.datadir(), &arguments)?;
+        common::assert_failed(&refused, exit::NOTHING_MATCHES, &["no place", "--from-gtid"]);
+        // Under other names, and of somebody else.
+        say(&file, offset, "5-5-5")?;
+        let renamed = scratch.join("renamed");
+        copied(&logs(&source)?, &renamed, |index| format!("other.{index:06}"))?;
+        let refused = run(&copy, &renamed, &arguments)?;
+        common::assert_failed(&refused, exit::NOTHING_MATCHES, &["never were at 5-5-5"]);
         Ok(())
     })());
 }

@@ -74,7 +74,7 @@ impl Replay {
         let stop = self.until.resolve()?;
         let keys = self.keys.resolve(&**reporter)?;
         let mut options = ReplayOptions {
-            anchor: Anchor { position: None, gtid: self.from_gtid.unwrap_or_default() },
+            anchor: Anchor { gtid: self.from_gtid.unwrap_or_default(), ..Anchor::default() },
             target: stop.target,
             edge: stop.edge,
             skip: stop.skip,

@@ -111,7 +111,7 @@ impl Anchor {
             Error::new(ErrorKind::Usage, message)
                 .advise("give the GTID position of the data with --from-gtid")
         })?;
-        Ok(Self { position: Some(info.position), gtid: info.gtid })
+        Ok(Self { position: Some(info.position), server: None, gtid: info.gtid })
     }
 }
 
@@ -148,7 +148,7 @@ pub fn cut(
     reporter: &dyn Reporter,
 ) -> Result<Cut> {
     let first = source.logs().first().map(|log| State::of(&log.before)).unwrap_or_default();
-    let anchor = Anchor { position: None, gtid: first.position() };
+    let anchor = Anchor { gtid: first.position(), ..Anchor::default() };
     let options = ReplayOptions {
         anchor,
         target: options.target.clone(),

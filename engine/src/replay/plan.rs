@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::filter::{Filter, Kept, TableName};
 use super::script::makes_table;
-use super::source::{LogSource, malformed};
+use super::source::{Log, LogSource, malformed};
 use super::state::State;
 use super::target::{Edge, Target, When};
 use super::temporary::TemporaryTables;
@@ -25,8 +25,18 @@ use crate::{Error, ErrorKind, Result};
 pub struct Anchor {
     /// File and offset, if they are known.
     pub position: Option<BinlogPosition>,
+    /// `server_id` of the server whose file that is, if it is known.
+    pub server: Option<u32>,
     /// The newest transaction of each domain.
     pub gtid: GtidPosition,
+}
+
+impl Anchor {
+    /// Whether the place is in this log.
+    fn names(&self, log: &Log) -> bool {
+        self.position.as_ref().is_some_and(|position| position.file() == log.name)
+            && self.server.is_none_or(|server| server == log.server)
+    }
 }
 
 /// What a replay does.
@@ -108,6 +118,8 @@ pub(super) struct Planner<'a> {
     target: &'a Target,
     edge: Edge,
     filter: Filter,
+    /// Whether the log that the data names is among the logs.
+    has_named: bool,
     /// What the server has logged; nothing if it is as it was restored.
     server: Option<State>,
     course: Course,
@@ -161,6 +173,7 @@ impl<'a> Planner<'a> {
             target,
             edge,
             filter,
+            has_named: source.logs().iter().any(|log| anchor.names(log)),
             server,
             course: Course { ends: vec![0; source.logs().len()], ..Course::default() },
             begun: false,
@@ -200,10 +213,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether the data is what the logs have up to a place between groups. The stock tool leaves
-    /// domains out of its position; where the place is the one that it names, they do not matter.
+    /// domains out of its position: where the log is there that it names, only the place counts.
     fn is_anchor(&self, named: bool, state: &State) -> bool {
         if !named {
-            return state.position() == self.anchor.gtid;
+            return !self.has_named && state.position() == self.anchor.gtid;
         }
         let agrees = |gtid: Gtid| state.newest(gtid.domain).is_none_or(|newest| newest == gtid);
         self.anchor.gtid.iter().all(agrees)
@@ -211,9 +224,9 @@ impl<'a> Planner<'a> {
 
     /// Whether the place that the backup names is between these offsets of a log.
     fn is_named(&self, log: usize, offsets: std::ops::RangeInclusive<u64>) -> bool {
-        self.anchor.position.as_ref().is_some_and(|position| {
-            position.file() == self.name(log) && offsets.contains(&position.offset())
-        })
+        let is_within = |position: &BinlogPosition| offsets.contains(&position.offset());
+        self.anchor.position.as_ref().is_some_and(is_within)
+            && self.source.logs().get(log).is_some_and(|log| self.anchor.names(log))
     }
 
     /// Looks whether the replay begins at a place between groups.
@@ -225,6 +238,14 @@ impl<'a> Planner<'a> {
             self.course.cut = place;
             self.applied = state.clone();
             self.look_for_server(place, None);
+        }
+    }
+
+    /// Looks whether the place that the backup names is between the last group and here, where none is.
+    fn look_for_named(&mut self, place: Place) {
+        let from = if self.ended.log == place.log { self.ended.offset } else { 0 };
+        if !self.begun && self.is_named(place.log, from..=place.offset) {
+            self.look_for_data(place, true, &self.seen.clone());
         }
     }
 
@@ -353,7 +374,8 @@ impl<'a> Planner<'a> {
     pub(super) fn without_unknown_domains(&self) -> Option<GtidPosition> {
         let known = |gtid: &Gtid| self.seen.newest(gtid.domain).is_some();
         let position: GtidPosition = self.anchor.gtid.iter().filter(known).collect();
-        (!self.begun && position != self.anchor.gtid).then_some(position)
+        // Of a position of which nothing is known nothing would be left.
+        (!self.begun && !position.is_empty() && position != self.anchor.gtid).then_some(position)
     }
 
     /// A target that the data is behind already.
@@ -407,6 +429,15 @@ impl<'a> Planner<'a> {
             true => "the beginning of all".to_owned(),
             false => self.anchor.gtid.to_string(),
         };
+        if let Some(place) = self.anchor.position.as_ref().filter(|_| self.has_named) {
+            let message = format!(
+                "{place} is no place between transactions of the logs at which they are at {wanted}"
+            );
+            return Error::new(ErrorKind::NothingMatches, message).advise(
+                "give the logs of the server that the backup is of; for those of another one, give the \
+                 GTID position of the data with --from-gtid instead",
+            );
+        }
         let first = self.source.logs().first().map(|log| State::of(&log.before));
         let first = first.unwrap_or_default();
         let is_beyond = |gtid: Gtid| {
@@ -476,16 +507,11 @@ impl Visitor for Planner<'_> {
     }
 
     fn begin(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
+        self.look_for_named(group.place);
         self.group_bytes = event.bytes.len() as u64;
         (self.group_changes, self.filled, self.micros) = (false, None, None);
         self.temporary.begin();
         (self.has_statement, self.makes_table, self.is_rolled_back) = (false, false, false);
-        if !self.begun {
-            let from = if self.ended.log == group.place.log { self.ended.offset } else { 0 };
-            if self.is_named(group.place.log, from..=group.place.offset) {
-                self.look_for_data(group.place, true, &self.seen.clone());
-            }
-        }
         if !self.begun {
             return Ok(Flow::On);
         }
@@ -577,6 +603,7 @@ impl Visitor for Planner<'_> {
     }
 
     fn log_end(&mut self, end: Place, after: &State) -> Result<Flow> {
+        self.look_for_named(end);
         self.between(end, after);
         if self.begun
             && let Target::Position { file, offset } = self.target
