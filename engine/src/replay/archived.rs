@@ -98,6 +98,11 @@ fn steps(
         place: place.map(|place| (place.file().to_owned(), place.offset())),
         server,
     };
+    if matches!(target, Target::Position { .. }) {
+        // What leads to the end of everything passes all logs that may be meant.
+        let all = archive.plan(&start, &Until::End, cancel)?;
+        target.is_in_one(all.steps.iter().map(|step| &*step.file.name))?;
+    }
     let plan = archive.plan(&start, &until(target), cancel)?;
     match &plan.gap {
         Some(gap) if !plan.reaches => Err(Error::new(

@@ -170,6 +170,7 @@ fn make_plan(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<Plan> {
+    options.target.is_in_one(source.logs().iter().map(|log| &*log.name))?;
     let read = reading(options.keys.as_ref());
     let mut anchor = options.anchor.clone();
     loop {
