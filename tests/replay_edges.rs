@@ -232,3 +232,79 @@ fn the_place_that_a_backup_names_counts() {
         Ok(())
     })());
 }
+
+/// Where a place in a log is named and another log has the same name, nothing is guessed.
+#[test]
+fn a_name_that_two_logs_have_names_no_place() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let (source, mut client) = source()?;
+        client.run("FLUSH BINARY LOGS")?;
+        client.run("INSERT INTO t VALUES (1)")?;
+        let status = client.text("SHOW MASTER STATUS")?;
+        let until = format!("binlog.000001:{}", status[0][1]);
+        let logs = logs(&source)?;
+        let places = [scratch.join("first"), scratch.join("second")];
+        copied(&logs[..1], &places[0], |_| "binlog.000001".to_owned())?;
+        copied(&logs[1..2], &places[1], |_| "binlog.000001".to_owned())?;
+        let copy = target_options(source.options()).start()?;
+        let more = places[1].to_str().unwrap();
+        let arguments = ["--from-gtid=", "--until", &until, "--plan"];
+        let refused = run(&copy, &places[0], &[&arguments[..], &["--binlogs", more]].concat())?;
+        common::assert_failed(&refused, exit::USAGE, &["2 logs", "name a transaction"]);
+        json(&copy, &places[0], &["--from-gtid=", "--until=binlog.000001:4", "--plan"])?;
+        Ok(())
+    })());
+}
+
+/// A replay that goes on in the log of another server still passes over what the first one's logs had.
+#[test]
+fn over_a_failover_and_interrupted() {
+    ok((|| -> Result<()> {
+        let repo = common::repo::Repo::init(false)?;
+        let options = ServerOptions::default();
+        let (first, second) =
+            (options.start()?, ServerOptions { server_id: 2, ..options.clone() }.start()?);
+        let run = |client: &mut Client, gtid: &str, statement: &str| -> Result<()> {
+            let [domain, server, number] = gtid.split('-').collect::<Vec<_>>()[..] else {
+                anyhow::bail!("no GTID: {gtid}")
+            };
+            client.run(&format!(
+                "SET gtid_domain_id = {domain}, server_id = {server}, gtid_seq_no = {number}, \
+                 timestamp = 1700000000"
+            ))?;
+            Ok(client.run(statement)?)
+        };
+        let begin = [
+            ("0-1-1", "CREATE DATABASE d"),
+            ("0-1-2", "CREATE TABLE d.n (id INT)"),
+            ("0-1-3", "INSERT INTO d.n VALUES (1)"),
+        ];
+        let late =
+            [("7-1-1", "INSERT INTO d.n VALUES (71)"), ("7-1-2", "INSERT INTO d.n VALUES (72)")];
+        let new =
+            [("0-2-4", "INSERT INTO d.n VALUES (4)"), ("0-2-5", "INSERT INTO d.n VALUES (5)")];
+        // The second one got the transactions of domain 7 after it had begun to go on.
+        let orders = [
+            [&begin[..], &late, &[], &[]].concat(),
+            [&begin[..], &new[..1], &late, &new[1..]].concat(),
+        ];
+        for (server, order) in [&first, &second].into_iter().zip(&orders) {
+            let mut client = server.client()?;
+            for (gtid, statement) in order {
+                run(&mut client, gtid, statement)?;
+            }
+            client.run("FLUSH BINARY LOGS")?;
+            repo.run("binlog push", &[server.datadir().to_str().unwrap()])?.success()?;
+        }
+        let copy = target_options(&ServerOptions { server_id: 5, ..options }).start()?;
+        let socket = format!("--socket={}", copy.socket().display());
+        let onto = ["--no-defaults", "--user=root", &socket, "--from-gtid="];
+        for until in [&["--until=0-2-4", "--after"][..], &["--until=end"]] {
+            repo.json("replay", &[&onto[..], until].concat())?;
+        }
+        let differences = differences(&second, &copy)?;
+        ensure!(differences.is_empty(), "{differences}");
+        Ok(())
+    })());
+}

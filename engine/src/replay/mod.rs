@@ -177,7 +177,7 @@ fn make_plan(
         let filter = Filter::new(options.skip.clone(), options.exclude.clone());
         let target = (&options.target, options.edge);
         let mut planner = Planner::new(source, &anchor, target, filter, logged.clone());
-        walk(source, &read, 0, None, cancel, &mut planner)?;
+        walk(source, &read, (0, None), None, cancel, &mut planner)?;
         let Some(known) = planner.without_unknown_domains() else {
             return planner.finish();
         };
@@ -378,6 +378,7 @@ impl Server {
                 let mut builder = Builder::new(source, course, filter, limits, send);
                 builder.rows_only_of = rows_only_of;
                 let first = course.resume.unwrap_or(course.start).log;
+                let first = (first, Some(course.before.clone()));
                 let read = reading(options.keys.as_ref());
                 walk(source, &read, first, Some(&course.ends), stop, &mut builder)?;
                 builder.flush();

@@ -95,6 +95,8 @@ pub(super) struct Course {
     pub start: Place,
     /// State there.
     pub start_state: State,
+    /// State before the first log that is read.
+    pub before: State,
     /// Where a replay goes on.
     pub resume: Option<Place>,
     /// Groups at this place and behind are not applied.
@@ -155,6 +157,8 @@ pub(super) struct Planner<'a> {
     incident: Option<(Place, String)>,
     ended: Place,
     seen: State,
+    /// State before the log.
+    before_log: State,
     /// The last group that the data has.
     before: Option<Group>,
 }
@@ -200,6 +204,7 @@ impl<'a> Planner<'a> {
             incident: None,
             ended: Place::default(),
             seen: State::default(),
+            before_log: State::default(),
             before: None,
         }
     }
@@ -235,6 +240,7 @@ impl<'a> Planner<'a> {
             self.begun = true;
             self.course.start = place;
             self.course.start_state = state.clone();
+            self.course.before = self.before_log.clone();
             self.course.cut = place;
             self.applied = state.clone();
             self.look_for_server(place, None);
@@ -280,6 +286,7 @@ impl<'a> Planner<'a> {
             self.resumed = true;
             if self.server.is_some() && place != self.course.start {
                 self.course.resume = Some(place);
+                self.course.before = self.before_log.clone();
                 self.stuck = self.stuck_at(place);
                 self.skipped_before = std::mem::take(&mut self.skipped);
                 self.course.resumes_behind = filled;
@@ -495,6 +502,7 @@ impl<'a> Planner<'a> {
 
 impl Visitor for Planner<'_> {
     fn log(&mut self, log: usize, before: &State) -> Result<Flow> {
+        self.before_log = before.clone();
         self.between(Place { log, offset: 0 }, before);
         Ok(Flow::On)
     }
