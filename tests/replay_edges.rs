@@ -308,3 +308,25 @@ fn over_a_failover_and_interrupted() {
         Ok(())
     })());
 }
+
+/// Rows that must be sent at once are refused as soon as they are more than the server takes; behind the
+/// mend the replay goes on between the table that was made and its rows.
+#[test]
+fn more_rows_than_the_server_takes() {
+    ok((|| -> Result<()> {
+        let (source, mut client) = source()?;
+        client.run("CREATE TABLE made SELECT seq, REPEAT('x', 1000) AS x FROM seq_1_to_10000")?;
+        client.run("INSERT INTO t VALUES (1)")?;
+        let copy = target_options(source.options()).start()?;
+        copy.run("SET GLOBAL max_allowed_packet = 1048576")?;
+        let arguments = ["--from-gtid=", "--until=end"];
+        let refused = run(&copy, source.datadir(), &arguments)?;
+        let words = ["d.made", "more than 1", "max_allowed_packet"];
+        common::assert_failed(&refused, exit::USAGE, &words);
+        copy.run("SET GLOBAL max_allowed_packet = 67108864")?;
+        let done = json(&copy, source.datadir(), &arguments)?;
+        let differences = differences(&source, &copy)?;
+        ensure!(differences.is_empty(), "{done:#}\n{differences}");
+        Ok(())
+    })());
+}

@@ -46,6 +46,8 @@ const PIECE: usize = 2 << 20;
 const LOAD_MEMORY: usize = 4 << 20;
 /// What a statement and its batch have around its text, generously.
 const AROUND: usize = 256;
+/// The largest `max_allowed_packet` that servers have.
+const PACKET_MAX: usize = 1 << 30;
 /// Characters of a statement that messages show.
 const SHOWN: usize = 200;
 
@@ -209,19 +211,9 @@ impl<'a> Builder<'a> {
             true => std::mem::take(&mut self.statement.tables),
             false => self.statement.tables.clone(),
         };
-        let length = events.len().div_ceil(3) * 4 + AROUND;
+        let length = sent(events.len());
         if length > self.limits.packet {
-            let message = format!(
-                "{} ({} at {}) changes rows of {tables} in one statement of {length} bytes, and the \
-                 server takes {}",
-                group.gtid,
-                self.name(place),
-                place.offset,
-                self.limits.packet
-            );
-            return Err(Error::new(ErrorKind::Usage, message).advise(
-                "SET GLOBAL max_allowed_packet=1073741824 on the server, and start again",
-            ));
+            return Err(self.too_long(group, &format!("{length}"), &tables));
         }
         self.open(group);
         self.push_set(group.gtid, place);
@@ -231,6 +223,26 @@ impl<'a> Builder<'a> {
         let mark = Mark { gtid: Some(group.gtid), place, what: What::Rows(tables) };
         self.push(mark, |sql| push_binlog(sql, &events));
         Ok(())
+    }
+
+    /// Rows that the server does not take at once, and that cannot be taken apart.
+    fn too_long(&self, group: &Group, length: &str, tables: &str) -> Error {
+        let place = self.statement.place;
+        let message = format!(
+            "{} ({} at {}) changes rows of {tables} in one statement of {length} bytes, and the server takes \
+             {}",
+            group.gtid,
+            self.name(place),
+            place.offset,
+            self.limits.packet
+        );
+        Error::new(ErrorKind::Usage, message).advise(match self.limits.packet < PACKET_MAX {
+            true => "SET GLOBAL max_allowed_packet=1073741824 on the server, and start again",
+            false => {
+                "leave the transaction out with --skip-gtid, and bring its table from the source: no server \
+                 takes more"
+            }
+        })
     }
 
     /// Puts the statement that sets a sequence into the batch.
@@ -296,6 +308,11 @@ impl<'a> Builder<'a> {
         self.statement.add(bytes, place, event.end());
         self.inflated = inflated;
         let waiting = self.statement.ended.len() + self.statement.rows.len();
+        if !is_transactional && sent(waiting) > self.limits.packet {
+            // The rest of it need not be gathered.
+            let tables = self.statement.tables.clone();
+            return Err(self.too_long(group, &format!("more than {}", sent(waiting)), &tables));
+        }
         if (ends && !is_transactional) || (is_transactional && waiting > room) {
             self.push_rows(group, ends)?;
         } else if ends {
@@ -587,6 +604,11 @@ pub(super) fn makes_table(group: &Group, query: &Query<'_>) -> bool {
     group.has(group::DDL)
         && !group.has(group::STANDALONE)
         && Definition::of(&query.text) == Some(Definition::Makes)
+}
+
+/// Bytes of the statement that applies so many bytes of events, generously.
+fn sent(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4 + AROUND
 }
 
 /// Appends a statement that applies events.
