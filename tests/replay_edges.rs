@@ -330,3 +330,36 @@ fn more_rows_than_the_server_takes() {
         Ok(())
     })());
 }
+
+/// A server that was told to forget a domain says less of what had been logged than in the log before.
+#[test]
+fn logs_behind_a_forgotten_domain() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let (source, mut client) = source()?;
+        client.run("SET gtid_domain_id = 7")?;
+        for number in 1..=20 {
+            client.run(&format!("INSERT INTO t VALUES ({number})"))?;
+        }
+        client.run("SET gtid_domain_id = 0")?;
+        client.run("FLUSH BINARY LOGS")?;
+        client.run("INSERT INTO t VALUES (100)")?;
+        client.run("FLUSH BINARY LOGS")?;
+        let all = scratch.join("logs");
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        let early = logs(&source)?;
+        copied(&early, &all, |index| name(&early[index]))?;
+        client.run("PURGE BINARY LOGS TO 'binlog.000003'")?;
+        client.run("FLUSH BINARY LOGS DELETE_DOMAIN_ID = (7)")?;
+        client.run("INSERT INTO t VALUES (101)")?;
+        client.run("FLUSH BINARY LOGS")?;
+        for log in logs(&source)? {
+            std::fs::copy(&log, all.join(name(&log)))?;
+        }
+        let copy = target_options(source.options()).start()?;
+        json(&copy, &all, &["--from-gtid=", "--until=end"])?;
+        let differences = differences(&source, &copy)?;
+        ensure!(differences.is_empty(), "{differences}");
+        Ok(())
+    })());
+}
