@@ -363,3 +363,32 @@ fn logs_behind_a_forgotten_domain() {
         Ok(())
     })());
 }
+
+/// What is left out is left out of rows only, and a name that is nowhere is told.
+#[test]
+fn tables_that_cannot_be_left_out() {
+    ok((|| -> Result<()> {
+        let (source, mut client) = source()?;
+        client.run("INSERT INTO t VALUES (1)")?;
+        client.run("INSERT INTO m VALUES (1)")?;
+        let copy = target_options(source.options()).start()?;
+        let arguments = ["--from-gtid=", "--until=end", "--plan", "--exclude-table"];
+        let plan =
+            |tables: [&str; 3]| run(&copy, source.datadir(), &[&arguments[..], &tables].concat());
+        let told = plan(["d.m", "--exclude-table", "d.typo"])?;
+        ensure!(
+            told.code() == Some(0) && told.stderr.contains("no rows of d.typo, which is"),
+            "{}",
+            told.report()
+        );
+        // A transaction that makes a temporary table may change others.
+        client.run("SET binlog_format = MIXED")?;
+        client.run("BEGIN")?;
+        client.run("CREATE TEMPORARY TABLE x (a INT)")?;
+        client.run("INSERT INTO t VALUES (2)")?;
+        client.run("COMMIT")?;
+        let refused = plan(["d.m", "--exclude-table", "d.t"])?;
+        common::assert_failed(&refused, exit::USAGE, &["is a statement, not rows"]);
+        Ok(())
+    })());
+}

@@ -28,6 +28,8 @@ pub struct Filter {
     pub tables: BTreeSet<TableName>,
     /// Numbers of such tables in the current statement.
     current: HashSet<u64>,
+    /// Those of them that were seen.
+    seen: BTreeSet<TableName>,
 }
 
 /// What an event is to a replay.
@@ -47,7 +49,12 @@ pub enum Kept {
 impl Filter {
     /// A filter of these.
     pub fn new(gtids: BTreeSet<Gtid>, tables: BTreeSet<TableName>) -> Self {
-        Self { gtids, tables, current: HashSet::new() }
+        Self { gtids, tables, ..Self::default() }
+    }
+
+    /// Tables to leave out of which there was nothing.
+    pub fn unseen(&self) -> impl Iterator<Item = &TableName> {
+        self.tables.difference(&self.seen)
     }
 
     /// Whether a group is replayed, if it changes anything. The halves of an ALTER TABLE are: the
@@ -67,7 +74,9 @@ impl Filter {
                     return Ok(Kept::Needed);
                 }
                 let (number, database, name) = table_map::names(event.body()).map_err(broken)?;
-                if self.tables.contains(&(database.to_vec(), name.to_vec())) {
+                let table = (database.to_vec(), name.to_vec());
+                if self.tables.contains(&table) {
+                    self.seen.insert(table);
                     self.current.insert(number);
                     return Ok(Kept::Out { ends: false });
                 }

@@ -179,7 +179,17 @@ fn make_plan(
         let mut planner = Planner::new(source, &anchor, target, filter, logged.clone());
         walk(source, &read, (0, None), None, cancel, &mut planner)?;
         let Some(known) = planner.without_unknown_domains() else {
-            return planner.finish();
+            let not_there = planner.not_there();
+            let plan = planner.finish()?;
+            if !not_there.is_empty() {
+                let tables = not_there.join(", ");
+                reporter.warn(format!(
+                    "the logs have no rows of {tables}, which {} to be left out: look whether the name is \
+                     right",
+                    if not_there.len() == 1 { "is" } else { "are" }
+                ));
+            }
+            return Ok(plan);
         };
         // A server that does not log what it replicates has domains that its logs have nothing of.
         reporter.warn(format!(

@@ -305,6 +305,13 @@ impl<'a> Planner<'a> {
         Flow::Stop
     }
 
+    /// Tables that are to be left out, and of which the logs have no rows.
+    pub(super) fn not_there(&self) -> Vec<String> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let unseen = self.filter.unseen();
+        unseen.map(|(database, name)| format!("{}.{}", text(database), text(name))).collect()
+    }
+
     pub(super) fn finish(mut self) -> Result<Plan> {
         if !self.begun {
             return Err(self.no_start());

@@ -73,6 +73,8 @@ pub(super) struct Builder<'a> {
     statement: Statement,
     loads: HashMap<(u32, u32), SpooledTempFile>,
     temporary: TemporaryTables,
+    /// Which log it is.
+    log: usize,
     /// Whether the group is applied, and whether something of it has gone into a batch.
     active: bool,
     opened: bool,
@@ -104,6 +106,7 @@ impl<'a> Builder<'a> {
             statement: Statement::default(),
             loads: HashMap::new(),
             temporary: TemporaryTables::default(),
+            log: 0,
             active: false,
             opened: false,
             begins: Vec::new(),
@@ -521,12 +524,13 @@ const KILLED: [u16; 4] = [1053, 1317, 1927, 1969];
 
 impl Visitor for Builder<'_> {
     fn log(&mut self, log: usize, _: &State) -> Result<Flow> {
+        self.log = log;
         Ok(if log > self.course.cut.log { Flow::Stop } else { Flow::On })
     }
 
     fn format(&mut self, event: &Event<'_>, format: &FormatDescription) -> Result<()> {
         self.format = Some(format.clone());
-        let place = Place { log: 0, offset: event.offset };
+        let place = Place { log: self.log, offset: event.offset };
         if format.created != 0 {
             self.drop_temporary(place);
         }
