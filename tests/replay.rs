@@ -15,8 +15,7 @@ use common::{Heard, exit, ok, start_and_hear};
 use harness::certificate::Certificate;
 use harness::compare::Contents;
 use harness::load::{Load, LoadOptions};
-use harness::process::{self, Finished};
-use harness::proof::replica_options;
+use harness::process;
 use harness::{Client, Generation, Result, Scratch, Server, ServerOptions};
 use serde_json::Value;
 

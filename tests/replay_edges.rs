@@ -5,7 +5,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use common::replay::{json, run, state, target_options};
@@ -99,6 +99,7 @@ fn no_replay_goes_on_near_temporary_tables() {
         let mut at_copy = copy.client()?;
         let now = state(&mut at_copy)?;
         ensure!(now == there_state, "{now:?} instead of {there_state:?}");
+        ensure!(done["can_go_on"] == false, "{done:#}");
         ensure!(done["temporary"][0].as_str().is_some_and(|it| it.starts_with("d.x")), "{done:#}");
         let refused = run(&copy, source.datadir(), &end)?;
         common::assert_failed(&refused, exit::USAGE, &["temporary", "d.x of thread"]);
@@ -292,6 +293,12 @@ fn over_a_failover_and_interrupted() {
         for (server, order) in [&first, &second].into_iter().zip(&orders) {
             let mut client = server.client()?;
             for (gtid, statement) in order {
+                if *gtid == "0-1-3" && server.options().server_id == 2 {
+                    // What is known is not stored: its log is there from here on. Two that begin in the same
+                    // second look like those of a server that was reset.
+                    std::thread::sleep(Duration::from_millis(1100));
+                    client.run("FLUSH BINARY LOGS")?;
+                }
                 run(&mut client, gtid, statement)?;
             }
             client.run("FLUSH BINARY LOGS")?;
@@ -349,7 +356,13 @@ fn logs_behind_a_forgotten_domain() {
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
         let early = logs(&source)?;
         copied(&early, &all, |index| name(&early[index]))?;
-        client.run("PURGE BINARY LOGS TO 'binlog.000003'")?;
+        // The server keeps a log until it knows that it will not need it after a crash.
+        let began = Instant::now();
+        while client.scalar("SHOW BINARY LOGS")?.as_deref() != Some("binlog.000003") {
+            ensure!(began.elapsed() < Duration::from_secs(20), "the logs are kept");
+            client.run("PURGE BINARY LOGS TO 'binlog.000003'")?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
         client.run("FLUSH BINARY LOGS DELETE_DOMAIN_ID = (7)")?;
         client.run("INSERT INTO t VALUES (101)")?;
         client.run("FLUSH BINARY LOGS")?;

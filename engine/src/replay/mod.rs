@@ -229,18 +229,11 @@ pub fn replay(
         ));
     }
     server.check_plan(&plan)?;
-    if !plan.temporary.is_empty() {
-        let tables = plan.temporary.join(", ");
+    if !plan.can_go_on {
         reporter.warn(format!(
-            "temporary tables are there where this replay ends, and go with it: {tables}; no other replay \
-             can go on from there"
+            "no other replay can go on from {}: temporary tables are in use there, or were just before",
+            plan.to
         ));
-    } else if plan.course.ends_in_doubt {
-        reporter.warn(
-            "temporary tables were in use just before the end of this replay: no other one can go on from \
-             there"
-                .to_owned(),
-        );
     }
     server.adopt(&plan, reporter)?;
     let applied = server.apply(&mut pipeline, source, options, &plan, cancel, reporter);

@@ -3,6 +3,8 @@
 //! The logs are read once to find the place that the backup has, the place that the server has come
 //! to, and the place to stop at; every checksum is verified on the way, and every gap found.
 
+mod refusals;
+
 use std::collections::BTreeSet;
 
 use binlog::event::gtid::flag;
@@ -84,6 +86,8 @@ pub struct Plan {
     /// Temporary tables that are there at the end, which is also theirs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub temporary: Vec<String>,
+    /// Whether another replay can go on from the end, as none can near temporary tables.
+    pub can_go_on: bool,
     #[serde(skip)]
     pub(super) course: Course,
 }
@@ -109,8 +113,6 @@ pub(super) struct Course {
     pub filling: u64,
     /// The last group before `resume`, if it is such a one, and its table.
     pub resumes_behind: Option<(Gtid, TableName)>,
-    /// Whether a server that has all of it may as well have been interrupted before.
-    pub ends_in_doubt: bool,
 }
 
 /// What is looked for.
@@ -351,7 +353,6 @@ impl<'a> Planner<'a> {
                 .advise("leave out only what would be replayed"));
         }
         self.course.end_state = self.applied;
-        self.course.ends_in_doubt = self.temporary.are_doubtful();
         self.course.ends.truncate(self.course.cut.log + 1);
         if let Some(end) = self.course.ends.last_mut() {
             *end = self.course.cut.offset;
@@ -380,6 +381,7 @@ impl<'a> Planner<'a> {
             left_out: self.left_out,
             domains: self.domains.into_iter().collect(),
             temporary: self.temporary.names(),
+            can_go_on: !self.temporary.are_doubtful(),
             course: self.course,
         })
     }
@@ -390,120 +392,6 @@ impl<'a> Planner<'a> {
         let position: GtidPosition = self.anchor.gtid.iter().filter(known).collect();
         // Of a position of which nothing is known nothing would be left.
         (!self.begun && !position.is_empty() && position != self.anchor.gtid).then_some(position)
-    }
-
-    /// A target that the data is behind already.
-    fn refuse_the_past(&self) -> Result<()> {
-        let is_past = match self.target {
-            Target::Time(time) => self.before.is_some_and(|group| {
-                When { seconds: group.time, micros: None }.is_late(*time, self.edge)
-                    && self.transactions + self.left_out == 0
-            }),
-            Target::Position { file, offset } => {
-                file == self.name(self.course.start.log) && *offset < self.course.start.offset
-            }
-            Target::Gtid(_) | Target::End => false,
-        };
-        if !is_past {
-            return Ok(());
-        }
-        let message = format!(
-            "{} is before {}, where the data is already",
-            self.target,
-            self.at(self.course.start)
-        );
-        Err(Error::new(ErrorKind::Usage, message).advise("restore an earlier backup"))
-    }
-
-    /// Transactions that are to be left out, and that a replay before this one may have applied: of each
-    /// server in a domain it is known only which transaction was the last.
-    fn refuse_what_is_done(&self) -> Result<()> {
-        let Some(server) = &self.server else { return Ok(()) };
-        let done: Vec<String> = self
-            .skipped_before
-            .iter()
-            .filter(|gtid| server.has(**gtid))
-            .map(Gtid::to_string)
-            .collect();
-        if done.is_empty() {
-            return Ok(());
-        }
-        let message = format!(
-            "{} is before {server}, where an interrupted replay came to: whether it was left out there \
-             cannot be known",
-            done.join(",")
-        );
-        Err(Error::new(ErrorKind::Usage, message)
-            .advise("if it was, go on without this --skip-gtid; if not, restore the backup again"))
-    }
-
-    /// Why the logs do not begin at the data.
-    fn no_start(&self) -> Error {
-        let wanted = match self.anchor.gtid.is_empty() {
-            true => "the beginning of all".to_owned(),
-            false => self.anchor.gtid.to_string(),
-        };
-        if let Some(place) = self.anchor.position.as_ref().filter(|_| self.has_named) {
-            let message = format!(
-                "{place} is no place between transactions of the logs at which they are at {wanted}"
-            );
-            return Error::new(ErrorKind::NothingMatches, message).advise(
-                "give the logs of the server that the backup is of; for those of another one, give the \
-                 GTID position of the data with --from-gtid instead",
-            );
-        }
-        let first = self.source.logs().first().map(|log| State::of(&log.before));
-        let first = first.unwrap_or_default();
-        let is_beyond = |gtid: Gtid| {
-            self.anchor.gtid.get(gtid.domain).is_none_or(|at| at.sequence < gtid.sequence)
-        };
-        if first.position().iter().any(is_beyond) {
-            let message = format!(
-                "the logs begin after {first}, and the data is at {wanted}: what is in between is missing"
-            );
-            return Error::new(ErrorKind::Gap, message)
-                .advise("find older logs, or restore a later backup");
-        }
-        let seen = &self.seen;
-        let message =
-            format!("the logs, which go from '{first}' to '{seen}', never were at {wanted}");
-        Error::new(ErrorKind::NothingMatches, message)
-            .advise("give the logs of the server that the backup is of, up to the end")
-    }
-
-    /// Why a replay cannot go on at the place that the server's state stands for.
-    fn stuck_at(&self, place: Place) -> Option<Error> {
-        let tables = self.temporary.names().join(", ");
-        let why = if !tables.is_empty() {
-            format!("the temporary tables that there were are gone: {tables}")
-        } else if self.temporary.are_doubtful() {
-            "temporary tables were in use just before, and a server logs what it does by itself when a \
-             connection ends that has such under the numbers of the transactions that would have come next"
-                .to_owned()
-        } else {
-            return None;
-        };
-        let message = format!(
-            "no replay can go on from {}, which is {}: {why}",
-            self.applied,
-            self.at(place)
-        );
-        let error = Error::new(ErrorKind::Usage, message);
-        Some(error.advise("restore the backup again and replay in one go"))
-    }
-
-    /// Why the server cannot be one that the logs are being applied to.
-    fn foreign_server(&self) -> Error {
-        let server = self.server.as_ref().map(State::to_string).unwrap_or_default();
-        let message = format!(
-            "the server has logged {server}, which is no state between {} and {}: it has \
-             transactions of its own, or of another history",
-            self.course.start_state, self.applied
-        );
-        Error::new(ErrorKind::Usage, message).advise(
-            "restore the backup again and let nothing write before the replay; if what the server \
-             has logged since is unimportant, RESET MASTER on it",
-        )
     }
 }
 

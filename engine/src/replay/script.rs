@@ -8,8 +8,10 @@
 //! Rows are applied by BINLOG, with the tables that they belong to: a statement at once, or in several
 //! pieces, each of which ends as a statement, if its rows are many.
 
+mod loads;
+
 use std::collections::HashMap;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::sync::mpsc::SyncSender;
 
 use base64::Engine;
@@ -17,7 +19,6 @@ use base64::engine::general_purpose::STANDARD;
 use binlog::bytes::Malformed;
 use binlog::dump::push_name;
 use binlog::event::gtid::flag as group;
-use binlog::event::load::{Block, Duplicates, ExecuteLoad};
 use binlog::event::rows::{self, flag as rows_flag};
 use binlog::event::{GtidEvent, IntVar, Query, Rand, Rows, TableMap, UserVar, control, table_map};
 use binlog::format::{FormatDescription, Version};
@@ -42,8 +43,6 @@ use crate::{Error, ErrorKind, Result};
 const BATCH_BYTES: usize = 64 << 10;
 /// Bytes of rows after which a statement goes out in a piece of its own.
 const PIECE: usize = 2 << 20;
-/// Bytes of a file of LOAD DATA that are kept in memory.
-const LOAD_MEMORY: usize = 4 << 20;
 /// What a statement and its batch have around its text, generously.
 const AROUND: usize = 256;
 /// The largest `max_allowed_packet` that servers have.
@@ -412,55 +411,6 @@ impl<'a> Builder<'a> {
         Error::new(ErrorKind::Damage, message)
     }
 
-    fn execute_load(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
-        let place = Place { log: group.place.log, offset: event.offset };
-        let load = ExecuteLoad::parse(event.body())
-            .map_err(|what| malformed(self.name(place), event, what))?;
-        let key = (event.header.server_id, load.file_id);
-        let Some(mut file) = self.loads.remove(&key) else {
-            let message = format!(
-                "{} at {}: the file that a LOAD DATA statement reads is not in the log",
-                self.name(place),
-                place.offset
-            );
-            return Err(Error::new(ErrorKind::Damage, message));
-        };
-        file.seek(SeekFrom::Start(0)).map_err(cannot_spool)?;
-        let text = &load.query.text;
-        let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
-        let (front, behind) = (part(0..load.name.start), part(load.name.end..text.len()));
-        // Alone, because the server asks for the file in the middle of it.
-        self.open(group);
-        self.push_set(group.gtid, place);
-        if self.flush() == Flow::Stop {
-            return Ok(Flow::Stop);
-        }
-        self.text(group, event, &load.query, |sql| {
-            sql.extend_from_slice(front);
-            sql.extend_from_slice(b" LOCAL INFILE 'x'");
-            if load.duplicates == Duplicates::Replace {
-                sql.extend_from_slice(b" REPLACE");
-            }
-            sql.extend_from_slice(b" INTO");
-            sql.extend_from_slice(behind);
-        })?;
-        self.batch.load = Some(file);
-        Ok(self.flush())
-    }
-
-    fn block(&mut self, event: &Event<'_>, place: Place) -> Result<()> {
-        let block =
-            Block::parse(event.body()).map_err(|what| malformed(self.name(place), event, what))?;
-        let key = (event.header.server_id, block.file_id);
-        if event.header.kind == EventType::BEGIN_LOAD_QUERY {
-            self.loads.insert(key, SpooledTempFile::new(LOAD_MEMORY));
-        }
-        if let Some(file) = self.loads.get_mut(&key) {
-            file.write_all(block.data).map_err(cannot_spool)?;
-        }
-        Ok(())
-    }
-
     /// Takes an event that changes something or is needed for that.
     fn apply(&mut self, group: &Group, event: &Event<'_>) -> Result<()> {
         let kind = event.header.kind;
@@ -640,8 +590,4 @@ fn shown(text: &[u8]) -> String {
 
 fn no_format(name: &str) -> Error {
     Error::new(ErrorKind::Damage, format!("{name} does not say what its events look like"))
-}
-
-fn cannot_spool(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Failed, "cannot keep a file of LOAD DATA").caused_by(error)
 }
