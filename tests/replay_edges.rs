@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use common::replay::{json, run, state, target_options};
+use common::replay::{json, replay, run, state, target_options};
 use common::{exit, ok};
 use harness::compare::Contents;
 use harness::{Client, Result, Scratch, Server, ServerOptions};
@@ -402,6 +402,55 @@ fn tables_that_cannot_be_left_out() {
         client.run("COMMIT")?;
         let refused = plan(["d.m", "--exclude-table", "d.t"])?;
         common::assert_failed(&refused, exit::USAGE, &["is a statement, not rows"]);
+        Ok(())
+    })());
+}
+
+/// Killed near temporary tables, a replay either goes on exactly or is refused.
+#[test]
+fn killed_near_temporary_tables() {
+    ok((|| -> Result<()> {
+        let (source, mut client) = source()?;
+        client.run("SET binlog_format = MIXED")?;
+        for number in 0..250 {
+            client.run("BEGIN")?;
+            client.run(&format!("INSERT INTO t VALUES ({number})"))?;
+            client.run("CREATE TEMPORARY TABLE x (a INT)")?;
+            client.run(&format!("INSERT INTO x VALUES (1000 + {number})"))?;
+            client.run("COMMIT")?;
+            client.run("INSERT INTO t SELECT a FROM x")?;
+            client.run("DROP TEMPORARY TABLE x")?;
+            for more in 1..4 {
+                client.run(&format!("INSERT INTO t VALUES ({more}0000 + {number})"))?;
+            }
+        }
+        let end = ["--from-gtid=", "--until=end"];
+        let mut refusals = 0;
+        for round in 0..5 {
+            let copy = target_options(source.options()).start()?;
+            let mut child = replay(&copy, source.datadir(), &end)
+                .stderr(std::process::Stdio::null())
+                .spawn()?;
+            let wanted = 60 + 77 * round;
+            let mut at_copy = copy.client()?;
+            let came =
+                |client: &mut Client| client.scalar("SELECT COUNT(*) FROM d.t").ok().flatten();
+            while child.try_wait()?.is_none()
+                && came(&mut at_copy).is_none_or(|rows| rows.parse::<u64>().unwrap() < wanted)
+            {
+            }
+            child.kill()?;
+            child.wait()?;
+            let done = run(&copy, source.datadir(), &end)?;
+            if done.code() == Some(0) {
+                let differences = differences(&source, &copy)?;
+                ensure!(differences.is_empty(), "{round}: {}\n{differences}", done.report());
+            } else {
+                refusals += 1;
+                common::assert_failed(&done, exit::USAGE, &["restore the backup again"]);
+            }
+        }
+        eprintln!("{refusals} of 5 were refused");
         Ok(())
     })());
 }

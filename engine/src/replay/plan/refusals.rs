@@ -120,8 +120,8 @@ impl Planner<'_> {
             self.course.start_state, self.applied
         );
         Error::new(ErrorKind::Usage, message).advise(
-            "restore the backup again and let nothing write before the replay; if what the server \
-             has logged since is unimportant, RESET MASTER on it",
+            "restore the backup again and let nothing write before the replay; if none had begun, and \
+             what the server has logged since is unimportant, RESET MASTER on it",
         )
     }
 }
