@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use common::corpus::{Corpus, Sequences};
+use common::replay::{json, replay, run, state, target_options};
 use common::{Heard, exit, ok, start_and_hear};
 use harness::certificate::Certificate;
 use harness::compare::Contents;
 use harness::load::{Load, LoadOptions};
-use harness::process::{self, Finished};
-use harness::proof::replica_options;
+use harness::process;
 use harness::{Client, Generation, Result, Scratch, Server, ServerOptions};
 use serde_json::Value;
 
@@ -23,42 +23,6 @@ use serde_json::Value;
 const TARGETS: &str = "HAULOUT_REPLAY_TARGETS";
 /// What it begins with.
 const SEED: &str = "HAULOUT_REPLAY_SEED";
-
-/// A replay onto a server.
-fn replay(server: &Server, logs: &Path, arguments: &[&str]) -> Command {
-    let mut command = common::repo::haulout();
-    command.arg("replay").arg("--binlogs").arg(logs).args(["--no-defaults", "--user=root"]);
-    command.arg(format!("--socket={}", server.socket().display())).args(arguments);
-    command
-}
-
-fn run(server: &Server, logs: &Path, arguments: &[&str]) -> Result<Finished> {
-    process::run(replay(server, logs, arguments))
-}
-
-/// A replay that must succeed; its document.
-fn json(server: &Server, logs: &Path, arguments: &[&str]) -> Result<Value> {
-    let mut command = replay(server, logs, arguments);
-    command.arg("--json");
-    let done = process::run(command)?;
-    ensure!(done.code() == Some(0), "{}{}", done.report(), done.stdout_text());
-    Ok(serde_json::from_slice(&done.stdout)?)
-}
-
-/// A server as restored, that logs what is replayed.
-fn target_options(source: &ServerOptions) -> ServerOptions {
-    let mut options = replica_options(source);
-    options.binlog = true;
-    options
-}
-
-/// What a server has logged, as a set.
-fn state(client: &mut Client) -> Result<Vec<String>> {
-    let text = client.scalar("SELECT @@gtid_binlog_state")?.unwrap_or_default();
-    let mut gtids: Vec<String> = text.split(',').map(str::to_owned).collect();
-    gtids.sort();
-    Ok(gtids)
-}
 
 /// What there was at a place in the log.
 struct Witness {
@@ -293,6 +257,9 @@ fn refused_left_out_and_resumed() {
         ensure!(rows.0 == rows.1, "{rows:?}: {done:#}");
         ensure!(there.scalar("SELECT COUNT(*) FROM d.other")?.as_deref() == Some("0"));
         // Done is done; what others write is noticed.
+        let refused = run(&copy, source.datadir(), &arguments)?;
+        common::assert_failed(&refused, exit::USAGE, &[&unlucky, "without this --skip-gtid"]);
+        let arguments = [&until_end[..], &skip[2..]].concat();
         let again = json(&copy, source.datadir(), &arguments)?;
         ensure!(again["transactions"] == 0, "{again:#}");
         there.run("INSERT INTO d.t VALUES (-1, 'stranger')")?;

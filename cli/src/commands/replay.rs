@@ -74,7 +74,7 @@ impl Replay {
         let stop = self.until.resolve()?;
         let keys = self.keys.resolve(&**reporter)?;
         let mut options = ReplayOptions {
-            anchor: Anchor { position: None, gtid: self.from_gtid.unwrap_or_default() },
+            anchor: Anchor { gtid: self.from_gtid.unwrap_or_default(), ..Anchor::default() },
             target: stop.target,
             edge: stop.edge,
             skip: stop.skip,
@@ -161,6 +161,12 @@ pub fn describe_plan(plan: &Plan) -> Vec<String> {
     );
     if plan.left_out > 0 {
         words.push(format!("Left out: {}.", counted(plan.left_out, "transaction", "transactions")));
+    }
+    if !plan.temporary.is_empty() {
+        words.push(format!("Temporary tables that end with it: {}.", plan.temporary.join(", ")));
+    }
+    if !plan.can_go_on {
+        words.push("No other replay can go on from there.".to_owned());
     }
     if plan.domains.len() > 1 {
         words.push(format!("{} domains, applied in the order of the logs.", plan.domains.len()));

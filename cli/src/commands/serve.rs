@@ -87,7 +87,10 @@ impl Serve {
         }
         let keys = self.keys.resolve(&**reporter)?;
         let mut options = ReplayOptions {
-            anchor: Anchor { position: None, gtid: self.from_gtid.clone().unwrap_or_default() },
+            anchor: Anchor {
+                gtid: self.from_gtid.clone().unwrap_or_default(),
+                ..Anchor::default()
+            },
             target: stop.target,
             edge: stop.edge,
             skip: stop.skip,

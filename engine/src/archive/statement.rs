@@ -197,7 +197,7 @@ enum Word {
 
 /// Takes a statement apart, without its comments.
 #[derive(Clone)]
-struct Words<'a> {
+pub(crate) struct Words<'a> {
     rest: &'a [u8],
 }
 
@@ -205,7 +205,7 @@ struct Words<'a> {
 const WORDS_MAX: usize = 200;
 
 impl<'a> Words<'a> {
-    fn new(text: &'a [u8]) -> Self {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { rest: text }
     }
 
@@ -279,14 +279,14 @@ impl<'a> Words<'a> {
     }
 
     /// The next word, in upper case, if it is one.
-    fn keyword(&mut self) -> Option<String> {
+    pub(crate) fn keyword(&mut self) -> Option<String> {
         match self.next()? {
             Word::Plain(word) => Some(word.to_ascii_uppercase()),
             _ => None,
         }
     }
 
-    fn take_keyword(&mut self, wanted: &str) -> bool {
+    pub(crate) fn take_keyword(&mut self, wanted: &str) -> bool {
         let mut ahead = self.clone();
         let found = ahead.keyword().is_some_and(|word| word == wanted);
         if found {
@@ -295,7 +295,7 @@ impl<'a> Words<'a> {
         found
     }
 
-    fn take_mark(&mut self, wanted: u8) -> bool {
+    pub(crate) fn take_mark(&mut self, wanted: u8) -> bool {
         let mut ahead = self.clone();
         let found = ahead.next() == Some(Word::Mark(wanted));
         if found {
@@ -305,7 +305,7 @@ impl<'a> Words<'a> {
     }
 
     /// Goes past any of these words.
-    fn skip(&mut self, words: &[&str]) {
+    pub(crate) fn skip(&mut self, words: &[&str]) {
         loop {
             let mut ahead = self.clone();
             match ahead.keyword() {
@@ -330,7 +330,7 @@ impl<'a> Words<'a> {
     }
 
     /// A name, perhaps with its database.
-    fn name(&mut self) -> Option<(Option<String>, String)> {
+    pub(crate) fn name(&mut self) -> Option<(Option<String>, String)> {
         let word = |words: &mut Self| match words.next()? {
             Word::Plain(name) | Word::Quoted(name) => Some(name),
             Word::Text | Word::Mark(_) => None,

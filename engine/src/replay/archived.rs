@@ -60,7 +60,7 @@ impl Anchor {
         let gtid = gtid.map_err(|_| unknown("has no GTID position that can be understood"))?;
         let place = replication.file.as_ref().zip(replication.position);
         let position = place.and_then(|(file, offset)| BinlogPosition::new(file, offset).ok());
-        Ok(Self { position, gtid })
+        Ok(Self { position, server: None, gtid })
     }
 }
 
@@ -70,7 +70,8 @@ pub fn anchor(options: &mut ReplayOptions, backup: Option<&Manifest>) -> Result<
     let Some(manifest) = backup else { return Ok(None) };
     let name = manifest.name.as_str();
     options.anchor = Anchor::of_replication(name, manifest.replication.as_ref())?;
-    Ok(Some(manifest.server.server_id))
+    options.anchor.server = Some(manifest.server.server_id);
+    Ok(options.anchor.server)
 }
 
 /// Up to where files are needed: beyond all that the target takes in.
@@ -97,6 +98,11 @@ fn steps(
         place: place.map(|place| (place.file().to_owned(), place.offset())),
         server,
     };
+    if matches!(target, Target::Position { .. }) {
+        // What leads to the end of everything passes all logs that may be meant.
+        let all = archive.plan(&start, &Until::End, cancel)?;
+        target.is_in_one(all.steps.iter().map(|step| &*step.file.name))?;
+    }
     let plan = archive.plan(&start, &until(target), cancel)?;
     match &plan.gap {
         Some(gap) if !plan.reaches => Err(Error::new(

@@ -11,6 +11,7 @@ use binlog::event::rows::{self, flag as rows_flag};
 use binlog::event::{Query, table_map};
 use binlog::{Event, EventType, Gtid};
 
+use super::definition::Definition;
 use super::source::malformed;
 use super::walk::Group;
 use crate::{Error, ErrorKind, Result};
@@ -27,6 +28,8 @@ pub struct Filter {
     pub tables: BTreeSet<TableName>,
     /// Numbers of such tables in the current statement.
     current: HashSet<u64>,
+    /// Those of them that were seen.
+    seen: BTreeSet<TableName>,
 }
 
 /// What an event is to a replay.
@@ -46,7 +49,12 @@ pub enum Kept {
 impl Filter {
     /// A filter of these.
     pub fn new(gtids: BTreeSet<Gtid>, tables: BTreeSet<TableName>) -> Self {
-        Self { gtids, tables, current: HashSet::new() }
+        Self { gtids, tables, ..Self::default() }
+    }
+
+    /// Tables to leave out of which there was nothing.
+    pub fn unseen(&self) -> impl Iterator<Item = &TableName> {
+        self.tables.difference(&self.seen)
     }
 
     /// Whether a group is replayed, if it changes anything. The halves of an ALTER TABLE are: the
@@ -66,7 +74,9 @@ impl Filter {
                     return Ok(Kept::Needed);
                 }
                 let (number, database, name) = table_map::names(event.body()).map_err(broken)?;
-                if self.tables.contains(&(database.to_vec(), name.to_vec())) {
+                let table = (database.to_vec(), name.to_vec());
+                if self.tables.contains(&table) {
+                    self.seen.insert(table);
                     self.current.insert(number);
                     return Ok(Kept::Out { ends: false });
                 }
@@ -91,17 +101,20 @@ impl Filter {
                 if query.is_bracket(in_xa) {
                     return Ok(if in_xa { Kept::Change } else { Kept::Needed });
                 }
-                self.statement(log, group, event)
+                self.statement(log, group, event, &query.text)
             }
-            EventType::EXECUTE_LOAD_QUERY => self.statement(log, group, event),
+            EventType::EXECUTE_LOAD_QUERY => self.statement(log, group, event, b""),
             EventType::XA_PREPARE => Ok(Kept::Change),
             EventType::ANNOTATE_ROWS => Ok(Kept::Out { ends: false }),
             _ => Ok(Kept::Needed),
         }
     }
 
-    fn statement(&self, log: &str, group: &Group, event: &Event<'_>) -> Result<Kept> {
-        if self.tables.is_empty() || group.has(flag::DDL) {
+    /// What becomes of a statement with such a text.
+    fn statement(&self, log: &str, group: &Group, event: &Event<'_>, text: &[u8]) -> Result<Kept> {
+        // A transaction with a temporary table is marked as a definition, whatever else it does.
+        let defines = || group.has(flag::STANDALONE) || Definition::of(text).is_some();
+        if self.tables.is_empty() || (group.has(flag::DDL) && defines()) {
             return Ok(Kept::Change);
         }
         let message = format!(

@@ -16,6 +16,8 @@
 //! | [`state`] | what has been logged up to a place |
 //! | [`target`] | where to stop |
 //! | [`filter`] | what is left out |
+//! | `definition` | which statements make or drop tables |
+//! | `temporary` | temporary tables, near which nothing can go on |
 //! | [`plan`] | start, end, and what is between them |
 //! | `sequence` | rows of sequences, for servers that die of them |
 //! | `session` | what statements need to be set before them |
@@ -25,6 +27,7 @@
 mod apply;
 pub mod archived;
 mod batch;
+mod definition;
 pub mod filter;
 pub mod plan;
 mod script;
@@ -34,6 +37,7 @@ pub mod source;
 pub mod started;
 pub mod state;
 pub mod target;
+mod temporary;
 pub mod walk;
 
 use std::collections::BTreeSet;
@@ -107,7 +111,7 @@ impl Anchor {
             Error::new(ErrorKind::Usage, message)
                 .advise("give the GTID position of the data with --from-gtid")
         })?;
-        Ok(Self { position: Some(info.position), gtid: info.gtid })
+        Ok(Self { position: Some(info.position), server: None, gtid: info.gtid })
     }
 }
 
@@ -144,7 +148,7 @@ pub fn cut(
     reporter: &dyn Reporter,
 ) -> Result<Cut> {
     let first = source.logs().first().map(|log| State::of(&log.before)).unwrap_or_default();
-    let anchor = Anchor { position: None, gtid: first.position() };
+    let anchor = Anchor { gtid: first.position(), ..Anchor::default() };
     let options = ReplayOptions {
         anchor,
         target: options.target.clone(),
@@ -166,15 +170,26 @@ fn make_plan(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<Plan> {
+    options.target.is_in_one(source.logs().iter().map(|log| &*log.name))?;
     let read = reading(options.keys.as_ref());
     let mut anchor = options.anchor.clone();
     loop {
         let filter = Filter::new(options.skip.clone(), options.exclude.clone());
         let target = (&options.target, options.edge);
         let mut planner = Planner::new(source, &anchor, target, filter, logged.clone());
-        walk(source, &read, 0, None, cancel, &mut planner)?;
+        walk(source, &read, (0, None), None, cancel, &mut planner)?;
         let Some(known) = planner.without_unknown_domains() else {
-            return planner.finish();
+            let not_there = planner.not_there();
+            let plan = planner.finish()?;
+            if !not_there.is_empty() {
+                let tables = not_there.join(", ");
+                reporter.warn(format!(
+                    "the logs have no rows of {tables}, which {} to be left out: look whether the name is \
+                     right",
+                    if not_there.len() == 1 { "is" } else { "are" }
+                ));
+            }
+            return Ok(plan);
         };
         // A server that does not log what it replicates has domains that its logs have nothing of.
         reporter.warn(format!(
@@ -214,6 +229,12 @@ pub fn replay(
         ));
     }
     server.check_plan(&plan)?;
+    if !plan.can_go_on {
+        reporter.warn(format!(
+            "no other replay can go on from {}: temporary tables are in use there, or were just before",
+            plan.to
+        ));
+    }
     server.adopt(&plan, reporter)?;
     let applied = server.apply(&mut pipeline, source, options, &plan, cancel, reporter);
     if applied.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
@@ -221,6 +242,10 @@ pub fn replay(
         server.session.kill(pipeline.id());
     }
     applied?;
+    if !plan.temporary.is_empty() {
+        // The server drops them when the connection ends. Logged, that would take the next number.
+        pipeline.value("SET SESSION sql_log_bin=0")?;
+    }
     let state = server.read_state()?;
     if state != plan.course.end_state {
         let list = |gtids: Vec<Gtid>| {
@@ -356,6 +381,7 @@ impl Server {
                 let mut builder = Builder::new(source, course, filter, limits, send);
                 builder.rows_only_of = rows_only_of;
                 let first = course.resume.unwrap_or(course.start).log;
+                let first = (first, Some(course.before.clone()));
                 let read = reading(options.keys.as_ref());
                 walk(source, &read, first, Some(&course.ends), stop, &mut builder)?;
                 builder.flush();

@@ -3,6 +3,8 @@
 //! The logs are read once to find the place that the backup has, the place that the server has come
 //! to, and the place to stop at; every checksum is verified on the way, and every gap found.
 
+mod refusals;
+
 use std::collections::BTreeSet;
 
 use binlog::event::gtid::flag;
@@ -12,10 +14,11 @@ use binlog::{BinlogPosition, Event, EventType, Gtid, GtidPosition};
 use jiff::Timestamp;
 
 use super::filter::{Filter, Kept, TableName};
-use super::script::is_filling;
-use super::source::{LogSource, malformed};
+use super::script::makes_table;
+use super::source::{Log, LogSource, malformed};
 use super::state::State;
 use super::target::{Edge, Target, When};
+use super::temporary::TemporaryTables;
 use super::walk::{Flow, Group, Place, Visitor};
 use crate::{Error, ErrorKind, Result};
 
@@ -24,8 +27,18 @@ use crate::{Error, ErrorKind, Result};
 pub struct Anchor {
     /// File and offset, if they are known.
     pub position: Option<BinlogPosition>,
+    /// `server_id` of the server whose file that is, if it is known.
+    pub server: Option<u32>,
     /// The newest transaction of each domain.
     pub gtid: GtidPosition,
+}
+
+impl Anchor {
+    /// Whether the place is in this log.
+    fn names(&self, log: &Log) -> bool {
+        self.position.as_ref().is_some_and(|position| position.file() == log.name)
+            && self.server.is_none_or(|server| server == log.server)
+    }
 }
 
 /// What a replay does.
@@ -70,6 +83,11 @@ pub struct Plan {
     pub left_out: u64,
     /// Domains of the transactions.
     pub domains: Vec<u32>,
+    /// Temporary tables that are there at the end, which is also theirs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub temporary: Vec<String>,
+    /// Whether another replay can go on from the end, as none can near temporary tables.
+    pub can_go_on: bool,
     #[serde(skip)]
     pub(super) course: Course,
 }
@@ -81,6 +99,8 @@ pub(super) struct Course {
     pub start: Place,
     /// State there.
     pub start_state: State,
+    /// State before the first log that is read.
+    pub before: State,
     /// Where a replay goes on.
     pub resume: Option<Place>,
     /// Groups at this place and behind are not applied.
@@ -102,6 +122,8 @@ pub(super) struct Planner<'a> {
     target: &'a Target,
     edge: Edge,
     filter: Filter,
+    /// Whether the log that the data names is among the logs.
+    has_named: bool,
     /// What the server has logged; nothing if it is as it was restored.
     server: Option<State>,
     course: Course,
@@ -113,11 +135,21 @@ pub(super) struct Planner<'a> {
     applied: State,
     found: bool,
     skipped: BTreeSet<Gtid>,
+    /// Those of them that are before the place to go on from.
+    skipped_before: BTreeSet<Gtid>,
     group_bytes: u64,
     group_changes: bool,
+    /// Whether the group has statements of its own, and whether the first one makes a table.
+    has_statement: bool,
+    makes_table: bool,
     /// The table that the group makes and fills.
     filled: Option<TableName>,
+    /// Whether the group ends with ROLLBACK.
+    is_rolled_back: bool,
     micros: Option<u32>,
+    temporary: TemporaryTables,
+    /// Why the server's place, which was found, is none to go on from.
+    stuck: Option<Error>,
     transactions: u64,
     bytes: u64,
     left_out: u64,
@@ -127,6 +159,8 @@ pub(super) struct Planner<'a> {
     incident: Option<(Place, String)>,
     ended: Place,
     seen: State,
+    /// State before the log.
+    before_log: State,
     /// The last group that the data has.
     before: Option<Group>,
 }
@@ -145,6 +179,7 @@ impl<'a> Planner<'a> {
             target,
             edge,
             filter,
+            has_named: source.logs().iter().any(|log| anchor.names(log)),
             server,
             course: Course { ends: vec![0; source.logs().len()], ..Course::default() },
             begun: false,
@@ -152,10 +187,16 @@ impl<'a> Planner<'a> {
             applied: State::default(),
             found: false,
             skipped: BTreeSet::new(),
+            skipped_before: BTreeSet::new(),
             group_bytes: 0,
             group_changes: false,
+            has_statement: false,
+            makes_table: false,
             filled: None,
+            is_rolled_back: false,
             micros: None,
+            temporary: TemporaryTables::default(),
+            stuck: None,
             transactions: 0,
             bytes: 0,
             left_out: 0,
@@ -165,6 +206,7 @@ impl<'a> Planner<'a> {
             incident: None,
             ended: Place::default(),
             seen: State::default(),
+            before_log: State::default(),
             before: None,
         }
     }
@@ -178,10 +220,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether the data is what the logs have up to a place between groups. The stock tool leaves
-    /// domains out of its position; where the place is the one that it names, they do not matter.
+    /// domains out of its position: where the log is there that it names, only the place counts.
     fn is_anchor(&self, named: bool, state: &State) -> bool {
         if !named {
-            return state.position() == self.anchor.gtid;
+            return !self.has_named && state.position() == self.anchor.gtid;
         }
         let agrees = |gtid: Gtid| state.newest(gtid.domain).is_none_or(|newest| newest == gtid);
         self.anchor.gtid.iter().all(agrees)
@@ -189,9 +231,9 @@ impl<'a> Planner<'a> {
 
     /// Whether the place that the backup names is between these offsets of a log.
     fn is_named(&self, log: usize, offsets: std::ops::RangeInclusive<u64>) -> bool {
-        self.anchor.position.as_ref().is_some_and(|position| {
-            position.file() == self.name(log) && offsets.contains(&position.offset())
-        })
+        let is_within = |position: &BinlogPosition| offsets.contains(&position.offset());
+        self.anchor.position.as_ref().is_some_and(is_within)
+            && self.source.logs().get(log).is_some_and(|log| self.anchor.names(log))
     }
 
     /// Looks whether the replay begins at a place between groups.
@@ -200,9 +242,18 @@ impl<'a> Planner<'a> {
             self.begun = true;
             self.course.start = place;
             self.course.start_state = state.clone();
+            self.course.before = self.before_log.clone();
             self.course.cut = place;
             self.applied = state.clone();
             self.look_for_server(place, None);
+        }
+    }
+
+    /// Looks whether the place that the backup names is between the last group and here, where none is.
+    fn look_for_named(&mut self, place: Place) {
+        let from = if self.ended.log == place.log { self.ended.offset } else { 0 };
+        if !self.begun && self.is_named(place.log, from..=place.offset) {
+            self.look_for_data(place, true, &self.seen.clone());
         }
     }
 
@@ -219,12 +270,27 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn statement(&mut self, group: &Group, query: &Query<'_>) {
+        self.is_rolled_back = *query.text == *b"ROLLBACK";
+        if group.has(flag::STANDALONE) {
+            self.micros = Some(query.session.microseconds).filter(|micros| *micros > 0);
+        }
+        if self.filter.admits(group) {
+            self.temporary.statement(group.gtid, query);
+        }
+        self.makes_table |= !self.has_statement && makes_table(group, query);
+        self.has_statement = true;
+    }
+
     fn look_for_server(&mut self, place: Place, filled: Option<(Gtid, TableName)>) {
         let is_there = self.server.as_ref().is_none_or(|server| *server == self.applied);
         if !self.resumed && is_there {
             self.resumed = true;
             if self.server.is_some() && place != self.course.start {
                 self.course.resume = Some(place);
+                self.course.before = self.before_log.clone();
+                self.stuck = self.stuck_at(place);
+                self.skipped_before = std::mem::take(&mut self.skipped);
                 self.course.resumes_behind = filled;
                 self.course.filling = 0;
                 (self.transactions, self.bytes, self.left_out) = (0, 0, 0);
@@ -239,6 +305,13 @@ impl<'a> Planner<'a> {
         self.next = next;
         self.found = true;
         Flow::Stop
+    }
+
+    /// Tables that are to be left out, and of which the logs have no rows.
+    pub(super) fn not_there(&self) -> Vec<String> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let unseen = self.filter.unseen();
+        unseen.map(|(database, name)| format!("{}.{}", text(database), text(name))).collect()
     }
 
     pub(super) fn finish(mut self) -> Result<Plan> {
@@ -266,9 +339,14 @@ impl<'a> Planner<'a> {
         if !self.resumed {
             return Err(self.foreign_server());
         }
+        if let Some(error) = self.stuck {
+            return Err(error);
+        }
         self.refuse_the_past()?;
+        self.refuse_what_is_done()?;
+        let skipped = &self.skipped | &self.skipped_before;
         let missing: Vec<String> =
-            self.filter.gtids.difference(&self.skipped).map(Gtid::to_string).collect();
+            self.filter.gtids.difference(&skipped).map(Gtid::to_string).collect();
         if !missing.is_empty() {
             let message = format!("{} is not between start and end", missing.join(","));
             return Err(Error::new(ErrorKind::NothingMatches, message)
@@ -302,6 +380,8 @@ impl<'a> Planner<'a> {
             bytes: self.bytes,
             left_out: self.left_out,
             domains: self.domains.into_iter().collect(),
+            temporary: self.temporary.names(),
+            can_go_on: !self.temporary.are_doubtful(),
             course: self.course,
         })
     }
@@ -310,91 +390,31 @@ impl<'a> Planner<'a> {
     pub(super) fn without_unknown_domains(&self) -> Option<GtidPosition> {
         let known = |gtid: &Gtid| self.seen.newest(gtid.domain).is_some();
         let position: GtidPosition = self.anchor.gtid.iter().filter(known).collect();
-        (!self.begun && position != self.anchor.gtid).then_some(position)
-    }
-
-    /// A target that the data is behind already.
-    fn refuse_the_past(&self) -> Result<()> {
-        let is_past = match self.target {
-            Target::Time(time) => self.before.is_some_and(|group| {
-                When { seconds: group.time, micros: None }.is_late(*time, self.edge)
-                    && self.transactions + self.left_out == 0
-            }),
-            Target::Position { file, offset } => {
-                file == self.name(self.course.start.log) && *offset < self.course.start.offset
-            }
-            Target::Gtid(_) | Target::End => false,
-        };
-        if !is_past {
-            return Ok(());
-        }
-        let message = format!(
-            "{} is before {}, where the data is already",
-            self.target,
-            self.at(self.course.start)
-        );
-        Err(Error::new(ErrorKind::Usage, message).advise("restore an earlier backup"))
-    }
-
-    /// Why the logs do not begin at the data.
-    fn no_start(&self) -> Error {
-        let wanted = match self.anchor.gtid.is_empty() {
-            true => "the beginning of all".to_owned(),
-            false => self.anchor.gtid.to_string(),
-        };
-        let first = self.source.logs().first().map(|log| State::of(&log.before));
-        let first = first.unwrap_or_default();
-        let is_beyond = |gtid: Gtid| {
-            self.anchor.gtid.get(gtid.domain).is_none_or(|at| at.sequence < gtid.sequence)
-        };
-        if first.position().iter().any(is_beyond) {
-            let message = format!(
-                "the logs begin after {first}, and the data is at {wanted}: what is in between is missing"
-            );
-            return Error::new(ErrorKind::Gap, message)
-                .advise("find older logs, or restore a later backup");
-        }
-        let seen = &self.seen;
-        let message =
-            format!("the logs, which go from '{first}' to '{seen}', never were at {wanted}");
-        Error::new(ErrorKind::NothingMatches, message)
-            .advise("give the logs of the server that the backup is of, up to the end")
-    }
-
-    /// Why the server cannot be one that the logs are being applied to.
-    fn foreign_server(&self) -> Error {
-        let server = self.server.as_ref().map(State::to_string).unwrap_or_default();
-        let message = format!(
-            "the server has logged {server}, which is no state between {} and {}: it has \
-             transactions of its own, or of another history",
-            self.course.start_state, self.applied
-        );
-        Error::new(ErrorKind::Usage, message).advise(
-            "restore the backup again and let nothing write before the replay; if what the server \
-             has logged since is unimportant, RESET MASTER on it",
-        )
+        // Of a position of which nothing is known nothing would be left.
+        (!self.begun && !position.is_empty() && position != self.anchor.gtid).then_some(position)
     }
 }
 
 impl Visitor for Planner<'_> {
     fn log(&mut self, log: usize, before: &State) -> Result<Flow> {
+        self.before_log = before.clone();
         self.between(Place { log, offset: 0 }, before);
         Ok(Flow::On)
     }
 
-    fn format(&mut self, _: &Event<'_>, _: &FormatDescription) -> Result<()> {
+    fn format(&mut self, _: &Event<'_>, format: &FormatDescription) -> Result<()> {
+        if format.created != 0 {
+            self.temporary.take();
+        }
         Ok(())
     }
 
     fn begin(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
+        self.look_for_named(group.place);
         self.group_bytes = event.bytes.len() as u64;
         (self.group_changes, self.filled, self.micros) = (false, None, None);
-        if !self.begun {
-            let from = if self.ended.log == group.place.log { self.ended.offset } else { 0 };
-            if self.is_named(group.place.log, from..=group.place.offset) {
-                self.look_for_data(group.place, true, &self.seen.clone());
-            }
-        }
+        self.temporary.begin();
+        (self.has_statement, self.makes_table, self.is_rolled_back) = (false, false, false);
         if !self.begun {
             return Ok(Flow::On);
         }
@@ -419,18 +439,15 @@ impl Visitor for Planner<'_> {
             let kept = self.filter.keeps(name, group, event)?;
             self.group_changes |= kept == Kept::Change;
         }
-        if kind == EventType::TABLE_MAP && is_filling(group) {
+        if kind == EventType::TABLE_MAP && self.makes_table {
             let names = table_map::names(event.body());
             let (_, database, table) = names.map_err(|what| malformed(name, event, what))?;
             self.filled = Some((database.to_vec(), table.to_vec()));
         }
-        if matches!(self.target, Target::Time(_))
-            && matches!(kind, EventType::QUERY | EventType::QUERY_COMPRESSED)
-            && group.has(flag::STANDALONE)
-        {
+        if matches!(kind, EventType::QUERY | EventType::QUERY_COMPRESSED) {
             let query = Query::parse(event.body(), kind);
             let query = query.map_err(|what| malformed(name, event, what))?;
-            self.micros = Some(query.session.microseconds).filter(|micros| *micros > 0);
+            self.statement(group, &query);
         }
         Ok(())
     }
@@ -458,8 +475,12 @@ impl Visitor for Planner<'_> {
             }
             _ => {}
         }
+        // A server that rolls back all of a transaction logs nothing of it. That it is in the log is due
+        // to temporary tables that are not.
+        self.group_changes &= !(self.is_rolled_back && group.has(flag::TRANSACTIONAL));
         if self.group_changes {
             self.applied.add(group.gtid);
+            self.temporary.end();
             self.transactions += 1;
             self.bytes += self.group_bytes;
             self.domains.insert(group.gtid.domain);
@@ -485,6 +506,7 @@ impl Visitor for Planner<'_> {
     }
 
     fn log_end(&mut self, end: Place, after: &State) -> Result<Flow> {
+        self.look_for_named(end);
         self.between(end, after);
         if self.begun
             && let Target::Position { file, offset } = self.target

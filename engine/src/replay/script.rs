@@ -8,15 +8,17 @@
 //! Rows are applied by BINLOG, with the tables that they belong to: a statement at once, or in several
 //! pieces, each of which ends as a statement, if its rows are many.
 
+mod loads;
+
 use std::collections::HashMap;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::sync::mpsc::SyncSender;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use binlog::bytes::Malformed;
+use binlog::dump::push_name;
 use binlog::event::gtid::flag as group;
-use binlog::event::load::{Block, Duplicates, ExecuteLoad};
 use binlog::event::rows::{self, flag as rows_flag};
 use binlog::event::{GtidEvent, IntVar, Query, Rand, Rows, TableMap, UserVar, control, table_map};
 use binlog::format::{FormatDescription, Version};
@@ -25,12 +27,14 @@ use binlog::{Event, EventType, Gtid};
 use tempfile::SpooledTempFile;
 
 use super::batch::{Batch, Mark, Statement, What};
+use super::definition::Definition;
 use super::filter::{Filter, Kept};
 use super::plan::Course;
 use super::sequence::Sequence;
 use super::session::{Session, UnknownCollation, put};
 use super::source::{LogSource, malformed};
 use super::state::State;
+use super::temporary::TemporaryTables;
 use super::walk::{Flow, Group, Place, Visitor};
 use crate::{Error, ErrorKind, Result};
 
@@ -39,10 +43,10 @@ use crate::{Error, ErrorKind, Result};
 const BATCH_BYTES: usize = 64 << 10;
 /// Bytes of rows after which a statement goes out in a piece of its own.
 const PIECE: usize = 2 << 20;
-/// Bytes of a file of LOAD DATA that are kept in memory.
-const LOAD_MEMORY: usize = 4 << 20;
 /// What a statement and its batch have around its text, generously.
 const AROUND: usize = 256;
+/// The largest `max_allowed_packet` that servers have.
+const PACKET_MAX: usize = 1 << 30;
 /// Characters of a statement that messages show.
 const SHOWN: usize = 200;
 
@@ -67,6 +71,9 @@ pub(super) struct Builder<'a> {
     format: Option<FormatDescription>,
     statement: Statement,
     loads: HashMap<(u32, u32), SpooledTempFile>,
+    temporary: TemporaryTables,
+    /// Which log it is.
+    log: usize,
     /// Whether the group is applied, and whether something of it has gone into a batch.
     active: bool,
     opened: bool,
@@ -97,6 +104,8 @@ impl<'a> Builder<'a> {
             format: None,
             statement: Statement::default(),
             loads: HashMap::new(),
+            temporary: TemporaryTables::default(),
+            log: 0,
             active: false,
             opened: false,
             begins: Vec::new(),
@@ -141,11 +150,30 @@ impl<'a> Builder<'a> {
     }
 
     /// Sets what is still to be set.
-    fn push_set(&mut self, gtid: Gtid, place: Place) {
+    fn push_set(&mut self, gtid: impl Into<Option<Gtid>>, place: Place) {
+        let gtid = gtid.into();
         for mut statement in self.session.take_set() {
             let word = if statement.starts_with(b"USE") { "USE" } else { "SET" };
-            let mark = Mark { gtid: Some(gtid), place, what: What::Around(word) };
+            let mark = Mark { gtid, place, what: What::Around(word) };
             self.push(mark, |sql| sql.append(&mut statement));
+        }
+    }
+
+    /// Drops the temporary tables that the source lost when it was started anew, unlogged as there.
+    fn drop_temporary(&mut self, place: Place) {
+        for table in self.temporary.take() {
+            let mut sql = b"DROP TEMPORARY TABLE IF EXISTS ".to_vec();
+            push_name(&mut sql, table.database.as_bytes());
+            sql.push(b'.');
+            push_name(&mut sql, table.name.as_bytes());
+            self.session.thread(table.server, table.thread);
+            self.session.read_name(&sql);
+            self.push_set(None, place);
+            for statement in [b"SET sql_log_bin=0", &*sql, b"SET sql_log_bin=1"] {
+                let mark = Mark { gtid: None, place, what: What::Around("a temporary table") };
+                self.push(mark, |out| out.extend_from_slice(statement));
+            }
+            self.flush();
         }
     }
 
@@ -185,19 +213,9 @@ impl<'a> Builder<'a> {
             true => std::mem::take(&mut self.statement.tables),
             false => self.statement.tables.clone(),
         };
-        let length = events.len().div_ceil(3) * 4 + AROUND;
+        let length = sent(events.len());
         if length > self.limits.packet {
-            let message = format!(
-                "{} ({} at {}) changes rows of {tables} in one statement of {length} bytes, and the \
-                 server takes {}",
-                group.gtid,
-                self.name(place),
-                place.offset,
-                self.limits.packet
-            );
-            return Err(Error::new(ErrorKind::Usage, message).advise(
-                "SET GLOBAL max_allowed_packet=1073741824 on the server, and start again",
-            ));
+            return Err(self.too_long(group, &format!("{length}"), &tables));
         }
         self.open(group);
         self.push_set(group.gtid, place);
@@ -207,6 +225,26 @@ impl<'a> Builder<'a> {
         let mark = Mark { gtid: Some(group.gtid), place, what: What::Rows(tables) };
         self.push(mark, |sql| push_binlog(sql, &events));
         Ok(())
+    }
+
+    /// Rows that the server does not take at once, and that cannot be taken apart.
+    fn too_long(&self, group: &Group, length: &str, tables: &str) -> Error {
+        let place = self.statement.place;
+        let message = format!(
+            "{} ({} at {}) changes rows of {tables} in one statement of {length} bytes, and the server takes \
+             {}",
+            group.gtid,
+            self.name(place),
+            place.offset,
+            self.limits.packet
+        );
+        Error::new(ErrorKind::Usage, message).advise(match self.limits.packet < PACKET_MAX {
+            true => "SET GLOBAL max_allowed_packet=1073741824 on the server, and start again",
+            false => {
+                "leave the transaction out with --skip-gtid, and bring its table from the source: no server \
+                 takes more"
+            }
+        })
     }
 
     /// Puts the statement that sets a sequence into the batch.
@@ -272,6 +310,11 @@ impl<'a> Builder<'a> {
         self.statement.add(bytes, place, event.end());
         self.inflated = inflated;
         let waiting = self.statement.ended.len() + self.statement.rows.len();
+        if !is_transactional && sent(waiting) > self.limits.packet {
+            // The rest of it need not be gathered.
+            let tables = self.statement.tables.clone();
+            return Err(self.too_long(group, &format!("more than {}", sent(waiting)), &tables));
+        }
         if (ends && !is_transactional) || (is_transactional && waiting > room) {
             self.push_rows(group, ends)?;
         } else if ends {
@@ -309,11 +352,12 @@ impl<'a> Builder<'a> {
             self.unbroken = group.has(group::PREPARED_XA);
             return Ok(());
         }
+        self.temporary.statement(group.gtid, &query);
+        if self.opened || !makes_table(group, &query) {
+            return self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text));
+        }
         if self.rows_only_of == Some(group.gtid) {
             return Ok(());
-        }
-        if !is_filling(group) {
-            return self.text(group, event, &query, |sql| sql.extend_from_slice(&query.text));
         }
         // Making the table commits. Its rows are logged behind it, under the same number.
         let begins = std::mem::take(&mut self.begins);
@@ -365,55 +409,6 @@ impl<'a> Builder<'a> {
             place.offset
         );
         Error::new(ErrorKind::Damage, message)
-    }
-
-    fn execute_load(&mut self, group: &Group, event: &Event<'_>) -> Result<Flow> {
-        let place = Place { log: group.place.log, offset: event.offset };
-        let load = ExecuteLoad::parse(event.body())
-            .map_err(|what| malformed(self.name(place), event, what))?;
-        let key = (event.header.server_id, load.file_id);
-        let Some(mut file) = self.loads.remove(&key) else {
-            let message = format!(
-                "{} at {}: the file that a LOAD DATA statement reads is not in the log",
-                self.name(place),
-                place.offset
-            );
-            return Err(Error::new(ErrorKind::Damage, message));
-        };
-        file.seek(SeekFrom::Start(0)).map_err(cannot_spool)?;
-        let text = &load.query.text;
-        let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
-        let (front, behind) = (part(0..load.name.start), part(load.name.end..text.len()));
-        // Alone, because the server asks for the file in the middle of it.
-        self.open(group);
-        self.push_set(group.gtid, place);
-        if self.flush() == Flow::Stop {
-            return Ok(Flow::Stop);
-        }
-        self.text(group, event, &load.query, |sql| {
-            sql.extend_from_slice(front);
-            sql.extend_from_slice(b" LOCAL INFILE 'x'");
-            if load.duplicates == Duplicates::Replace {
-                sql.extend_from_slice(b" REPLACE");
-            }
-            sql.extend_from_slice(b" INTO");
-            sql.extend_from_slice(behind);
-        })?;
-        self.batch.load = Some(file);
-        Ok(self.flush())
-    }
-
-    fn block(&mut self, event: &Event<'_>, place: Place) -> Result<()> {
-        let block =
-            Block::parse(event.body()).map_err(|what| malformed(self.name(place), event, what))?;
-        let key = (event.header.server_id, block.file_id);
-        if event.header.kind == EventType::BEGIN_LOAD_QUERY {
-            self.loads.insert(key, SpooledTempFile::new(LOAD_MEMORY));
-        }
-        if let Some(file) = self.loads.get_mut(&key) {
-            file.write_all(block.data).map_err(cannot_spool)?;
-        }
-        Ok(())
     }
 
     /// Takes an event that changes something or is needed for that.
@@ -479,12 +474,16 @@ const KILLED: [u16; 4] = [1053, 1317, 1927, 1969];
 
 impl Visitor for Builder<'_> {
     fn log(&mut self, log: usize, _: &State) -> Result<Flow> {
+        self.log = log;
         Ok(if log > self.course.cut.log { Flow::Stop } else { Flow::On })
     }
 
     fn format(&mut self, event: &Event<'_>, format: &FormatDescription) -> Result<()> {
         self.format = Some(format.clone());
-        let place = Place { log: 0, offset: event.offset };
+        let place = Place { log: self.log, offset: event.offset };
+        if format.created != 0 {
+            self.drop_temporary(place);
+        }
         let mark = Mark { gtid: None, place, what: What::Around("BINLOG") };
         self.push(mark, |sql| push_binlog(sql, event.bytes));
         Ok(())
@@ -499,6 +498,7 @@ impl Visitor for Builder<'_> {
         self.active = (group.place >= from || is_filling) && self.filter.admits(group);
         self.opened = false;
         self.begins.clear();
+        self.temporary.begin();
         if !self.active {
             return Ok(Flow::On);
         }
@@ -535,6 +535,7 @@ impl Visitor for Builder<'_> {
         self.loads.clear();
         if self.active {
             self.batch.groups += 1;
+            self.temporary.end();
         }
         self.active = false;
         Ok(if self.is_full() { self.flush() } else { Flow::On })
@@ -551,9 +552,17 @@ impl Visitor for Builder<'_> {
     }
 }
 
-/// Whether a group makes a table and fills it.
-pub(super) fn is_filling(group: &Group) -> bool {
-    group.has(group::DDL) && !group.has(group::STANDALONE)
+/// Whether the first statement of a group makes the table that the rest of it fills. What has to do with
+/// temporary tables in a transaction is marked as a definition, too.
+pub(super) fn makes_table(group: &Group, query: &Query<'_>) -> bool {
+    group.has(group::DDL)
+        && !group.has(group::STANDALONE)
+        && Definition::of(&query.text) == Some(Definition::Makes)
+}
+
+/// Bytes of the statement that applies so many bytes of events, generously.
+fn sent(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4 + AROUND
 }
 
 /// Appends a statement that applies events.
@@ -581,8 +590,4 @@ fn shown(text: &[u8]) -> String {
 
 fn no_format(name: &str) -> Error {
     Error::new(ErrorKind::Damage, format!("{name} does not say what its events look like"))
-}
-
-fn cannot_spool(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Failed, "cannot keep a file of LOAD DATA").caused_by(error)
 }

@@ -240,6 +240,16 @@ impl Session {
         }
     }
 
+    /// Sets whose temporary tables the next statement means.
+    pub(super) fn thread(&mut self, server: u32, thread: u32) {
+        if self.server.replace(server) != Some(server) {
+            self.add(format_args!("@@session.server_id={server}"));
+        }
+        if self.thread_id.replace(thread) != Some(thread) {
+            self.add(format_args!("@@session.pseudo_thread_id={thread}"));
+        }
+    }
+
     /// Sets a number that the next statement uses.
     pub(super) fn int(&mut self, variable: IntVar) {
         self.add(format_args!("{}={}", variable.name(), variable.value));

@@ -1,8 +1,10 @@
 //! Where the logs to replay are.
 //!
-//! Their order is that of their content: what a log says had been logged before it. Names only decide
-//! between logs of which the first has no transaction.
+//! Their order is that of their content: what a log says had been logged before it. Between logs of one
+//! directory whose names differ only in the number the number decides: a server that is told to forget a
+//! domain (`DELETE_DOMAIN_ID`) says less of what had been logged than before.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -102,7 +104,7 @@ impl FileLogs {
         found.sort_by_key(|(log, _)| {
             (State::of(&log.before).extent(), log.begun, number(&log.name), log.name.clone())
         });
-        let (logs, paths) = found.into_iter().unzip();
+        let (logs, paths) = by_number(found).into_iter().unzip();
         Ok(Self { logs, paths })
     }
 }
@@ -116,6 +118,28 @@ impl LogSource for FileLogs {
         let path = self.paths.get(index).map_or(Path::new(""), PathBuf::as_path);
         Ok(Box::new(File::open(path).map_err(|e| Error::io("open", path, e))?))
     }
+}
+
+/// Puts logs with the same name, save for the number, in the order of their numbers, into the places that
+/// they have among the others.
+fn by_number(found: Vec<(Log, PathBuf)>) -> Vec<(Log, PathBuf)> {
+    let stem = |path: &Path| {
+        let is_numbered = path
+            .extension()
+            .and_then(|digits| digits.to_str())
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        if is_numbered { path.with_extension("") } else { path.to_owned() }
+    };
+    let stems: Vec<PathBuf> = found.iter().map(|(_, path)| stem(path)).collect();
+    let mut kinds: BTreeMap<PathBuf, Vec<(Log, PathBuf)>> = BTreeMap::new();
+    for (stem, log) in stems.iter().zip(found) {
+        kinds.entry(stem.clone()).or_default().push(log);
+    }
+    for logs in kinds.values_mut() {
+        // The last one is taken first.
+        logs.sort_by_key(|(log, _)| std::cmp::Reverse(number(&log.name)));
+    }
+    stems.iter().filter_map(|stem| kinds.get_mut(stem)?.pop()).collect()
 }
 
 /// The number at the end of a log's name, which has more digits after a million logs.

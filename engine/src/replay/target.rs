@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use crate::{Error, ErrorKind, Result as Outcome};
+
 /// On which side of the target to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -101,6 +103,21 @@ fn time(text: &str) -> Option<Timestamp> {
     }
     let civil: DateTime = text.parse().ok()?;
     Some(civil.to_zoned(TimeZone::system()).ok()?.timestamp())
+}
+
+impl Target {
+    /// Refuses a place in a log if several of the logs have that name, as those of several servers may.
+    pub(crate) fn is_in_one<'a>(&self, names: impl Iterator<Item = &'a str>) -> Outcome<()> {
+        let Self::Position { file, .. } = self else { return Ok(()) };
+        let count = names.filter(|name| *name == file).count();
+        if count < 2 {
+            return Ok(());
+        }
+        let message =
+            format!("{self} may be in {count} logs: as many of those on the way have the name");
+        Err(Error::new(ErrorKind::Usage, message)
+            .advise("name a transaction instead: haulout binlog dump shows the one there"))
+    }
 }
 
 impl fmt::Display for Target {

@@ -89,16 +89,16 @@ pub trait Visitor {
     fn incident(&mut self, place: Place, words: String) -> Result<()>;
 }
 
-/// Shows a visitor the logs from `first` on. With `ends`, only those that have one, up to that offset.
+/// Shows a visitor the logs from `first` on, before which there was `state`: of a log that is entered it says
+/// what is passed over. With `ends`, only those that have one, up to that offset.
 pub fn walk(
     source: &dyn LogSource,
     read: &ReadOptions,
-    first: usize,
+    (first, mut state): (usize, Option<State>),
     ends: Option<&[u64]>,
     cancel: &Cancel,
     visitor: &mut dyn Visitor,
 ) -> Result<()> {
-    let mut state: Option<State> = None;
     for (index, log) in source.logs().iter().enumerate().skip(first) {
         if ends.is_some_and(|ends| ends.len() <= index) {
             return Ok(());
