@@ -54,6 +54,8 @@
 
 pub mod anew;
 mod arriving;
+#[cfg(test)]
+mod canned;
 pub mod catalog;
 pub mod expire;
 pub mod fetch;
