@@ -27,6 +27,7 @@ pub fn repository() -> (tempfile::TempDir, Repository) {
 /// A file of a binary log that is being made up.
 pub struct Canned {
     server: u32,
+    created: u32,
     time: u32,
     name: String,
     end: u64,
@@ -40,6 +41,7 @@ impl Canned {
         let before: GtidState = before.parse().unwrap();
         let mut file = Self {
             server,
+            created: time,
             time,
             name: name.to_owned(),
             end: FIRST_EVENT,
@@ -99,10 +101,11 @@ impl Canned {
         self.add(EventType::XID, &[0; 8])
     }
 
-    /// Transactions of these numbers, one each second.
+    /// Transactions of these numbers, at a second that each number has for itself.
     pub fn transactions(mut self, gtids: &[&str]) -> Self {
         for gtid in gtids {
-            self.time += 1;
+            let sequence = gtid.parse::<Gtid>().unwrap().sequence;
+            self.time = self.created + sequence as u32;
             self.begin(gtid);
             self.statement("INSERT INTO t VALUES (1)");
             self.commit();
@@ -119,7 +122,7 @@ impl Canned {
     pub fn store(&self, repository: &Repository, epoch: Option<&Epoch>) -> Epoch {
         let list = Event::parse(&self.events[1], FIRST_EVENT, Checksum::Crc32).unwrap();
         let identity = identity(&self.events[0], list.body(), &self.name);
-        let epoch = epoch.cloned().unwrap_or_else(|| Epoch::new(self.time, &identity));
+        let epoch = epoch.cloned().unwrap_or_else(|| Epoch::new(self.created, &identity));
         let number = number_of(&self.name).unwrap();
         let mut writer = Writer::new(&self.name, number, Some(epoch.clone())).unwrap();
         writer.magic().unwrap();

@@ -99,6 +99,13 @@ pub struct Log {
     pub files: Vec<File>,
 }
 
+impl Log {
+    /// The parts of its files.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &part::Part> {
+        self.files.iter().flat_map(|file| &file.parts)
+    }
+}
+
 /// What is wrong with a log, as an error of an operation.
 pub(crate) fn unreadable(error: binlog::Error) -> Error {
     use binlog::Fault;
