@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use common::corpus::{Corpus, Sequences};
@@ -417,6 +417,67 @@ fn served_to_a_replica() {
             let differences = witness.contents.differences(&Contents::read(&mut client)?);
             ensure!(differences.is_empty(), "{until}: {}", differences.join("\n"));
         }
+        Ok(())
+    })());
+}
+
+/// A replica that has what the logs do not have is told so, as a primary does, and is sent nothing.
+#[test]
+fn a_replica_of_another_history_is_refused() {
+    ok((|| -> Result<()> {
+        let source = ServerOptions::default().start()?;
+        source.run("CREATE DATABASE d")?;
+        let before = source.client()?.scalar("SELECT @@gtid_binlog_pos")?.context("no GTID")?;
+        source.run("CREATE TABLE d.t (a INT)")?;
+        let last = source.client()?.scalar("SELECT @@gtid_binlog_pos")?.context("no GTID")?;
+        source.run("FLUSH BINARY LOGS")?;
+        let mut options = target_options(source.options());
+        options.server_id = 77;
+        let copy = options.start()?;
+        let mut client = copy.client()?;
+        client.run("SET sql_log_bin = 0")?;
+        client.run("CREATE DATABASE d")?;
+        let mut command = common::repo::haulout();
+        command.args(["binlog", "serve", "--binlogs"]).arg(source.datadir());
+        let (served, port) = serve(command, "end")?;
+        let tls = match options.generation >= Generation::V11_8 {
+            true => "MASTER_SSL=0, ",
+            false => "",
+        };
+        // A write on the replica itself, or another cluster; a server that had more; nothing wrong.
+        for (position, is_right) in
+            [("0-9-500", false), ("0-1-9999", false), (before.as_str(), true)]
+        {
+            client.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'"))?;
+            client.run(&format!(
+                "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, \
+                 MASTER_USER='repl', MASTER_PASSWORD='geheim', {tls}MASTER_USE_GTID=slave_pos"
+            ))?;
+            if is_right {
+                client.run("START SLAVE")?;
+                let waited = client.scalar(&format!("SELECT MASTER_GTID_WAIT('{last}', 30)"))?;
+                let status = client.named("SHOW SLAVE STATUS")?;
+                ensure!(waited.as_deref() == Some("0"), "{status:#?}");
+                continue;
+            }
+            client.run("START SLAVE")?;
+            let began = Instant::now();
+            let told = loop {
+                let status = client.named("SHOW SLAVE STATUS")?;
+                let of = |name: &str| {
+                    let field = status.iter().find(|(field, _)| field == name);
+                    field.map(|(_, value)| value.clone()).unwrap_or_default()
+                };
+                if of("Last_IO_Errno") == "1236" {
+                    break of("Last_IO_Error");
+                }
+                ensure!(began.elapsed() < Duration::from_secs(20), "{position}: {status:#?}");
+                std::thread::sleep(Duration::from_millis(50));
+            };
+            ensure!(told.contains(position), "{told}");
+            client.run("STOP SLAVE")?;
+        }
+        served.end()?;
         Ok(())
     })());
 }

@@ -71,9 +71,10 @@ pub struct Plan {
     pub reaches: bool,
 }
 
-/// Leaves out what was there when a log was entered.
+/// Leaves out what was there when a log was entered: of each domain the transaction that was the last one,
+/// and whether any was left out because that is yet to come.
 #[derive(Clone, Debug, Default)]
-pub struct Skipper(BTreeMap<u32, Gtid>);
+pub struct Skipper(BTreeMap<u32, (Gtid, bool)>);
 
 impl Skipper {
     /// Of a step that enters a log; `None` if what was left out before goes on to be.
@@ -86,7 +87,7 @@ impl Skipper {
         let before = before.position();
         // Of a domain whose newest transaction is there already nothing is to be left out.
         let left_out = position.iter().filter(|gtid| !before.iter().any(|it| it == *gtid));
-        Self(left_out.map(|gtid| (gtid.domain, gtid)).collect())
+        Self(left_out.map(|gtid| (gtid.domain, (gtid, false))).collect())
     }
 
     /// Whether there is nothing more to leave out.
@@ -94,10 +95,17 @@ impl Skipper {
         self.0.is_empty()
     }
 
+    /// At the end of a log: the transaction that all others were left out for, and that did not come.
+    pub fn awaited(&self) -> Option<Gtid> {
+        self.0.values().find(|(_, any)| *any).map(|(gtid, _)| *gtid)
+    }
+
     /// Whether this transaction, the next one of the log, is to be left out.
     pub fn leaves_out(&mut self, gtid: Gtid) -> bool {
-        let Some(there) = self.0.get(&gtid.domain).copied() else { return false };
+        let Some((there, any)) = self.0.get_mut(&gtid.domain) else { return false };
+        let there = *there;
         if gtid.server != there.server || gtid.sequence < there.sequence {
+            *any = true;
             return true;
         }
         self.0.remove(&gtid.domain);

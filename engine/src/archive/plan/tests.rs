@@ -30,6 +30,11 @@ fn what_was_there_is_left_out() {
     assert!(!leaves("2-1-2"));
     // The log was entered right behind what was there.
     assert!(!leaves("3-2-5"));
+    assert_eq!(skipper.awaited(), None);
+    // What was there never comes.
+    let mut skipper = Skipper::new(&"0-9-500,1-1-1".parse().unwrap(), &GtidState::default());
+    assert!(skipper.leaves_out("0-1-1".parse().unwrap()));
+    assert_eq!(skipper.awaited(), Some("0-9-500".parse().unwrap()));
 }
 /// Puts the log of a server: names of files, what was logged before them, and their transactions, each a
 /// second after the one before, from a time on.
