@@ -9,6 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
+use binlog::event::GtidList;
+use binlog::{EventType, Reader};
 use common::corpus::{Corpus, Sequences};
 use common::{Heard, exit, ok, start_and_hear};
 use harness::certificate::Certificate;
@@ -419,6 +421,79 @@ fn served_to_a_replica() {
         }
         Ok(())
     })());
+}
+
+/// The last log of a host that is lost: its torn end is left out and told; damage in it is no end.
+#[test]
+fn damage_in_a_log_that_was_not_closed_is_not_its_end() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let source = ServerOptions::default().start()?;
+        source.run("CREATE DATABASE d")?;
+        source.run("CREATE TABLE d.t (a INT, b LONGTEXT)")?;
+        source.run("FLUSH BINARY LOGS")?;
+        let text = "x".repeat(100_000);
+        for number in 0..30 {
+            source.run(&format!("INSERT INTO d.t VALUES ({number}, '{text}')"))?;
+        }
+        let status = source.client()?.text("SHOW MASTER STATUS")?;
+        let (name, whole) = (status[0][0].clone(), status[0][1].parse::<usize>()?);
+        let log = std::fs::read(source.datadir().join(&name))?;
+        ensure!(whole == log.len() && whole > 2 << 20, "{whole} of {} bytes", log.len());
+        let logs = scratch.join("logs");
+        std::fs::create_dir(&logs)?;
+        let place = logs.join(&name);
+        let list = Reader::new(&log[..], "log", Default::default())?;
+        let before = before(list)?;
+        let copy = target_options(source.options()).start()?;
+        let arguments = ["--from-gtid", &before, "--until", "end", "--plan", "--json"];
+        let find = |operation: &str| {
+            let mut command = common::repo::haulout();
+            command.args(["binlog", "find", "--json", "--op", operation]).arg(&place);
+            process::run(command)
+        };
+        for (bit, is_end) in [(whole / 10, false), (whole - 5000, true)] {
+            let mut damaged = log.clone();
+            damaged[bit] ^= 1;
+            std::fs::write(&place, &damaged)?;
+            let planned = run(&copy, &logs, &arguments)?;
+            let found = find("insert")?;
+            if is_end {
+                let document: Value = serde_json::from_slice(&planned.success()?.stdout)?;
+                let torn = &document["torn"][0];
+                ensure!(document["transactions"] == 29, "{document:#}");
+                let offset = torn["offset"].as_u64().context("nothing is torn")?;
+                ensure!(torn["bytes"].as_u64() == Some(whole as u64 - offset), "{document:#}");
+                ensure!(torn["log"] == *name && offset > 2 << 20, "{document:#}");
+                let found = found.success()?;
+                ensure!(found.stderr.contains("breaks off"), "{}", found.report());
+                ensure!(found.stdout_text().lines().count() >= 29, "{}", found.report());
+            } else {
+                for refused in [planned, found] {
+                    ensure!(refused.code() == Some(exit::DAMAGE), "{}", refused.report());
+                    let told = refused.stdout_text() + &refused.stderr;
+                    ensure!(told.contains("checksum"), "{told}");
+                }
+            }
+        }
+        // Cut in the middle of a transaction.
+        std::fs::write(&place, &log[..whole - 50_000])?;
+        let planned = run(&copy, &logs, &arguments[..5])?.success()?;
+        ensure!(planned.stderr.contains("are left out"), "{}", planned.report());
+        Ok(())
+    })());
+}
+
+/// What a log says that was logged before it.
+fn before(mut log: Reader<&[u8]>) -> Result<String> {
+    while let Some(event) = log.next_event()? {
+        if event.header.kind == EventType::GTID_LIST {
+            let list = GtidList::parse(event.body())?;
+            let gtids: Vec<String> = list.entries.iter().map(ToString::to_string).collect();
+            return Ok(gtids.join(","));
+        }
+    }
+    bail!("it has no list")
 }
 
 /// A replica that has what the logs do not have is told so, as a primary does, and is sent nothing.

@@ -372,7 +372,7 @@ impl Find {
             _ => {
                 let keys = self.keys.resolve(&**reporter)?;
                 let keys = (!keys.is_empty()).then(|| KeyStore::new(keys));
-                find_in_files(&self.paths, keys.as_ref(), &query, cancel, &mut tell)?
+                find_in_files(&self.paths, keys.as_ref(), &query, (cancel, &**reporter), &mut tell)?
             }
         };
         out.flush().map_err(failed)?;

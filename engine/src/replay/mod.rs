@@ -174,7 +174,15 @@ fn make_plan(
         let mut planner = Planner::new(source, &anchor, target, filter, logged.clone());
         walk(source, &read, 0, None, cancel, &mut planner)?;
         let Some(known) = planner.without_unknown_domains() else {
-            return planner.finish();
+            let plan = planner.finish()?;
+            for torn in &plan.torn {
+                reporter.warn(format!(
+                    "{} was not closed by its server: its last {} bytes, from {} on, are no whole \
+                     transaction and are left out",
+                    torn.log, torn.bytes, torn.offset
+                ));
+            }
+            return Ok(plan);
         };
         // A server that does not log what it replicates has domains that its logs have nothing of.
         reporter.warn(format!(

@@ -70,8 +70,22 @@ pub struct Plan {
     pub left_out: u64,
     /// Domains of the transactions.
     pub domains: Vec<u32>,
+    /// What was left out at the ends of logs that were not closed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub torn: Vec<TornLog>,
     #[serde(skip)]
     pub(super) course: Course,
+}
+
+/// A log that its server did not close, as in a crash.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TornLog {
+    /// Its name.
+    pub log: String,
+    /// Behind its last whole transaction.
+    pub offset: u64,
+    /// Bytes from there on, which are left out.
+    pub bytes: u64,
 }
 
 /// Where a replay goes along.
@@ -125,6 +139,7 @@ pub(super) struct Planner<'a> {
     last: Option<Group>,
     next: Option<Group>,
     incident: Option<(Place, String)>,
+    torn: Vec<TornLog>,
     ended: Place,
     seen: State,
     /// The last group that the data has.
@@ -163,6 +178,7 @@ impl<'a> Planner<'a> {
             last: None,
             next: None,
             incident: None,
+            torn: Vec::new(),
             ended: Place::default(),
             seen: State::default(),
             before: None,
@@ -302,6 +318,7 @@ impl<'a> Planner<'a> {
             bytes: self.bytes,
             left_out: self.left_out,
             domains: self.domains.into_iter().collect(),
+            torn: self.torn,
             course: self.course,
         })
     }
@@ -499,6 +516,11 @@ impl Visitor for Planner<'_> {
             }
         }
         Ok(Flow::On)
+    }
+
+    fn torn(&mut self, place: Place, bytes: u64) {
+        let log = self.name(place.log).to_owned();
+        self.torn.push(TornLog { log, offset: place.offset, bytes });
     }
 
     fn incident(&mut self, place: Place, words: String) -> Result<()> {
