@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +15,8 @@ use binlog::event::GtidList;
 use binlog::{EventType, Reader};
 use common::corpus::{Corpus, Sequences};
 use common::{Heard, exit, ok, start_and_hear};
+use engine::server::ConnectOptions;
+use engine::server::feed::{Source, Wanted};
 use harness::certificate::Certificate;
 use harness::compare::Contents;
 use harness::load::{Load, LoadOptions};
@@ -553,6 +557,55 @@ fn a_replica_of_another_history_is_refused() {
             client.run("STOP SLAVE")?;
         }
         served.end()?;
+        Ok(())
+    })());
+}
+
+/// Who connects and reads nothing does not keep the others waiting, nor the end.
+#[test]
+fn a_replica_that_reads_nothing_delays_nobody() {
+    ok((|| -> Result<()> {
+        let source = ServerOptions::default().start()?;
+        source.run("CREATE DATABASE d")?;
+        source.run("CREATE TABLE d.t (b LONGTEXT)")?;
+        let text = "x".repeat(4 << 20);
+        for _ in 0..10 {
+            source.run(&format!("INSERT INTO d.t VALUES ('{text}')"))?;
+        }
+        source.run("FLUSH BINARY LOGS")?;
+        let mut command = common::repo::haulout();
+        command.args(["binlog", "serve", "--binlogs"]).arg(source.datadir());
+        let (served, port) = serve(command, "end")?;
+        let connect = ConnectOptions {
+            host: Some("127.0.0.1".to_owned()),
+            port: Some(port),
+            user: Some("repl".to_owned()),
+            password: Some("geheim".to_owned()),
+            skip_tls: true,
+            ..ConnectOptions::default()
+        };
+        let wanted = Wanted { server_id: 5, gtids: Some(""), ..Wanted::default() };
+        let _stuck = Source::open(&connect, &wanted)?;
+        // More come than there is room for; one that logs in not at all, too.
+        let strangers: Vec<TcpStream> = (0..80)
+            .map(|_| TcpStream::connect(("127.0.0.1", port)))
+            .collect::<std::io::Result<_>>()?;
+        std::thread::sleep(Duration::from_millis(1500));
+        let greeted = |stream: &TcpStream| -> Result<bool> {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut byte = [0];
+            Ok((&*stream).read(&mut byte).is_ok_and(|count| count == 1))
+        };
+        let mut count = 0;
+        for stream in &strangers {
+            count += u32::from(greeted(stream)?);
+        }
+        ensure!(count == 63, "{count} of 80 were let in beside one");
+        drop(strangers);
+        std::thread::sleep(Duration::from_millis(1000));
+        ensure!(greeted(&TcpStream::connect(("127.0.0.1", port))?)?, "no place is free again");
+        let took = served.interrupt(Duration::from_secs(10))?;
+        ensure!(took < Duration::from_secs(3), "the end took {took:?}");
         Ok(())
     })());
 }
