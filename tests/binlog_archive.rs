@@ -426,13 +426,14 @@ fn a_failover_loses_and_repeats_nothing() {
         ensure!(differences.is_empty(), "replayed: {}", differences.join("\n"));
         let mut command = repo.command("binlog serve");
         command.args(["--from-gtid=", "--listen=127.0.0.1:0", "--server-id=99"]);
+        command.env("HAULOUT_SERVE_PASSWORD", "geheim");
         let (served, line) = common::start_and_hear(command, "listening at 127.0.0.1:")?;
         let port = line.rsplit("127.0.0.1:").next().unwrap().split(',').next().unwrap().to_owned();
         let attached = fresh(6)?;
         let mut sql = attached.client()?;
         sql.run(&format!(
             "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', \
-             MASTER_USE_GTID=slave_pos{tls}"
+             MASTER_PASSWORD='geheim', MASTER_USE_GTID=slave_pos{tls}"
         ))?;
         sql.run("START SLAVE")?;
         let last = all.last().unwrap();

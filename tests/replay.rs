@@ -661,6 +661,13 @@ fn from_a_repository() {
         // What is served begins at the same backup.
         let mut command = repo.command("binlog serve");
         command.args(["--listen=127.0.0.1:0", "--before", "--until", &drop]);
+        // Nor are the logs for everybody on this host.
+        command.env("HAULOUT_SERVE_PASSWORD", "");
+        let refused = process::run(command)?;
+        common::assert_failed(&refused, exit::USAGE, &["HAULOUT_SERVE_PASSWORD"]);
+        let mut command = repo.command("binlog serve");
+        command.args(["--listen=127.0.0.1:0", "--before", "--until", &drop]);
+        command.env("HAULOUT_SERVE_PASSWORD", "geheim");
         let (served, line) = start_and_hear(command, "for replicas that have the backup")?;
         ensure!(line.contains(first["name"].as_str().unwrap()), "{line}");
         served.end()?;
