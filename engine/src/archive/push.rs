@@ -349,6 +349,11 @@ impl Source {
             cancel.check()?;
         }
         parts.extend(writer.cut(repository, cancel)?);
+        if writer.is_open() {
+            let message = format!("{} ends within a transaction", self.path.display());
+            return Err(Error::new(ErrorKind::Damage, message)
+                .advise("get a whole copy of it; what is before that transaction is archived"));
+        }
         Ok(parts)
     }
 
@@ -521,3 +526,6 @@ impl<'r> Archive<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,11 @@ impl Writer {
         self.is_long
     }
 
+    /// Whether it is within a transaction.
+    pub fn is_open(&self) -> bool {
+        self.place == Place::Within
+    }
+
     /// Bytes that are not stored.
     pub fn waiting(&self) -> u64 {
         self.builder.len() + self.open.len() as u64
