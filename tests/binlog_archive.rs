@@ -84,7 +84,15 @@ fn last_gtid(client: &mut harness::Client) -> Result<String> {
 
 /// Lines of `find`, each a document.
 fn find(repo: &Repo, arguments: &[&str]) -> Result<Vec<Value>> {
-    let found = repo.run("binlog find", &[arguments, &["--json"]].concat())?;
+    let mut command = repo.command("binlog find");
+    command.args(arguments);
+    found(command)
+}
+
+/// What it finds.
+fn found(mut command: Command) -> Result<Vec<Value>> {
+    command.arg("--json");
+    let found = run(command)?;
     ensure!(matches!(found.code(), Some(0 | NOTHING)), "{}", found.report());
     found.stdout_text().lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
@@ -207,8 +215,10 @@ fn what_was_archived_comes_back_and_is_found() {
         let found = find(&repo, &["--table", "sh?p.ord*", "--op", "drop,truncate"])?;
         ensure!(gtids(&found) == [truncate.as_str(), drop.as_str()], "{found:?}");
         // Without an archive, in the logs themselves.
-        let datadir = server.datadir().display().to_string();
-        let same = find(&repo, &["--table", "sh?p.ord*", "--op", "drop,truncate", &datadir])?;
+        let mut command = common::repo::haulout();
+        command.args(["binlog", "find", "--table", "sh?p.ord*", "--op", "drop,truncate"]);
+        command.arg(server.datadir());
+        let same = self::found(command)?;
         let places = |found: &[Value]| -> Vec<(Value, Value, Value)> {
             found
                 .iter()
@@ -426,13 +436,14 @@ fn a_failover_loses_and_repeats_nothing() {
         ensure!(differences.is_empty(), "replayed: {}", differences.join("\n"));
         let mut command = repo.command("binlog serve");
         command.args(["--from-gtid=", "--listen=127.0.0.1:0", "--server-id=99"]);
+        command.env("HAULOUT_SERVE_PASSWORD", "geheim");
         let (served, line) = common::start_and_hear(command, "listening at 127.0.0.1:")?;
         let port = line.rsplit("127.0.0.1:").next().unwrap().split(',').next().unwrap().to_owned();
         let attached = fresh(6)?;
         let mut sql = attached.client()?;
         sql.run(&format!(
             "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='repl', \
-             MASTER_USE_GTID=slave_pos{tls}"
+             MASTER_PASSWORD='geheim', MASTER_USE_GTID=slave_pos{tls}"
         ))?;
         sql.run("START SLAVE")?;
         let last = all.last().unwrap();

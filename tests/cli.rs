@@ -104,6 +104,18 @@ fn usage_errors_of_haulout_end_with_2() {
     }
 }
 
+/// What of two places is meant nobody knows; a variable lies under arguments.
+#[test]
+fn find_takes_a_repository_or_files() {
+    assert_ends("haulout", "binlog find --repo /nowhere /none", 2, "cannot be used with");
+    assert_ends("haulout", "binlog find", 2, "neither a repository nor binary logs");
+    for (line, says) in [("binlog find", "/nowhere"), ("binlog find /none", "/none")] {
+        let output = command("haulout", line).env("HAULOUT_REPO", "/nowhere").output().unwrap();
+        assert_ne!(status(&output), 0);
+        assert!(err(&output).contains(says), "{line}: {}", err(&output));
+    }
+}
+
 #[test]
 fn errors_carry_advice_and_go_where_documents_go() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,14 +4,20 @@
 
 mod common;
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
+use binlog::event::GtidList;
+use binlog::{EventType, Reader};
 use common::corpus::{Corpus, Sequences};
 use common::replay::{json, replay, run, state, target_options};
 use common::{Heard, exit, ok, start_and_hear};
+use engine::server::ConnectOptions;
+use engine::server::feed::{Source, Wanted};
 use harness::certificate::Certificate;
 use harness::compare::Contents;
 use harness::load::{Load, LoadOptions};
@@ -388,6 +394,189 @@ fn served_to_a_replica() {
     })());
 }
 
+/// The last log of a host that is lost: its torn end is left out and told; damage in it is no end.
+#[test]
+fn damage_in_a_log_that_was_not_closed_is_not_its_end() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let source = ServerOptions::default().start()?;
+        source.run("CREATE DATABASE d")?;
+        source.run("CREATE TABLE d.t (a INT, b LONGTEXT)")?;
+        source.run("FLUSH BINARY LOGS")?;
+        let text = "x".repeat(100_000);
+        for number in 0..30 {
+            source.run(&format!("INSERT INTO d.t VALUES ({number}, '{text}')"))?;
+        }
+        let status = source.client()?.text("SHOW MASTER STATUS")?;
+        let (name, whole) = (status[0][0].clone(), status[0][1].parse::<usize>()?);
+        let log = std::fs::read(source.datadir().join(&name))?;
+        ensure!(whole == log.len() && whole > 2 << 20, "{whole} of {} bytes", log.len());
+        let logs = scratch.join("logs");
+        std::fs::create_dir(&logs)?;
+        let place = logs.join(&name);
+        let list = Reader::new(&log[..], "log", Default::default())?;
+        let before = before(list)?;
+        let copy = target_options(source.options()).start()?;
+        let arguments = ["--from-gtid", &before, "--until", "end", "--plan", "--json"];
+        let find = |operation: &str| {
+            let mut command = common::repo::haulout();
+            command.args(["binlog", "find", "--json", "--op", operation]).arg(&place);
+            process::run(command)
+        };
+        for (bit, is_end) in [(whole / 10, false), (whole - 5000, true)] {
+            let mut damaged = log.clone();
+            damaged[bit] ^= 1;
+            std::fs::write(&place, &damaged)?;
+            let planned = run(&copy, &logs, &arguments)?;
+            let found = find("insert")?;
+            if is_end {
+                let document: Value = serde_json::from_slice(&planned.success()?.stdout)?;
+                let torn = &document["torn"][0];
+                ensure!(document["transactions"] == 29, "{document:#}");
+                let offset = torn["offset"].as_u64().context("nothing is torn")?;
+                ensure!(torn["bytes"].as_u64() == Some(whole as u64 - offset), "{document:#}");
+                ensure!(torn["log"] == *name && offset > 2 << 20, "{document:#}");
+                let found = found.success()?;
+                ensure!(found.stderr.contains("breaks off"), "{}", found.report());
+                ensure!(found.stdout_text().lines().count() >= 29, "{}", found.report());
+            } else {
+                for refused in [planned, found] {
+                    ensure!(refused.code() == Some(exit::DAMAGE), "{}", refused.report());
+                    let told = refused.stdout_text() + &refused.stderr;
+                    ensure!(told.contains("checksum"), "{told}");
+                }
+            }
+        }
+        // Cut in the middle of a transaction.
+        std::fs::write(&place, &log[..whole - 50_000])?;
+        let planned = run(&copy, &logs, &arguments[..5])?.success()?;
+        ensure!(planned.stderr.contains("are left out"), "{}", planned.report());
+        Ok(())
+    })());
+}
+
+/// What a log says that was logged before it.
+fn before(mut log: Reader<&[u8]>) -> Result<String> {
+    while let Some(event) = log.next_event()? {
+        if event.header.kind == EventType::GTID_LIST {
+            let list = GtidList::parse(event.body())?;
+            let gtids: Vec<String> = list.entries.iter().map(ToString::to_string).collect();
+            return Ok(gtids.join(","));
+        }
+    }
+    bail!("it has no list")
+}
+
+/// A replica that has what the logs do not have is told so, as a primary does, and is sent nothing.
+#[test]
+fn a_replica_of_another_history_is_refused() {
+    ok((|| -> Result<()> {
+        let source = ServerOptions::default().start()?;
+        source.run("CREATE DATABASE d")?;
+        let before = source.client()?.scalar("SELECT @@gtid_binlog_pos")?.context("no GTID")?;
+        source.run("CREATE TABLE d.t (a INT)")?;
+        let last = source.client()?.scalar("SELECT @@gtid_binlog_pos")?.context("no GTID")?;
+        source.run("FLUSH BINARY LOGS")?;
+        let mut options = target_options(source.options());
+        options.server_id = 77;
+        let copy = options.start()?;
+        let mut client = copy.client()?;
+        client.run("SET sql_log_bin = 0")?;
+        client.run("CREATE DATABASE d")?;
+        let mut command = common::repo::haulout();
+        command.args(["binlog", "serve", "--binlogs"]).arg(source.datadir());
+        let (served, port) = serve(command, "end")?;
+        let tls = match options.generation >= Generation::V11_8 {
+            true => "MASTER_SSL=0, ",
+            false => "",
+        };
+        // A write on the replica itself, or another cluster; a server that had more; nothing wrong.
+        for (position, is_right) in
+            [("0-9-500", false), ("0-1-9999", false), (before.as_str(), true)]
+        {
+            client.run(&format!("SET GLOBAL gtid_slave_pos = '{position}'"))?;
+            client.run(&format!(
+                "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, \
+                 MASTER_USER='repl', MASTER_PASSWORD='geheim', {tls}MASTER_USE_GTID=slave_pos"
+            ))?;
+            if is_right {
+                client.run("START SLAVE")?;
+                let waited = client.scalar(&format!("SELECT MASTER_GTID_WAIT('{last}', 30)"))?;
+                let status = client.named("SHOW SLAVE STATUS")?;
+                ensure!(waited.as_deref() == Some("0"), "{status:#?}");
+                continue;
+            }
+            client.run("START SLAVE")?;
+            let began = Instant::now();
+            let told = loop {
+                let status = client.named("SHOW SLAVE STATUS")?;
+                let of = |name: &str| {
+                    let field = status.iter().find(|(field, _)| field == name);
+                    field.map(|(_, value)| value.clone()).unwrap_or_default()
+                };
+                if of("Last_IO_Errno") == "1236" {
+                    break of("Last_IO_Error");
+                }
+                ensure!(began.elapsed() < Duration::from_secs(20), "{position}: {status:#?}");
+                std::thread::sleep(Duration::from_millis(50));
+            };
+            ensure!(told.contains(position), "{told}");
+            client.run("STOP SLAVE")?;
+        }
+        served.end()?;
+        Ok(())
+    })());
+}
+
+/// Who connects and reads nothing does not keep the others waiting, nor the end.
+#[test]
+fn a_replica_that_reads_nothing_delays_nobody() {
+    ok((|| -> Result<()> {
+        let source = ServerOptions::default().start()?;
+        source.run("CREATE DATABASE d")?;
+        source.run("CREATE TABLE d.t (b LONGTEXT)")?;
+        let text = "x".repeat(4 << 20);
+        for _ in 0..10 {
+            source.run(&format!("INSERT INTO d.t VALUES ('{text}')"))?;
+        }
+        source.run("FLUSH BINARY LOGS")?;
+        let mut command = common::repo::haulout();
+        command.args(["binlog", "serve", "--binlogs"]).arg(source.datadir());
+        let (served, port) = serve(command, "end")?;
+        let connect = ConnectOptions {
+            host: Some("127.0.0.1".to_owned()),
+            port: Some(port),
+            user: Some("repl".to_owned()),
+            password: Some("geheim".to_owned()),
+            skip_tls: true,
+            ..ConnectOptions::default()
+        };
+        let wanted = Wanted { server_id: 5, gtids: Some(""), ..Wanted::default() };
+        let _stuck = Source::open(&connect, &wanted)?;
+        // More come than there is room for; one that logs in not at all, too.
+        let strangers: Vec<TcpStream> = (0..80)
+            .map(|_| TcpStream::connect(("127.0.0.1", port)))
+            .collect::<std::io::Result<_>>()?;
+        std::thread::sleep(Duration::from_millis(1500));
+        let greeted = |stream: &TcpStream| -> Result<bool> {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut byte = [0];
+            Ok((&*stream).read(&mut byte).is_ok_and(|count| count == 1))
+        };
+        let mut count = 0;
+        for stream in &strangers {
+            count += u32::from(greeted(stream)?);
+        }
+        ensure!(count == 63, "{count} of 80 were let in beside one");
+        drop(strangers);
+        std::thread::sleep(Duration::from_millis(1000));
+        ensure!(greeted(&TcpStream::connect(("127.0.0.1", port))?)?, "no place is free again");
+        let took = served.interrupt(Duration::from_secs(10))?;
+        ensure!(took < Duration::from_secs(3), "the end took {took:?}");
+        Ok(())
+    })());
+}
+
 /// Serves logs up to a target; the process, and its port.
 fn serve(mut command: Command, until: &str) -> Result<(Heard, u16)> {
     command.args(["--listen", "127.0.0.1:0", "--until", until]);
@@ -439,6 +628,13 @@ fn from_a_repository() {
         // What is served begins at the same backup.
         let mut command = repo.command("binlog serve");
         command.args(["--listen=127.0.0.1:0", "--before", "--until", &drop]);
+        // Nor are the logs for everybody on this host.
+        command.env("HAULOUT_SERVE_PASSWORD", "");
+        let refused = process::run(command)?;
+        common::assert_failed(&refused, exit::USAGE, &["HAULOUT_SERVE_PASSWORD"]);
+        let mut command = repo.command("binlog serve");
+        command.args(["--listen=127.0.0.1:0", "--before", "--until", &drop]);
+        command.env("HAULOUT_SERVE_PASSWORD", "geheim");
         let (served, line) = start_and_hear(command, "for replicas that have the backup")?;
         ensure!(line.contains(first["name"].as_str().unwrap()), "{line}");
         served.end()?;

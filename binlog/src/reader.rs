@@ -16,6 +16,10 @@ use crate::header::{CHECKSUM_LEN, EventType, HEADER_LEN, Header, at, flag};
 /// Longest event that is read unless said otherwise: what servers allow, and room for a header.
 pub const EVENT_MAX: u32 = (1 << 30) + (1 << 20);
 
+/// Bytes behind the place where a file breaks off that was not closed: servers write this much at once. If
+/// more follows, the file is damaged at that place.
+pub const TORN_MAX: usize = 1 << 20;
+
 /// Bytes that are asked for at once.
 const CHUNK: usize = 256 << 10;
 /// What is read begins at a multiple of this many bytes in memory, as far as it can: to such places the
@@ -60,6 +64,23 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Where a file that was not closed breaks off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// Behind the last whole event.
+    pub offset: u64,
+    /// Bytes from there on.
+    pub bytes: u64,
+}
+
+/// An event whose bytes are in the buffer.
+struct Found {
+    offset: u64,
+    range: std::ops::Range<usize>,
+    header: Header,
+    checksum: Option<u32>,
+}
+
 /// How to read.
 #[derive(Clone)]
 pub struct ReadOptions {
@@ -91,6 +112,7 @@ pub struct Reader<R> {
     at_end: bool,
     format: Option<FormatDescription>,
     in_use: bool,
+    torn: Option<Torn>,
     encryption: Option<Encryption>,
 }
 
@@ -115,6 +137,7 @@ impl<R: Read> Reader<R> {
             at_end: false,
             format: None,
             in_use: false,
+            torn: None,
             encryption: None,
         };
         reader.fill(MAGIC.len())?;
@@ -150,6 +173,53 @@ impl<R: Read> Reader<R> {
     /// The next event; `None` at the end of the file. A file that ends within an event is an
     /// error, after which nothing more comes.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, Error> {
+        let found = self.find()?;
+        Ok(found.map(|found| self.event(found)))
+    }
+
+    /// The next event; `None` also where a file that was not closed breaks off, which [`torn`](Self::torn)
+    /// tells then. What is damaged with more behind it than servers write at once is an error: the events
+    /// behind it are not to be lost unnoticed.
+    pub fn next_whole(&mut self) -> Result<Option<Event<'_>>, Error> {
+        match self.find() {
+            Ok(found) => Ok(found.map(|found| self.event(found))),
+            Err(error) if self.in_use && self.is_torn(&error.fault)? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the file breaks off, once [`next_whole`](Self::next_whole) has come there.
+    pub fn torn(&self) -> Option<Torn> {
+        self.torn
+    }
+
+    /// Whether the file breaks off here.
+    fn is_torn(&mut self, fault: &Fault) -> Result<bool, Error> {
+        let is_long = match fault {
+            // An event may be longer than what is written at once, if it says so of itself twice.
+            Fault::Truncated { length, .. } => {
+                let end = self.offset.wrapping_add(u64::from(*length)) as u32;
+                Header::parse(self.waiting()).is_ok_and(|header| header.end_position == end)
+            }
+            Fault::TooSmall(_) | Fault::TooLarge { .. } | Fault::Checksum { .. } => false,
+            _ => return Ok(false),
+        };
+        self.fill(TORN_MAX + 1)?;
+        let bytes = self.waiting().len();
+        if bytes > TORN_MAX && !is_long {
+            return Ok(false);
+        }
+        self.torn = Some(Torn { offset: self.offset, bytes: bytes as u64 });
+        Ok(true)
+    }
+
+    fn event(&self, found: Found) -> Event<'_> {
+        let Found { offset, range, header, checksum } = found;
+        Event { offset, header, bytes: &self.buffer[range], checksum }
+    }
+
+    /// Goes past the next event; where it is in the buffer.
+    fn find(&mut self) -> Result<Option<Found>, Error> {
         if self.peek()?.is_none() {
             return Ok(None);
         }
@@ -160,25 +230,11 @@ impl<R: Read> Reader<R> {
         if there < length {
             return Err(self.error(Fault::Truncated { length: length as u32, there: there as u64 }));
         }
-        let from = self.begin;
-        self.decrypt(from..from + length)?;
-        let event = self.check(from..from + length)?;
+        let range = self.begin..self.begin + length;
+        self.decrypt(range.clone())?;
+        let (header, checksum) = self.check(range.clone())?;
         self.consume(length);
-        let (header, checksum) = event;
-        let bytes = &self.buffer[from..from + length];
-        Ok(Some(Event { offset, header, bytes, checksum }))
-    }
-
-    /// The next event; `None` also where a file that was not closed breaks off.
-    pub fn next_whole(&mut self) -> Result<Option<Event<'_>>, Error> {
-        let in_use = self.in_use;
-        match self.next_event() {
-            Err(Error {
-                fault: Fault::Truncated { .. } | Fault::TooSmall(_) | Fault::Checksum { .. },
-                ..
-            }) if in_use => Ok(None),
-            result => result,
-        }
+        Ok(Some(Found { offset, range, header, checksum }))
     }
 
     /// The type of the next event, unless it is encrypted; `None` at the end.
@@ -393,3 +449,6 @@ fn is_plausible(event: &[u8], offset: u64, checksum: Checksum) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,13 @@ pub mod text;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use harness::process::Finished;
 use harness::tool::looks_like_backup;
 use harness::{Result, Tool};
+use rustix::process::{Pid, Signal};
 
 /// The `haulout` program of this build.
 pub fn haulout() -> Tool {
@@ -45,6 +47,22 @@ impl Heard {
     /// Waits until it ends; what it wrote.
     pub fn output(mut self) -> Result<Output> {
         Ok(self.0.take().context("it has ended")?.wait_with_output()?)
+    }
+
+    /// Tells it to end, as Ctrl-C does; how long that took. After some time it is ended anyhow.
+    pub fn interrupt(mut self, limit: Duration) -> Result<Duration> {
+        let mut child = self.0.take().context("it has ended")?;
+        rustix::process::kill_process(Pid::from_child(&child), Signal::INT)?;
+        let began = Instant::now();
+        while child.try_wait()?.is_none() {
+            if began.elapsed() > limit {
+                child.kill()?;
+                child.wait()?;
+                anyhow::bail!("it did not end within {limit:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(began.elapsed())
     }
 
     /// Ends it.

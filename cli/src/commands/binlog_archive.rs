@@ -317,8 +317,8 @@ pub struct Find {
     /// Binary logs, or directories of them, instead of a repository
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Where the repository is: s3://BUCKET/PREFIX, or a folder
-    #[arg(long, value_name = "PLACE", env = "HAULOUT_REPO", required_unless_present = "paths")]
+    /// Where the repository is: s3://BUCKET/PREFIX, or a folder [env: HAULOUT_REPO, unless there are paths]
+    #[arg(long, value_name = "PLACE", conflicts_with = "paths")]
     repo: Option<String>,
     /// Only what touches this table: database.table, with * and ? for what may differ
     #[arg(long = "table", value_name = "TABLE")]
@@ -364,15 +364,20 @@ impl Find {
             };
             writeln!(out, "{line}").map_err(failed)
         };
-        let summary = match &self.repo {
-            Some(place) if self.paths.is_empty() => {
-                let repository = self.access.open(place, cancel, reporter)?;
+        let summary = match self.paths.is_empty() {
+            true => {
+                let place = self.repo.or_else(|| std::env::var("HAULOUT_REPO").ok());
+                let place = place.filter(|place| !place.is_empty()).ok_or_else(|| {
+                    Error::new(ErrorKind::Usage, "neither a repository nor binary logs are named")
+                        .advise("name them: --repo PLACE, or files or directories of logs")
+                })?;
+                let repository = self.access.open(&place, cancel, reporter)?;
                 Archive::read(&repository, cancel)?.find(&query, cancel, &mut tell)?
             }
-            _ => {
+            false => {
                 let keys = self.keys.resolve(&**reporter)?;
                 let keys = (!keys.is_empty()).then(|| KeyStore::new(keys));
-                find_in_files(&self.paths, keys.as_ref(), &query, cancel, &mut tell)?
+                find_in_files(&self.paths, keys.as_ref(), &query, (cancel, &**reporter), &mut tell)?
             }
         };
         out.flush().map_err(failed)?;

@@ -24,12 +24,13 @@ use crate::console::Outcome;
 
 const EXAMPLES: &str = "\
 Examples:
+  export HAULOUT_SERVE_PASSWORD=…
   haulout binlog serve --binlogs /logs --until 0-1-4711 --before --user repl
   haulout binlog serve --repo s3://bucket/db1 --until 0-1-4711 --before
   CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=3307, MASTER_USER='repl',
     MASTER_PASSWORD='…', MASTER_SSL=0, MASTER_USE_GTID=slave_pos; START SLAVE
 
-The password comes from the variable HAULOUT_SERVE_PASSWORD. With --tls-cert and --tls-key only encrypted
+The variable HAULOUT_SERVE_PASSWORD has to have a password. With --tls-cert and --tls-key only encrypted
 connections are served: MASTER_SSL=1, MASTER_SSL_CA='…'. Without --until everything is served. A replica
 drops what its own server_id wrote: give it one that is nowhere in the logs.";
 
@@ -78,12 +79,13 @@ impl Serve {
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>) -> Result<Outcome> {
         let stop = self.until.resolve()?;
         let password = std::env::var("HAULOUT_SERVE_PASSWORD").unwrap_or_default();
-        if password.is_empty() && !self.listen.ip().is_loopback() {
+        // Of this host, too: the logs are not everybody's.
+        if password.is_empty() {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("everybody who reaches {} could read the logs", self.listen),
             )
-            .advise("set HAULOUT_SERVE_PASSWORD"));
+            .advise("set HAULOUT_SERVE_PASSWORD, and give it to the replicas"));
         }
         let keys = self.keys.resolve(&**reporter)?;
         let mut options = ReplayOptions {

@@ -14,7 +14,7 @@ use super::statement::Operation;
 use super::{Archive, unreadable};
 use crate::keys::settings::KeyStore;
 use crate::replay::source::{FileLogs, LogSource, reading};
-use crate::{Cancel, Error, ErrorKind, Result};
+use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 
 /// Bytes of an index after which it is looked through: it need not be there as a whole.
 const INDEX_MAX: usize = 1 << 20;
@@ -181,7 +181,7 @@ pub fn find_in_files(
     places: &[PathBuf],
     keys: Option<&Arc<KeyStore>>,
     query: &Query,
-    cancel: &Cancel,
+    (cancel, reporter): (&Cancel, &dyn Reporter),
     tell: &mut dyn FnMut(Found) -> Result<()>,
 ) -> Result<FindSummary> {
     let source = FileLogs::open(places, keys)?;
@@ -200,6 +200,12 @@ pub fn find_in_files(
                 cancel.check()?;
                 search.index(&scanner.take_index(), about)?;
             }
+        }
+        if let Some(torn) = reader.torn() {
+            reporter.warn(format!(
+                "{} was not closed by its server, and breaks off {} bytes before its end, at {}",
+                log.name, torn.bytes, torn.offset
+            ));
         }
         search.summary.read_bytes += reader.offset();
         search.index(&scanner.take_index(), about)?;

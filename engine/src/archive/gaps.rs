@@ -181,7 +181,7 @@ impl Archive<'_> {
 }
 
 /// What was logged up to `next` and not up to `last`.
-fn between(last: &GtidState, next: &GtidState) -> Vec<Missing> {
+pub(super) fn between(last: &GtidState, next: &GtidState) -> Vec<Missing> {
     let missing = next.entries().iter().filter(|gtid| !last.covers(**gtid)).map(|gtid| {
         let known = last.of(gtid.domain, gtid.server).map_or(0, |gtid| gtid.sequence);
         let (domain, server) = (gtid.domain, gtid.server);

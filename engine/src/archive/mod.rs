@@ -54,6 +54,8 @@
 
 pub mod anew;
 mod arriving;
+#[cfg(test)]
+mod canned;
 pub mod catalog;
 pub mod expire;
 pub mod fetch;
@@ -95,6 +97,13 @@ pub struct Log {
     pub epoch: Epoch,
     /// By number.
     pub files: Vec<File>,
+}
+
+impl Log {
+    /// The parts of its files.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &part::Part> {
+        self.files.iter().flat_map(|file| &file.parts)
+    }
 }
 
 /// What is wrong with a log, as an error of an operation.

@@ -2,7 +2,10 @@
 //!
 //! A plan goes through one log, and on into the log of another server where that one ends or has a
 //! gap: one that has the last transaction of each domain, written at the same time, or begins right
-//! behind it.
+//! behind it. It may come back to a log, further on. Each log that is entered adds something.
+//!
+//! The end of everything is one only if nothing is left that was written later: what no log leads to is
+//! said.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +13,7 @@ use binlog::format::FIRST_EVENT;
 use binlog::{Gtid, GtidPosition, GtidState};
 
 use super::catalog::{File, follows};
-use super::gaps::Gap;
+use super::gaps::{Gap, between};
 use super::{Archive, Log};
 use crate::{Cancel, Error, ErrorKind, Result};
 
@@ -68,9 +71,10 @@ pub struct Plan {
     pub reaches: bool,
 }
 
-/// Leaves out what was there when a log was entered.
+/// Leaves out what was there when a log was entered: of each domain the transaction that was the last one,
+/// and whether any was left out because that is yet to come.
 #[derive(Clone, Debug, Default)]
-pub struct Skipper(BTreeMap<u32, Gtid>);
+pub struct Skipper(BTreeMap<u32, (Gtid, bool)>);
 
 impl Skipper {
     /// Of a step that enters a log; `None` if what was left out before goes on to be.
@@ -83,7 +87,7 @@ impl Skipper {
         let before = before.position();
         // Of a domain whose newest transaction is there already nothing is to be left out.
         let left_out = position.iter().filter(|gtid| !before.iter().any(|it| it == *gtid));
-        Self(left_out.map(|gtid| (gtid.domain, gtid)).collect())
+        Self(left_out.map(|gtid| (gtid.domain, (gtid, false))).collect())
     }
 
     /// Whether there is nothing more to leave out.
@@ -91,10 +95,17 @@ impl Skipper {
         self.0.is_empty()
     }
 
+    /// At the end of a log: the transaction that all others were left out for, and that did not come.
+    pub fn awaited(&self) -> Option<Gtid> {
+        self.0.values().find(|(_, any)| *any).map(|(gtid, _)| *gtid)
+    }
+
     /// Whether this transaction, the next one of the log, is to be left out.
     pub fn leaves_out(&mut self, gtid: Gtid) -> bool {
-        let Some(there) = self.0.get(&gtid.domain).copied() else { return false };
+        let Some((there, any)) = self.0.get_mut(&gtid.domain) else { return false };
+        let there = *there;
         if gtid.server != there.server || gtid.sequence < there.sequence {
+            *any = true;
             return true;
         }
         self.0.remove(&gtid.domain);
@@ -105,24 +116,140 @@ impl Skipper {
 /// A place in a log: a file, and a part of it.
 type Place = (usize, usize);
 
+/// A plan that is being made.
+#[derive(Default)]
+struct Course {
+    plan: Plan,
+    /// Logs that it goes through.
+    trail: Vec<usize>,
+    /// What is logged behind it.
+    state: GtidState,
+    /// Where logs that it goes through have a gap.
+    gaps: Vec<(usize, Gap)>,
+}
+
+impl Course {
+    /// When the last of its transactions was written.
+    fn newest(&self) -> u32 {
+        let parts =
+            self.plan.steps.iter().flat_map(|step| {
+                step.file.parts.iter().filter(|part| part.head.about.end <= step.end)
+            });
+        parts.filter_map(|part| part.head.times).map(|times| times.1).max().unwrap_or(0)
+    }
+
+    /// Goes on to what a log has up to its end, or up to a gap; `false` if that adds nothing.
+    fn goes_on_to(&mut self, after: &GtidState) -> bool {
+        let knows = |domain: u32| after.entries().iter().any(|gtid| gtid.domain == domain);
+        let goes_back = |gtid: Gtid| knows(gtid.domain) && !after.covers(gtid);
+        if self.state.includes(after) || self.state.position().iter().any(goes_back) {
+            return false;
+        }
+        // Of domains and servers that this log does not know, what is known stays.
+        after.entries().iter().for_each(|gtid| self.state.record(*gtid));
+        true
+    }
+}
+
 impl Archive<'_> {
     /// The files from a place on.
     ///
     /// # Errors
-    /// [`ErrorKind::Gap`] if the archive begins after that place, or ends before it.
+    /// [`ErrorKind::Gap`] if the archive begins after that place, or ends before it; or if there is
+    /// something that was written later, and nothing leads to it.
     pub fn plan(&self, start: &Start, until: &Until, cancel: &Cancel) -> Result<Plan> {
-        let mut best: Option<((bool, bool, u32), Plan)> = None;
+        let mut best: Option<(bool, Course)> = None;
         for (index, log) in self.logs.iter().enumerate() {
             let Some(place) = entry(log, &start.position) else { continue };
-            let plan = self.walk(index, place, start, until, cancel)?;
-            let times = plan.steps.iter().filter_map(|step| step.file.times());
-            let rank =
-                (plan.reaches, is_there(log, start), times.map(|it| it.1).max().unwrap_or(0));
-            if best.as_ref().is_none_or(|(other, _)| *other <= rank) {
-                best = Some((rank, plan));
+            let course = self.walk(index, place, start, until, cancel)?;
+            let there = is_there(log, start);
+            let is_better = match &best {
+                None => true,
+                Some((other_there, other)) => {
+                    self.is_better((&course, there), (other, *other_there), until, cancel)?
+                }
+            };
+            if is_better {
+                best = Some((there, course));
             }
         }
-        best.map(|(_, plan)| plan).ok_or_else(|| self.nowhere(start))
+        let (_, course) = best.ok_or_else(|| self.nowhere(start))?;
+        match self.beyond(&course, until) {
+            Some((log, gtid)) => Err(unreachable(&course, log, gtid)),
+            None => Ok(course.plan),
+        }
+    }
+
+    /// Whether of two ways the first one is to be taken: one that reaches the target; that has all of the
+    /// other and more; that goes through the log that the start was read at; that ends later.
+    fn is_better(
+        &self,
+        (one, one_there): (&Course, bool),
+        (other, other_there): (&Course, bool),
+        until: &Until,
+        cancel: &Cancel,
+    ) -> Result<bool> {
+        if one.plan.reaches != other.plan.reaches {
+            return Ok(one.plan.reaches);
+        }
+        if *until == Until::End || !one.plan.reaches {
+            let ahead = self.is_ahead(one, other, cancel)?;
+            if ahead != self.is_ahead(other, one, cancel)? {
+                return Ok(ahead);
+            }
+        }
+        Ok((one_there, one.newest()) >= (other_there, other.newest()))
+    }
+
+    /// Whether a way has all of another one, of the same history, and more.
+    fn is_ahead(&self, one: &Course, other: &Course, cancel: &Cancel) -> Result<bool> {
+        if other.state.includes(&one.state) {
+            return Ok(false);
+        }
+        for gtid in other.state.position().iter() {
+            if !one.state.covers(gtid)
+                || self.time_on(&one.trail, gtid, cancel)?
+                    != self.time_on(&other.trail, gtid, cancel)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Of a way that is taken to be one to the end of everything: what was written later than its end in the
+    /// domains that it goes through.
+    fn beyond(&self, course: &Course, until: &Until) -> Option<(&Log, Gtid)> {
+        let limit = match until {
+            Until::End => u32::MAX,
+            Until::Time(time) if !course.plan.reaches => *time,
+            _ => return None,
+        };
+        if course.plan.gap.is_some() {
+            return None;
+        }
+        let position = course.state.position();
+        let trail = course.trail.iter().filter_map(|index| self.logs.get(*index));
+        let passed =
+            trail.flat_map(Log::parts).filter(|part| course.state.includes(&part.head.about.after));
+        let newest = passed.filter_map(|part| part.head.times).map(|times| times.1).max();
+        let newest = newest.unwrap_or(0);
+        let mut found = None;
+        for (log, part) in self.logs.iter().flat_map(|log| log.parts().map(move |it| (log, it))) {
+            let (about, Some(times)) = (&part.head.about, part.head.times) else { continue };
+            // A server that was reset has the same numbers again.
+            let is_lost = |gtid: &&Gtid| {
+                position.get(gtid.domain).is_some()
+                    && !about.before.covers(**gtid)
+                    && (times.0 > newest || times.1 >= newest && !course.state.covers(**gtid))
+            };
+            if times.0 < limit
+                && let Some(gtid) = about.after.entries().iter().rev().find(is_lost)
+            {
+                found = Some((log, *gtid));
+            }
+        }
+        found
     }
 
     fn nowhere(&self, start: &Start) -> Error {
@@ -156,67 +283,75 @@ impl Archive<'_> {
         start: &Start,
         until: &Until,
         cancel: &Cancel,
-    ) -> Result<Plan> {
-        let mut plan = Plan { reaches: *until == Until::End, ..Plan::default() };
-        let mut gaps = Vec::new();
-        let mut visited = vec![first];
-        let (mut index, mut place) = (first, place);
-        let mut entered = Some(start.position.clone());
-        loop {
-            let Some(log) = self.logs.get(index) else { return Ok(plan) };
-            let gap = follow(log, place, &mut entered, until, &mut plan);
-            if gap == Some(Way::Target) {
-                plan.reaches = true;
-                return Ok(plan);
-            }
-            let Some(state) = plan.steps.last().map(|step| step.after.clone()) else {
-                return Ok(plan);
-            };
-            match self.other(&state, log, &visited, cancel)? {
-                Some((next, at)) => {
-                    visited.push(next);
-                    entered = Some(state.position());
-                    (index, place) = (next, at);
-                }
-                None => {
-                    if gap == Some(Way::Gap) {
-                        gaps.extend(self.gaps());
-                        let step = plan.steps.last().map(|step| step.file.name.as_str());
-                        plan.gap = gaps.into_iter().find(|gap| {
-                            let behind = gap.behind.as_deref().unwrap_or_default();
-                            gap.epoch == log.epoch.as_str()
-                                && step.is_some_and(|name| behind.starts_with(name))
-                        });
-                        plan.reaches = false;
+    ) -> Result<Course> {
+        let mut course = Course::default();
+        course.plan.reaches = *until == Until::End;
+        // A log may be entered again, further on.
+        let mut visited = vec![(first, place)];
+        let mut next = Some((first, place));
+        while let Some((index, place)) = next {
+            let Some(log) = self.logs.get(index) else { break };
+            let steps = course.plan.steps.len();
+            let is_first = course.trail.is_empty();
+            let mut entered = Some(match is_first {
+                true => start.position.clone(),
+                false => course.state.position(),
+            });
+            let way = follow(log, place, &mut entered, until, &mut course.plan);
+            let after = course.plan.steps.last().map(|step| step.after.clone());
+            let after = after.unwrap_or_default();
+            if course.goes_on_to(&after) || is_first || way == Some(Way::Target) {
+                course.trail.push(index);
+                match way {
+                    Some(Way::Target) => {
+                        course.plan.reaches = true;
+                        return Ok(course);
                     }
-                    return Ok(plan);
+                    Some(Way::Gap(gap)) => course.gaps.push((index, *gap)),
+                    None => {}
                 }
+            } else {
+                course.plan.steps.truncate(steps);
             }
+            next = self.other(&course, &visited, cancel)?;
+            visited.extend(next);
         }
+        // A gap that others fill is none.
+        let is_open = |(index, _): &(usize, Gap)| {
+            let last = self.logs.get(*index).and_then(|log| log.files.last()).and_then(File::after);
+            last.is_some_and(|last| !course.state.includes(last))
+        };
+        if let Some(at) = course.gaps.iter().rposition(is_open) {
+            course.plan.gap = Some(course.gaps.swap_remove(at).1);
+            course.plan.reaches = false;
+        }
+        Ok(course)
     }
 
-    /// A log that goes on from this state, and where to enter it.
+    /// A log that goes on from where a way has come to, and where to enter it.
     fn other(
         &self,
-        state: &GtidState,
-        here: &Log,
-        visited: &[usize],
+        course: &Course,
+        visited: &[(usize, Place)],
         cancel: &Cancel,
     ) -> Result<Option<(usize, Place)>> {
-        let position = state.position();
+        let position = course.state.position();
         for (index, log) in self.logs.iter().enumerate().rev() {
             let last = log.files.last().and_then(File::after);
-            if visited.contains(&index) || last.is_none_or(|last| state.includes(last)) {
+            if last.is_none_or(|last| course.state.includes(last)) {
                 continue;
             }
             let Some(place) = entry(log, &position) else { continue };
+            if visited.contains(&(index, place)) {
+                continue;
+            }
             let before = part(log, place).map(|part| &part.head.about.before);
             let behind = before.is_some_and(|before| {
                 !before.entries().is_empty() && before.position() == position
             });
             let mut same = true;
             for gtid in position.iter().filter(|_| !behind) {
-                let here = self.time_of(here, gtid, cancel)?;
+                let here = self.time_on(&course.trail, gtid, cancel)?;
                 let there = self.time_of(log, gtid, cancel)?;
                 same &= here.is_some() && here == there;
             }
@@ -227,9 +362,19 @@ impl Archive<'_> {
         Ok(None)
     }
 
+    /// When a transaction was written, as the last one of these logs says that has it.
+    fn time_on(&self, trail: &[usize], gtid: Gtid, cancel: &Cancel) -> Result<Option<u32>> {
+        for log in trail.iter().rev().filter_map(|index| self.logs.get(*index)) {
+            if let Some(time) = self.time_of(log, gtid, cancel)? {
+                return Ok(Some(time));
+            }
+        }
+        Ok(None)
+    }
+
     /// When a transaction was written, as a log says.
     fn time_of(&self, log: &Log, gtid: Gtid, cancel: &Cancel) -> Result<Option<u32>> {
-        for part in log.files.iter().flat_map(|file| &file.parts) {
+        for part in log.parts() {
             let about = &part.head.about;
             if about.after.covers(gtid) && !about.before.covers(gtid) {
                 let index = part.index(self.repository, cancel)?;
@@ -242,10 +387,26 @@ impl Archive<'_> {
 }
 
 /// Where a log stops being followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Way {
     Target,
-    Gap,
+    Gap(Box<Gap>),
+}
+
+/// A way that ends before what was written later.
+fn unreachable(course: &Course, log: &Log, gtid: Gtid) -> Error {
+    let message = format!(
+        "what leads on from there ends at '{}', and {gtid} of server {} ({}), to which no log leads, \
+         was written later",
+        course.state, log.server, log.epoch
+    );
+    let last = course.state.entries().iter().rev().find(|last| last.domain == gtid.domain);
+    let last = last.map_or_else(|| "GTID".to_owned(), Gtid::to_string);
+    Error::new(ErrorKind::Gap, message).advise(format!(
+        "archive what is missing with haulout binlog push; what a server got from another one it logs with \
+         log_slave_updates only; or name the last transaction that is wanted: --until {last} --after, or \
+         --until {gtid} --after from a backup that leads there"
+    ))
 }
 
 /// Adds the parts of a log from a place on; why they end before the log does.
@@ -256,16 +417,23 @@ fn follow(
     until: &Until,
     plan: &mut Plan,
 ) -> Option<Way> {
-    let mut last: Option<(u64, GtidState)> = None;
+    let mut last: Option<(&str, u64, &GtidState)> = None;
     for (number, file) in log.files.iter().enumerate().skip(place.0) {
         let first = if number == place.0 { place.1 } else { 0 };
         let mut fresh = true;
         for part in file.parts.iter().skip(first) {
             let about = &part.head.about;
-            if let Some((end, state)) = &last {
-                let joins = if fresh { about.begin == 0 } else { about.begin == *end };
+            if let Some((name, end, state)) = last {
+                let joins = if fresh { about.begin == 0 } else { about.begin == end };
                 if !joins || !follows(state, &about.before) {
-                    return Some(Way::Gap);
+                    let at = format!("{} at {}", file.name, about.begin);
+                    return Some(Way::Gap(Box::new(Gap {
+                        server: log.server,
+                        epoch: log.epoch.to_string(),
+                        behind: Some(format!("{name} to {end}")),
+                        before: if about.begin == 0 { file.name.clone() } else { at },
+                        missing: between(state, &about.before),
+                    })));
                 }
             }
             match plan.steps.last_mut() {
@@ -285,7 +453,7 @@ fn follow(
                 }),
             }
             fresh = false;
-            last = Some((about.end, about.after.clone()));
+            last = Some((&file.name, about.end, &about.after));
             let reached = match until {
                 Until::End => false,
                 Until::Time(time) => part.head.times.is_some_and(|times| times.1 >= *time),
@@ -350,33 +518,4 @@ fn is_there(log: &Log, start: &Start) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_log_is_entered_where_nothing_is_left_out() {
-        let begins = |before: &str, position: &str| {
-            begins_by(&before.parse().unwrap(), &position.parse().unwrap())
-        };
-        assert!(begins("", "") && begins("", "0-1-5"));
-        assert!(begins("0-1-5", "0-1-5") && begins("0-1-5", "0-1-7") && begins("0-1-5", "0-2-9"));
-        assert!(!begins("0-1-5", "") && !begins("0-1-5", "0-1-4") && !begins("0-1-5", "1-1-9"));
-        // 0-1-5 was not the last one of its domain.
-        assert!(!begins("0-1-5,0-2-6", "0-1-5"));
-        assert!(begins("0-2-6,0-1-5", "0-1-5"));
-    }
-
-    #[test]
-    fn what_was_there_is_left_out() {
-        let mut skipper =
-            Skipper::new(&"0-1-5,2-1-1,3-1-4".parse().unwrap(), &"3-1-4,0-1-1".parse().unwrap());
-        let mut leaves = |gtid: &str| skipper.leaves_out(gtid.parse().unwrap());
-        assert!(leaves("0-1-4") && leaves("0-2-5") && leaves("0-1-5"));
-        assert!(!leaves("0-1-6") && !leaves("0-2-4") && !leaves("1-1-1"));
-        // A hole: the position itself is not in the log.
-        assert!(!leaves("2-1-2"));
-        // The log was entered right behind what was there.
-        assert!(!leaves("3-2-5"));
-    }
-}
+mod tests;

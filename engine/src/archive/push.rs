@@ -300,35 +300,16 @@ impl Source {
         let mut reader = open(&self.path, &self.read)?;
         let mut scanner = Scanner::new(&self.name);
         let mut boundary = FIRST_EVENT;
-        loop {
-            match reader.next_event() {
-                Ok(None) => return Ok(boundary),
-                Ok(Some(event)) => {
-                    let end = event.end();
-                    match scanner.event(&event) {
-                        Ok(Place::Between) => boundary = end,
-                        Ok(Place::Within) => {}
-                        Err(fault) => return Err(self.unreadable(end, fault)),
-                    }
-                    scanner.take_index();
-                }
-                Err(error) if self.is_torn(&error) => return Ok(boundary),
-                Err(error) => return Err(unreadable(error)),
+        while let Some(event) = reader.next_whole().map_err(unreadable)? {
+            let end = event.end();
+            match scanner.event(&event) {
+                Ok(Place::Between) => boundary = end,
+                Ok(Place::Within) => {}
+                Err(fault) => return Err(self.unreadable(end, fault)),
             }
+            scanner.take_index();
         }
-    }
-
-    /// Whether this is how a file ends whose server crashed, and nothing follows.
-    fn is_torn(&self, error: &binlog::Error) -> bool {
-        /// Nothing that is torn is longer: servers write this much at once.
-        const TAIL: u64 = 1 << 20;
-        match error.fault {
-            Fault::Truncated { .. } => true,
-            Fault::Checksum { .. } | Fault::TooSmall(_) | Fault::TooLarge { .. } => {
-                self.length - error.position <= TAIL
-            }
-            _ => false,
-        }
+        Ok(boundary)
     }
 
     /// Stores it from an offset on, before which something was logged.
@@ -368,6 +349,11 @@ impl Source {
             cancel.check()?;
         }
         parts.extend(writer.cut(repository, cancel)?);
+        if writer.is_open() {
+            let message = format!("{} ends within a transaction", self.path.display());
+            return Err(Error::new(ErrorKind::Damage, message)
+                .advise("get a whole copy of it; what is before that transaction is archived"));
+        }
         Ok(parts)
     }
 
@@ -540,3 +526,6 @@ impl<'r> Archive<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,10 +153,16 @@ impl Scanner {
         self.indexer.weight()
     }
 
-    /// The transactions since the last call.
+    /// The transactions that have ended since the last call.
     pub fn take_index(&mut self) -> Index {
         self.taken += 1;
-        self.indexer.take()
+        let index = self.indexer.take();
+        // One that has not ended is going to be in the next index, where tables have other numbers.
+        for change in self.group.iter_mut().flat_map(|open| &mut open.changes) {
+            let (database, table) = index.table(change);
+            change.0 = self.indexer.table(database, table);
+        }
+        index
     }
 
     /// The next event.

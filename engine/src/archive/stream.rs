@@ -6,8 +6,9 @@
 //! begins with transactions that are all there. So a stream goes on after any interruption, its own
 //! or that of the server, and with another server after a failover.
 //!
-//! Bytes are stored between transactions, when they have waited for long enough, when there are
-//! enough of them, or when the server waits for it. Of a file that is closed the small parts that this
+//! What is stored ends between transactions: it is when it has waited for long enough, when there is
+//! enough of it, before a transaction that is long, or when the server waits for it. The server is told
+//! of nothing that is not stored. Of a file that is closed the small parts that this
 //! makes are merged, beside the stream, which does not wait for it.
 
 use std::sync::mpsc;
@@ -202,12 +203,12 @@ fn connect(
     reporter.info(format!("streaming from {first} of server {server}"));
     wanted.file = &first;
     wanted.semi_sync = semi_sync;
-    let source = Source::open(&options.connect, &wanted)?;
+    let mut source = Source::open(&options.connect, &wanted)?;
     summary.connections += 1;
     let mut stream = Stream {
         archive,
         options,
-        source,
+        source: &mut source,
         summary,
         merge,
         reporter,
@@ -275,6 +276,32 @@ fn first_file(
     Ok(names.first().cloned().unwrap_or_default())
 }
 
+/// What a stream comes from.
+trait Feed {
+    fn receive(&mut self) -> Result<Came>;
+    fn received(&self) -> u64;
+    fn has_more(&self) -> bool;
+    fn acknowledge(&mut self, file: &str, position: u64) -> Result<()>;
+}
+
+impl Feed for Source {
+    fn receive(&mut self) -> Result<Came> {
+        self.receive()
+    }
+
+    fn received(&self) -> u64 {
+        self.received()
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more()
+    }
+
+    fn acknowledge(&mut self, file: &str, position: u64) -> Result<()> {
+        self.acknowledge(file, position)
+    }
+}
+
 /// The file that is being received.
 struct Receiving {
     name: String,
@@ -289,7 +316,7 @@ struct Receiving {
 struct Stream<'a, 'r> {
     archive: Archive<'r>,
     options: &'a StreamOptions,
-    source: Source,
+    source: &'a mut dyn Feed,
     summary: &'a mut StreamSummary,
     /// Where files go whose parts are to be merged.
     merge: &'a mpsc::Sender<File>,
@@ -297,7 +324,7 @@ struct Stream<'a, 'r> {
     file: Option<Receiving>,
     /// Since when there are bytes that are not stored.
     waiting_since: Option<Instant>,
-    /// What the server waits to hear of.
+    /// What the server waits to hear of: the end of a transaction.
     ack: Option<(String, u64)>,
     /// When bytes came last, and how many had come then.
     heard: (Instant, u64),
@@ -333,14 +360,25 @@ impl Stream<'_, '_> {
                 return Err(Error::new(ErrorKind::Server, "the server has gone silent"));
             }
             let old = self.waiting_since.is_some_and(|since| since.elapsed() >= self.options.rpo);
-            let acknowledge = self.ack.is_some() && !self.source.has_more();
-            if old || acknowledge {
+            // What has come already goes along: one object for all that commit together.
+            if old || self.ack.is_some() && !self.source.has_more() {
                 self.store()?;
             }
-            if acknowledge && let Some((file, position)) = self.ack.take() {
-                self.source.acknowledge(&file, position)?;
-                self.summary.acknowledged += 1;
-            }
+            self.acknowledge()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the server of what it waits for, once that is stored.
+    fn acknowledge(&mut self) -> Result<()> {
+        let is_stored = |(name, position): &mut (String, u64)| {
+            self.file.as_ref().is_some_and(|file| {
+                file.name == *name && file.stored.is_some() && file.writer.stored() >= *position
+            })
+        };
+        if let Some((file, position)) = self.ack.take_if(is_stored) {
+            self.source.acknowledge(&file, position)?;
+            self.summary.acknowledged += 1;
         }
         Ok(())
     }
@@ -351,6 +389,11 @@ impl Stream<'_, '_> {
             .map_err(|what| Error::new(ErrorKind::Damage, format!("the server sent {what}")))?;
         if header.kind == EventType::ROTATE && header.has(flag::ARTIFICIAL) {
             return self.begin(&bytes);
+        }
+        if self.file.as_ref().is_some_and(|file| file.writer.fills(bytes.len())) {
+            // It may take long until a long transaction has come, and nobody waits for it.
+            self.store()?;
+            self.acknowledge()?;
         }
         let Some(file) = &mut self.file else {
             return Err(Error::new(ErrorKind::Damage, "the server sent no name of a file"));
@@ -420,6 +463,7 @@ impl Stream<'_, '_> {
             return Err(broken(format!("{name} from {} on", rotate.position)));
         }
         self.store()?;
+        self.acknowledge()?;
         if let Some(file) = &self.file
             && let Some(stored) = file.stored.filter(|stored| *stored > file.position)
         {
@@ -498,10 +542,10 @@ impl Stream<'_, '_> {
         Ok(())
     }
 
-    /// Stores what has come whole.
+    /// Stores the transactions that have come whole.
     fn store(&mut self) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        if !file.writer.is_between() || file.stored.is_none() {
+        if file.writer.is_long() || file.stored.is_none() {
             return Ok(());
         }
         match file.writer.cut(self.archive.repository, &Cancel::new())? {
@@ -512,6 +556,9 @@ impl Stream<'_, '_> {
 
     fn stored(&mut self, part: super::part::Part) -> Result<()> {
         let waited = self.waiting_since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
+        // Of a transaction that has not ended it is not known since when: not for long.
+        let is_open = self.file.as_ref().is_some_and(|file| file.writer.waiting() > 0);
+        self.waiting_since = is_open.then(Instant::now);
         let summary = &mut *self.summary;
         summary.longest_wait_seconds = summary.longest_wait_seconds.max(waited);
         summary.bytes += part.head.about.end - part.head.about.begin;
@@ -522,3 +569,6 @@ impl Stream<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,8 @@
 //! From events of a file to parts in the store.
+//!
+//! A part ends between transactions: what has come of one that has not ended waits beside the part that is
+//! being made, so that all before it can be stored at any time. Only of one that is long its bytes go into
+//! the part as they come.
 
 use binlog::event::rows::stamp;
 use binlog::format::{FIRST_EVENT, MAGIC};
@@ -16,6 +20,8 @@ use crate::{Cancel, Error, ErrorKind, Result};
 pub(super) const PART_LEN: u64 = 64 << 20;
 /// Bytes of the index after which it does, likewise.
 const INDEX_LEN: usize = 24 << 20;
+/// Bytes of a transaction after which it is a long one.
+const OPEN_MAX: usize = 1 << 20;
 
 /// Makes parts of the events of one file.
 pub(super) struct Writer {
@@ -30,7 +36,13 @@ pub(super) struct Writer {
     before: GtidState,
     /// Where the next event is expected.
     end: u64,
+    /// Where the last whole transaction ended, or what is between transactions.
+    whole: u64,
     place: Place,
+    /// What has come of a transaction that has not ended.
+    open: Vec<u8>,
+    /// Whether that is a long one, whose bytes go into the part.
+    is_long: bool,
     changed: Vec<u8>,
 }
 
@@ -46,14 +58,17 @@ impl Writer {
             begin: 0,
             before: GtidState::default(),
             end: 0,
+            whole: 0,
             place: Place::Between,
+            open: Vec::new(),
+            is_long: false,
             changed: Vec::new(),
         })
     }
 
     /// What is before the first event.
     pub fn magic(&mut self) -> Result<()> {
-        self.end = FIRST_EVENT;
+        (self.end, self.whole) = (FIRST_EVENT, FIRST_EVENT);
         self.builder.add(&MAGIC)
     }
 
@@ -66,7 +81,8 @@ impl Writer {
     /// Goes on at an offset before which this was logged.
     pub fn resume(&mut self, offset: u64, state: GtidState) {
         self.scanner.resume(state.clone());
-        (self.begin, self.end, self.before) = (offset, offset, state);
+        (self.begin, self.end, self.whole) = (offset, offset, offset);
+        self.before = state;
     }
 
     /// Adds an event; the part that it filled, which was stored.
@@ -93,11 +109,16 @@ impl Writer {
                 *flags |= flag::IGNORABLE as u8;
             }
             stamp(&mut self.changed, event.checksum.is_some());
-            self.builder.add(&self.changed)?;
+            let changed = std::mem::take(&mut self.changed);
+            self.add(&changed)?;
+            self.changed = changed;
         } else {
-            self.builder.add(event.bytes)?;
+            self.add(event.bytes)?;
         }
         self.end = event.end();
+        if self.place == Place::Between {
+            self.whole = self.end;
+        }
         if self.begin == 0 && event.header.kind == EventType::GTID_LIST {
             self.before = self.scanner.state().clone();
         }
@@ -109,6 +130,29 @@ impl Writer {
         }
     }
 
+    /// Adds the bytes of an event, which is followed already.
+    fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.place == Place::Within && !self.is_long {
+            if !self.fills(bytes.len()) {
+                self.open.extend_from_slice(bytes);
+                return Ok(());
+            }
+            self.is_long = true;
+        }
+        if !self.open.is_empty() {
+            self.builder.add(&self.open)?;
+            self.open.clear();
+        }
+        self.is_long &= self.place == Place::Within;
+        self.builder.add(bytes)
+    }
+
+    /// Whether an event of so many bytes would make the transaction that has not ended a long one. What is
+    /// before it cannot be stored without it from then on.
+    pub fn fills(&self, length: usize) -> bool {
+        !self.is_long && self.open.len() + length > OPEN_MAX
+    }
+
     /// Says where it belongs.
     pub fn belongs_to(&mut self, epoch: Epoch) {
         self.epoch = Some(epoch);
@@ -117,28 +161,42 @@ impl Writer {
     /// Leaves out what has come, and goes on at an offset before which this was logged.
     pub fn discard(&mut self, offset: u64, state: GtidState) -> Result<()> {
         self.builder = Builder::new()?;
+        self.open.clear();
         self.scanner.take_index();
         self.resume(offset, state);
         Ok(())
     }
 
-    /// Whether it is between transactions.
-    pub fn is_between(&self) -> bool {
-        self.place == Place::Between
+    /// Whether it is within a transaction that is long: what would be stored does not end between two.
+    pub fn is_long(&self) -> bool {
+        self.is_long
+    }
+
+    /// Whether it is within a transaction.
+    pub fn is_open(&self) -> bool {
+        self.place == Place::Within
     }
 
     /// Bytes that are not stored.
     pub fn waiting(&self) -> u64 {
-        self.builder.len()
+        self.builder.len() + self.open.len() as u64
     }
 
-    /// Stores what has come since the last time.
+    /// Up to where all is stored.
+    pub fn stored(&self) -> u64 {
+        self.begin
+    }
+
+    /// Stores what has come since the last time, up to the end of the last whole transaction; within a
+    /// long one all of it.
     pub fn cut(&mut self, repository: &Repository, cancel: &Cancel) -> Result<Option<Part>> {
         let beginning = self.scanner.beginning().filter(|_| !self.builder.is_empty());
         let (Some(beginning), Some(epoch)) = (beginning, &self.epoch) else {
             return Ok(None);
         };
+        // Of a transaction that has not ended it knows nothing yet.
         let after = self.scanner.state().clone();
+        let end = if self.is_long { self.end } else { self.whole };
         let about = About {
             server: beginning.server,
             epoch: epoch.clone(),
@@ -148,16 +206,16 @@ impl Writer {
             server_version: beginning.version.clone(),
             created: beginning.time,
             begin: self.begin,
-            end: self.end,
-            whole: self.place == Place::Between,
+            end,
+            whole: !self.is_long,
             before: std::mem::replace(&mut self.before, after.clone()),
             after,
             ending: self.scanner.ending().cloned(),
         };
-        self.begin = self.end;
         let index = self.scanner.take_index();
         let built = self.builder.finish(repository, about, &index)?;
         built.put(repository, cancel)?;
+        self.begin = end;
         Ok(Some(built.into_part()))
     }
 

@@ -181,6 +181,13 @@ fn make_plan(
         let Some(known) = planner.without_unknown_domains() else {
             let not_there = planner.not_there();
             let plan = planner.finish()?;
+            for torn in &plan.torn {
+                reporter.warn(format!(
+                    "{} was not closed by its server: its last {} bytes, from {} on, are no whole \
+                     transaction and are left out",
+                    torn.log, torn.bytes, torn.offset
+                ));
+            }
             if !not_there.is_empty() {
                 let tables = not_there.join(", ");
                 reporter.warn(format!(

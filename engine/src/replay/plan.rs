@@ -88,8 +88,22 @@ pub struct Plan {
     pub temporary: Vec<String>,
     /// Whether another replay can go on from the end, as none can near temporary tables.
     pub can_go_on: bool,
+    /// What was left out at the ends of logs that were not closed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub torn: Vec<TornLog>,
     #[serde(skip)]
     pub(super) course: Course,
+}
+
+/// A log that its server did not close, as in a crash.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TornLog {
+    /// Its name.
+    pub log: String,
+    /// Behind its last whole transaction.
+    pub offset: u64,
+    /// Bytes from there on, which are left out.
+    pub bytes: u64,
 }
 
 /// Where a replay goes along.
@@ -157,6 +171,7 @@ pub(super) struct Planner<'a> {
     last: Option<Group>,
     next: Option<Group>,
     incident: Option<(Place, String)>,
+    torn: Vec<TornLog>,
     ended: Place,
     seen: State,
     /// State before the log.
@@ -204,6 +219,7 @@ impl<'a> Planner<'a> {
             last: None,
             next: None,
             incident: None,
+            torn: Vec::new(),
             ended: Place::default(),
             seen: State::default(),
             before_log: State::default(),
@@ -382,6 +398,7 @@ impl<'a> Planner<'a> {
             domains: self.domains.into_iter().collect(),
             temporary: self.temporary.names(),
             can_go_on: !self.temporary.are_doubtful(),
+            torn: self.torn,
             course: self.course,
         })
     }
@@ -521,6 +538,11 @@ impl Visitor for Planner<'_> {
             }
         }
         Ok(Flow::On)
+    }
+
+    fn torn(&mut self, place: Place, bytes: u64) {
+        let log = self.name(place.log).to_owned();
+        self.torn.push(TornLog { log, offset: place.offset, bytes });
     }
 
     fn incident(&mut self, place: Place, words: String) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! A group is what one GTID stands for: a transaction, or a statement that is one by itself. Groups
 //! never span logs. Of a log whose server crashed the groups count that are whole; that the next log
-//! begins with what this one ends with is verified, so nothing is lost in between unnoticed.
+//! begins with what this one ends with is verified, so nothing is lost in between unnoticed; and what is
+//! left out at its end is told.
 
 use binlog::event::gtid::flag;
 use binlog::event::{GtidEvent, GtidList, Incident, Query};
@@ -84,6 +85,9 @@ pub trait Visitor {
     fn log_end(&mut self, _end: Place, _after: &State) -> Result<Flow> {
         Ok(Flow::On)
     }
+
+    /// Behind this place a log that was not closed has so many bytes that are no whole group.
+    fn torn(&mut self, _place: Place, _bytes: u64) {}
 
     /// The server says that it lost events.
     fn incident(&mut self, place: Place, words: String) -> Result<()>;
@@ -202,6 +206,10 @@ impl Walker<'_> {
             let message = format!("{} ends within {}", self.name, group.gtid);
             return Err(Error::new(ErrorKind::Damage, message)
                 .advise("get a whole copy of this log, or of all up to it"));
+        }
+        let rest = reader.offset() - whole + reader.torn().map_or(0, |torn| torn.bytes);
+        if self.end.is_none() && rest > 0 {
+            self.visitor.torn(Place { log: self.index, offset: whole }, rest);
         }
         self.visitor.log_end(Place { log: self.index, offset: whole }, &self.state)
     }

@@ -6,6 +6,9 @@
 //!
 //! From files, or from an archive. With a certificate only encrypted connections are let in.
 //!
+//! Whoever connects is to log in, and takes a thread; there are not many at a time. One that does not read
+//! is left, and delays nobody.
+//!
 //! Only by GTID: the position of the replica says what it has. Events are sent as they are in the logs;
 //! encrypted ones are decrypted on the way.
 //!
@@ -32,8 +35,8 @@ use wire::{Account, Wire};
 
 /// How often a wait looks whether somebody interrupts.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long a login may take, and a replica's next request.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections at a time.
+const CONNECTIONS: u32 = 64;
 
 /// Who may connect, and where.
 pub struct ServeOptions {
@@ -77,16 +80,24 @@ pub fn serve(
     reporter.info(format!("listening at {address}, up to {} ({})", cut.state, cut.words));
     let replicas = AtomicU32::new(0);
     let stop = cancel.child();
+    let connected = AtomicU32::new(0);
     std::thread::scope(|scope| {
         let mut number = 0;
         while !cancel.is_cancelled() {
             match listener.accept() {
                 Ok((stream, peer)) => {
                     number += 1;
+                    let seat = Seat::take(&connected);
+                    if seat.is_none() {
+                        reporter
+                            .warn(format!("{peer} is sent away: there are {CONNECTIONS} already"));
+                        continue;
+                    }
                     let keys = options.keys.clone();
                     let tls = tls.clone();
                     let (stop, cut, replicas) = (&stop, &cut, &replicas);
-                    scope.spawn(move || {
+                    let talk = move || {
+                        let _seat = seat;
                         let mut replica = Replica {
                             source,
                             keys,
@@ -102,8 +113,17 @@ pub fn serve(
                             Ok(()) => reporter.info(format!("{peer} has left")),
                             Err(error) => reporter.warn(format!("{peer}: {error}")),
                         }
-                    });
+                    };
+                    if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, talk) {
+                        reporter.warn(format!("{peer} is sent away: {error}"));
+                    }
                 }
+                // Whoever has left again is nobody.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     std::thread::sleep(INTERVAL);
                 }
@@ -117,6 +137,26 @@ pub fn serve(
         Ok(())
     })?;
     Ok(ServeSummary { format: 1, replicas: replicas.load(Ordering::Relaxed) })
+}
+
+/// One of so many connections.
+struct Seat<'a>(&'a AtomicU32);
+
+impl<'a> Seat<'a> {
+    /// One that is free. Only one thread takes them.
+    fn take(connected: &'a AtomicU32) -> Option<Self> {
+        let is_free = connected.load(Ordering::Relaxed) < CONNECTIONS;
+        is_free.then(|| {
+            connected.fetch_add(1, Ordering::Relaxed);
+            Self(connected)
+        })
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection.
@@ -156,8 +196,7 @@ impl Replica<'_> {
         let lost =
             |cause| Error::new(ErrorKind::Server, "the connection is broken").caused_by(cause);
         stream.set_nonblocking(false).map_err(lost)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
-        let mut wire = Wire::new(stream).map_err(lost)?;
+        let mut wire = Wire::new(stream, self.cancel).map_err(lost)?;
         let version = self.version();
         let serve = self.serve;
         let account = Account {

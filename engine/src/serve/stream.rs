@@ -79,6 +79,11 @@ impl Replica<'_> {
             Error::new(ErrorKind::Usage, format!("the replica's position '{from}'"))
                 .caused_by(cause)
         })?;
+        let in_logs = |gtid: &Gtid| self.cut.state.has(*gtid) || self.filter.contains(gtid);
+        let is_known = |gtid: &Gtid| self.cut.state.newest(gtid.domain).is_some();
+        if let Some(gtid) = position.iter().find(|gtid| is_known(gtid) && !in_logs(gtid)) {
+            return Err(self.unknown(gtid));
+        }
         let logs = self.source.logs();
         let first =
             logs.iter().rposition(|log| begins_by(&log.before, &position)).ok_or_else(|| {
@@ -104,6 +109,9 @@ impl Replica<'_> {
                 false => log.enters.then(|| state.position()),
             };
             if let Some(there) = there {
+                if let Some(gtid) = has.awaited() {
+                    return Err(self.unknown(gtid));
+                }
                 let before = GtidState::new(log.before.clone()).unwrap_or_default();
                 has = Skipper::new(&there, &before);
             }
@@ -114,9 +122,23 @@ impl Replica<'_> {
             let history = (&mut has, &mut state);
             checksum = self.log(wire, (index, log), (resumes, checksum), history, &mut sent)?;
         }
+        if let Some(gtid) = has.awaited() {
+            return Err(self.unknown(gtid));
+        }
         wire.flush().map_err(lost)?;
         self.reporter.info(format!("everything is sent, up to {}", self.cut.state));
         self.idle(wire, wishes, checksum, &sent)
+    }
+
+    /// What follows a transaction that is not in the logs cannot be told.
+    fn unknown(&self, gtid: Gtid) -> Error {
+        let state = &self.cut.state;
+        let message =
+            format!("the replica has {gtid}, which is not in the logs: they go to '{state}'");
+        Error::new(ErrorKind::Gap, message).advise(
+            "it was written on the replica, comes from other servers, or is behind the target; set \
+             gtid_slave_pos to the position of the backup that the replica was restored from",
+        )
     }
 
     /// Sends one log; returns how events are checked now.

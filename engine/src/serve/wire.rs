@@ -1,19 +1,30 @@
 //! The server's side of a connection: packets, greeting, login, answers.
 //!
 //! Only what a replica needs. Everything that comes in is bounded; whoever has not logged in may send
-//! next to nothing.
+//! next to nothing, and takes next to no memory. Nothing waits for the other side without looking
+//! whether it is to end, nor for ever.
 
-use std::io::{BufWriter, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha1::{Digest, Sha1};
+
+use super::INTERVAL;
+use crate::Cancel;
 
 /// Bytes of one packet at most; what is longer goes in several.
 const PACKET_MAX: usize = 0xff_ffff;
 /// Bytes of a request at most.
 const REQUEST_MAX: usize = 1 << 20;
+/// The same of what belongs to a login.
+const LOGIN_MAX: usize = 4 << 10;
+/// How long a login may take.
+const LOGIN: Duration = Duration::from_secs(10);
+/// How long the next request of a replica may take, and how long it may read nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that are collected before they are sent.
 const OUTPUT: usize = 1 << 20;
 
@@ -56,17 +67,79 @@ const TYPE_TEXT: u8 = 253;
 /// Bytes of the request to go on encrypted.
 const TLS_REQUEST: usize = 32;
 
+/// A connection that neither waits for ever nor when it is to end.
+struct Socket {
+    stream: TcpStream,
+    cancel: Cancel,
+    /// Until when what is asked for has to be there.
+    until: Instant,
+    /// Whether the other side has not read for too long.
+    is_stuck: bool,
+}
+
+impl Socket {
+    fn new(stream: TcpStream, cancel: Cancel) -> Io<Self> {
+        stream.set_read_timeout(Some(INTERVAL))?;
+        stream.set_write_timeout(Some(INTERVAL))?;
+        Ok(Self { stream, cancel, until: Instant::now() + LOGIN, is_stuck: false })
+    }
+
+    /// What an error is if it is one, and not only that nothing has happened yet.
+    fn delayed(&self, error: std::io::Error, until: Instant) -> Io<()> {
+        let delays = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted];
+        match error.kind() {
+            kind if !delays.contains(&kind) => Err(error),
+            _ if self.cancel.is_cancelled() => Err(std::io::Error::other("interrupted")),
+            _ if Instant::now() >= until => Err(ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, bytes: &mut [u8]) -> Io<usize> {
+        loop {
+            match self.stream.read(bytes) {
+                Err(error) => self.delayed(error, self.until)?,
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> Io<usize> {
+        let until = Instant::now() + PATIENCE;
+        while !self.is_stuck {
+            match self.stream.write(bytes) {
+                Err(error) => {
+                    let delayed = self.delayed(error, until);
+                    self.is_stuck = delayed.is_err();
+                    delayed?;
+                }
+                written => return written,
+            }
+        }
+        // Nor is it told why it is left.
+        Err(ErrorKind::TimedOut.into())
+    }
+
+    fn flush(&mut self) -> Io<()> {
+        self.stream.flush()
+    }
+}
+
 /// What carries the bytes.
 enum Carrier {
-    Plain(TcpStream),
-    Encrypted(Box<StreamOwned<ServerConnection, TcpStream>>),
+    Plain(Socket),
+    Encrypted(Box<StreamOwned<ServerConnection, Socket>>),
 }
 
 impl Carrier {
-    fn tcp(&self) -> &TcpStream {
+    fn socket(&mut self) -> &mut Socket {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Encrypted(stream) => &stream.sock,
+            Self::Plain(socket) => socket,
+            Self::Encrypted(stream) => &mut stream.sock,
         }
     }
 }
@@ -98,8 +171,12 @@ impl Write for Carrier {
 
 /// A connection of somebody.
 pub(super) struct Wire {
-    carrier: BufWriter<Carrier>,
+    carrier: Carrier,
+    /// What is yet to be sent.
+    output: Vec<u8>,
     sequence: u8,
+    /// Whether somebody has logged in.
+    is_in: bool,
 }
 
 /// Who may log in.
@@ -113,36 +190,41 @@ pub(super) struct Account {
 type Io<T> = std::io::Result<T>;
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Io<Self> {
+    pub(super) fn new(stream: TcpStream, cancel: &Cancel) -> Io<Self> {
         stream.set_nodelay(true)?;
-        let carrier = BufWriter::with_capacity(OUTPUT, Carrier::Plain(stream));
-        Ok(Self { carrier, sequence: 0 })
+        let carrier = Carrier::Plain(Socket::new(stream, cancel.clone())?);
+        Ok(Self { carrier, output: Vec::new(), sequence: 0, is_in: false })
     }
 
     /// Encrypts all that follows.
     fn encrypt(&mut self, config: Arc<ServerConfig>) -> Io<()> {
-        let stream = self.carrier.get_ref().tcp().try_clone()?;
+        let Socket { stream, cancel, until, .. } = self.carrier.socket();
+        let mut socket = Socket::new(stream.try_clone()?, cancel.clone())?;
+        socket.until = *until;
         let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
-        let stream = Box::new(StreamOwned::new(connection, stream));
-        self.carrier = BufWriter::with_capacity(OUTPUT, Carrier::Encrypted(stream));
+        self.carrier = Carrier::Encrypted(Box::new(StreamOwned::new(connection, socket)));
         Ok(())
     }
 
     /// Reads a request; `None` when the other side is gone.
     pub(super) fn request(&mut self) -> Io<Option<Vec<u8>>> {
+        if self.is_in {
+            self.carrier.socket().until = Instant::now() + PATIENCE;
+        }
         let mut head = [0; 4];
-        match self.carrier.get_mut().read_exact(&mut head) {
+        match self.carrier.read_exact(&mut head) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         }
         let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-        if length > REQUEST_MAX {
+        let limit = if self.is_in { REQUEST_MAX } else { LOGIN_MAX };
+        if length > limit {
             return Err(std::io::Error::other("a request that is too long"));
         }
         self.sequence = head[3].wrapping_add(1);
         let mut body = vec![0; length];
-        self.carrier.get_mut().read_exact(&mut body)?;
+        self.carrier.read_exact(&mut body)?;
         Ok(Some(body))
     }
 
@@ -160,7 +242,7 @@ impl Wire {
                     self.head(room)?;
                 }
                 let (now, later) = rest.split_at(rest.len().min(room));
-                self.carrier.write_all(now)?;
+                self.put(now)?;
                 (rest, room, left) = (later, room - now.len(), left - now.len());
             }
         }
@@ -170,26 +252,42 @@ impl Wire {
 
     fn head(&mut self, length: usize) -> Io<()> {
         let length = (length as u32).to_le_bytes();
-        self.carrier.write_all(&[length[0], length[1], length[2], self.sequence])?;
+        self.put(&[length[0], length[1], length[2], self.sequence])?;
         self.sequence = self.sequence.wrapping_add(1);
         Ok(())
     }
 
+    fn put(&mut self, bytes: &[u8]) -> Io<()> {
+        if self.output.len() + bytes.len() > OUTPUT {
+            self.carrier.write_all(&self.output)?;
+            self.output.clear();
+        }
+        match bytes.len() {
+            OUTPUT.. => self.carrier.write_all(bytes),
+            _ => {
+                self.output.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn flush(&mut self) -> Io<()> {
+        self.carrier.write_all(&self.output)?;
+        self.output.clear();
         self.carrier.flush()
     }
 
     /// Whether the other side has closed the connection, or says something where nobody asked.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&mut self) -> bool {
         let mut byte = [0];
-        let stream = self.carrier.get_ref().tcp();
+        let stream = &self.carrier.socket().stream;
         if stream.set_nonblocking(true).is_err() {
             return true;
         }
         let seen = stream.peek(&mut byte);
         let reset = stream.set_nonblocking(false);
         match seen {
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock || reset.is_err(),
+            Err(error) => error.kind() != ErrorKind::WouldBlock || reset.is_err(),
             Ok(_) => true,
         }
     }
@@ -283,6 +381,7 @@ impl Wire {
         }
         let expected = scramble(&account.password, &challenge);
         let is_right = login.user == account.user.as_bytes() && same(&token, &expected);
+        self.is_in = is_right;
         match is_right {
             true => self.ok()?,
             false => {
@@ -372,6 +471,48 @@ mod tests {
         fn no_login_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = Login::parse(&bytes);
         }
+    }
+
+    /// Both sides of a connection.
+    fn connected(cancel: &Cancel) -> (Wire, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Wire::new(listener.accept().unwrap().0, cancel).unwrap(), peer)
+    }
+
+    #[test]
+    fn whoever_does_not_read_does_not_delay_the_end() {
+        let cancel = Cancel::new();
+        let (mut wire, _peer) = connected(&cancel);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(move || {
+                loop {
+                    if let Err(error) = wire.send(&[&[0; OUTPUT]]) {
+                        // Nor does telling it.
+                        assert!(wire.error(1236, "the end").is_err());
+                        return error;
+                    }
+                }
+            });
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(!sending.is_finished());
+            let began = Instant::now();
+            cancel.cancel();
+            sending.join().unwrap();
+            assert!(began.elapsed() < Duration::from_secs(2));
+        });
+    }
+
+    #[test]
+    fn whoever_has_not_logged_in_sends_next_to_nothing() {
+        let (mut wire, mut peer) = connected(&Cancel::new());
+        let length = (LOGIN_MAX as u32 + 1).to_le_bytes();
+        peer.write_all(&[length[0], length[1], length[2], 0]).unwrap();
+        assert!(wire.request().unwrap_err().to_string().contains("too long"));
+        assert!(wire.output.capacity() == 0);
+        wire.is_in = true;
+        peer.write_all(&[1, 0, 0, 0, 14]).unwrap();
+        assert_eq!(wire.request().unwrap(), Some(vec![14]));
     }
 
     #[test]

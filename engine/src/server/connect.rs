@@ -404,20 +404,20 @@ mod tests {
     #[test]
     fn tls_can_be_switched_off_and_on_again() {
         let files = "[client]\nssl-ca=/ca.pem\n[haulout]\nskip-ssl\n";
-        assert!(from(files).tls_client_options().unwrap().is_none());
+        assert!(from(files).wanted_tls().unwrap().is_none());
         let mut typed = ConnectOptions::default();
         typed.tls.enabled = true;
-        assert!(from(files).overlaid_with(typed).tls_client_options().unwrap().is_some());
+        assert!(from(files).overlaid_with(typed).wanted_tls().unwrap().is_some());
         let typed = ConnectOptions { skip_tls: true, ..Default::default() };
         let found = from("[client]\nssl\n").overlaid_with(typed);
-        assert!(found.tls_client_options().unwrap().is_none());
+        assert!(found.wanted_tls().unwrap().is_none());
     }
 
     #[test]
     fn unsupported_narrowing_of_trust_is_refused_by_name() {
-        let error = from("[client]\nssl-capath=/x\n").tls_client_options().unwrap_err();
+        let error = from("[client]\nssl-capath=/x\n").wanted_tls().unwrap_err();
         assert!(error.to_string().contains("ssl-capath (option file:2)"), "{error}");
-        assert!(from("[client]\nssl-key=/x\n").tls_client_options().unwrap().is_none());
+        assert!(from("[client]\nssl-key=/x\n").wanted_tls().unwrap().is_none());
     }
 
     #[test]
