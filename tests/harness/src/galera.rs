@@ -203,6 +203,7 @@ impl Node {
              wsrep_sst_method = mariabackup\n\
              wsrep_sst_auth = \"sst:of-the-cluster\"\n\
              wsrep_sst_receive_address = 127.0.0.1:{transfers}\n\
+             innodb_buffer_pool_size = 64M\n\
              default_storage_engine = InnoDB\n\
              innodb_autoinc_lock_mode = 2\n\
              [sst]\n\
@@ -214,6 +215,8 @@ impl Node {
         let mut options = ServerOptions::of(self.generation);
         options.server_id = u32::from(cluster);
         options.option_file = Some(file);
+        // The script gives the stock tool this word of the server's command line, and it does not know it.
+        options.buffer_pool = 0;
         options = options.arg(format!("--basedir={}", self.dir.display()));
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.join("bin").display());
         options.variables = vec![

@@ -60,7 +60,7 @@ pub struct ServerOptions {
     /// Whether to write a binary log.
     pub binlog: bool,
     /// `innodb_buffer_pool_size` in bytes. Small by default, so that pages reach the disk
-    /// while a test runs.
+    /// while a test runs; 0 leaves it to the option file.
     pub buffer_pool: u64,
     /// More arguments, which win over the others.
     pub extra: Vec<String>,
@@ -191,13 +191,15 @@ impl Server {
             .args(["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"])
             .arg(format!("--server-id={}", options.server_id))
             .args(options.shape_arguments())
-            .arg(format!("--innodb-buffer-pool-size={}", options.buffer_pool))
             .args(["--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=64M"])
             .args(["--key-buffer-size=8M", "--aria-pagecache-buffer-size=8M"])
             // Tables that a page size does not allow are made in another way instead of refused.
             .arg("--innodb-strict-mode=OFF")
             // The one engine of the load that is a plugin.
             .arg("--plugin-load-add=ha_archive");
+        if options.buffer_pool > 0 {
+            command.arg(format!("--innodb-buffer-pool-size={}", options.buffer_pool));
+        }
         for provider in options.generation.compression_providers()? {
             command.arg(format!("--plugin-load-add={provider}"));
         }
