@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Only transfers from our tool to our tool
     #[arg(long)]
     only_ours: bool,
+    /// Change tables, too: donors do not block that, so both tools refuse some of the backups
+    #[arg(long)]
+    ddl: bool,
     /// Seed of the first load
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -46,7 +49,7 @@ pub fn galera(arguments: &Arguments) -> Result<()> {
             let seed = arguments.seed + number;
             let (donor, joiner) = ((*donor).clone(), (*joiner).clone());
             made += 1;
-            match (Transfer { generation, donor, joiner, seed }).run() {
+            match (Transfer { generation, donor, joiner, seed, ddl: arguments.ddl }).run() {
                 Ok(done) => println!(
                     "{name:<14}  seed {seed}  ok  {} tables equal after {} changes of rows and {} of \
                      tables; joined in {}",

@@ -49,6 +49,9 @@ pub struct Transfer {
     pub joiner: Tool,
     /// Of the load.
     pub seed: u64,
+    /// Whether tables are made, changed and dropped, too. Donors let that happen even where a backup has
+    /// blocked it, and backups that see it are refused.
+    pub ddl: bool,
 }
 
 /// A transfer after which both nodes had the same.
@@ -85,6 +88,7 @@ impl Transfer {
         }
         let mut options = LoadOptions::new(self.seed);
         options.mix = Mix::Innodb;
+        options.ddl = self.ddl;
         options.threads = 3;
         let load = Load::start(&donor, &options)?;
         std::thread::sleep(AROUND);
