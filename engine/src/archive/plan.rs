@@ -158,6 +158,22 @@ impl Archive<'_> {
     /// [`ErrorKind::Gap`] if the archive begins after that place, or ends before it; or if there is
     /// something that was written later, and nothing leads to it.
     pub fn plan(&self, start: &Start, until: &Until, cancel: &Cancel) -> Result<Plan> {
+        let course = self.best(start, until, cancel)?;
+        match self.beyond(&course, until) {
+            Some((log, gtid)) => Err(unreachable(&course, log, gtid)),
+            None => Ok(course.plan),
+        }
+    }
+
+    /// The names of the files that the logs lead through from a place on, as far as they lead: there need be
+    /// no end of everything for a target before it.
+    pub fn names_from(&self, start: &Start, cancel: &Cancel) -> Result<Vec<String>> {
+        let course = self.best(start, &Until::End, cancel)?;
+        Ok(course.plan.steps.into_iter().map(|step| step.file.name).collect())
+    }
+
+    /// The best way from a place on.
+    fn best(&self, start: &Start, until: &Until, cancel: &Cancel) -> Result<Course> {
         let mut best: Option<(bool, Course)> = None;
         for (index, log) in self.logs.iter().enumerate() {
             let Some(place) = entry(log, &start.position) else { continue };
@@ -173,11 +189,7 @@ impl Archive<'_> {
                 best = Some((there, course));
             }
         }
-        let (_, course) = best.ok_or_else(|| self.nowhere(start))?;
-        match self.beyond(&course, until) {
-            Some((log, gtid)) => Err(unreachable(&course, log, gtid)),
-            None => Ok(course.plan),
-        }
+        best.map(|(_, course)| course).ok_or_else(|| self.nowhere(start))
     }
 
     /// Whether of two ways the first one is to be taken: one that reaches the target; that has all of the

@@ -99,9 +99,8 @@ fn steps(
         server,
     };
     if matches!(target, Target::Position { .. }) {
-        // What leads to the end of everything passes all logs that may be meant.
-        let all = archive.plan(&start, &Until::End, cancel)?;
-        target.is_in_one(all.steps.iter().map(|step| &*step.file.name))?;
+        let names = archive.names_from(&start, cancel)?;
+        target.is_in_one(names.iter().map(String::as_str))?;
     }
     let plan = archive.plan(&start, &until(target), cancel)?;
     match &plan.gap {

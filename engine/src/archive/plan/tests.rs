@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use binlog::BinlogPosition;
+
 use super::super::canned::{Canned, repository};
 use super::*;
+use crate::replay::archived::ArchivedLogs;
+use crate::replay::plan::Anchor;
+use crate::replay::target::Target;
 use crate::repo::Repository;
 
 #[test]
@@ -169,4 +174,36 @@ fn of_two_logs_the_one_with_more_of_the_same_history_counts() {
     log(&repository, 2, 100, &[(1, "", &["0-1-1", "0-1-2", "0-1-3", "0-1-4", "0-1-5", "0-1-6"])]);
     let plan = way(&repository, "0-1-1", &Until::End).unwrap();
     assert_eq!((told(&plan).1.as_str(), plan.reaches), ("0-1-6", true));
+}
+
+/// Up to a place in a log, from the backup of server 1 that [`way`] begins at.
+fn up_to(repository: &Repository, position: &str, file: &str) -> Result<()> {
+    let anchor = Anchor {
+        position: BinlogPosition::new("binlog.000001", 4).ok(),
+        server: Some(1),
+        gtid: position.parse().unwrap(),
+    };
+    let archive = Archive::read(repository, &Cancel::new()).unwrap();
+    let target = Target::Position { file: file.to_owned(), offset: 300 };
+    ArchivedLogs::open(&archive, (&anchor, Some(1)), &target, &Cancel::new()).map(drop)
+}
+
+#[test]
+fn a_place_in_a_log_needs_no_end_of_everything() {
+    let (_dir, repository) = repository();
+    log(&repository, 1, 100, &[(1, "", &["0-1-1", "0-1-2", "0-1-3"])]);
+    log(&repository, 2, 100, &[(7, "", &["0-2-4", "0-2-5"])]);
+    way(&repository, "0-1-1", &Until::End).unwrap_err();
+    up_to(&repository, "0-1-1", "binlog.000001").unwrap();
+}
+
+#[test]
+fn a_place_in_several_logs_on_the_way_is_none() {
+    let (_dir, repository) = repository();
+    log(&repository, 1, 100, &[(1, "", &["0-1-1", "0-1-2", "0-1-3"])]);
+    // What took over has the same names.
+    log(&repository, 2, 100, &[(1, "0-1-3", &["0-2-4"]), (2, "0-1-3,0-2-4", &["0-2-5"])]);
+    let error = up_to(&repository, "0-1-1", "binlog.000001").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    up_to(&repository, "0-1-1", "binlog.000002").unwrap();
 }
