@@ -4,19 +4,17 @@
 //! chunks, which file a piece belongs to, when a rename may happen.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xbstream::state::Renamed;
-use xbstream::{
-    Chunk, Fault, Opening, RemoveTarget, StreamError, StreamPath, StreamReader, StreamState,
-};
+use xbstream::{Chunk, Fault, Opening, RemoveTarget, StreamPath, StreamState};
 
 use super::Arrivals;
+use super::feed::{Feed, Part};
 use super::output::Output;
 use super::target::{self, Target};
-use crate::{Error, ErrorKind, Event, Phase, Reporter, Result};
+use crate::{Event, Phase, Reporter, Result};
 
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
@@ -31,8 +29,8 @@ pub enum Work {
 
 /// A part of a file.
 pub enum Job {
-    /// Write the first `len` bytes of the buffer.
-    Write { output: Arc<Output>, offset: u64, len: usize },
+    /// Write these bytes, by way of the buffer.
+    Write { output: Arc<Output>, offset: u64, part: Part },
     /// Complete the file; its length is `set_len` where the writes alone do not make it so.
     Finish { output: Arc<Output>, set_len: Option<u64> },
 }
@@ -46,8 +44,8 @@ impl Job {
         buffer: &mut [u8],
     ) -> Result<()> {
         match self {
-            Self::Write { output, offset, len } => {
-                let bytes = buffer.get_mut(..*len).unwrap_or_default();
+            Self::Write { output, offset, part } => {
+                let bytes = part.fetch(buffer);
                 if let Some(number) = output.number() {
                     arrivals.part(number, *offset, bytes)?;
                 }
@@ -111,7 +109,7 @@ struct Payload {
 
 /// The stream and how far it was read.
 pub struct Intake<'a> {
-    reader: StreamReader<Box<dyn Read + Send>>,
+    feed: Box<dyn Feed + 'a>,
     state: StreamState,
     open: HashMap<StreamPath, OpenFile>,
     payload: Option<Payload>,
@@ -129,13 +127,13 @@ pub struct Intake<'a> {
 impl<'a> Intake<'a> {
     /// At the beginning of a stream.
     pub fn new(
-        input: Box<dyn Read + Send>,
+        feed: Box<dyn Feed + 'a>,
         updates: bool,
         arrivals: &'a dyn Arrivals,
         reporter: &'a dyn Reporter,
     ) -> Self {
         Self {
-            reader: StreamReader::new(input),
+            feed,
             state: StreamState::new(),
             open: HashMap::new(),
             payload: None,
@@ -149,7 +147,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The next job, `None` at the end of the stream. Bytes to be written are in `buffer`.
+    /// The next job, `None` at the end of the stream. It is to be done with the same buffer.
     pub fn next(&mut self, worker: usize, buffer: &mut [u8]) -> Result<Option<Work>> {
         self.tell_progress();
         if let Some(work) = self.queued.take() {
@@ -159,7 +157,7 @@ impl<'a> Intake<'a> {
             if let Some(work) = self.next_piece(buffer)? {
                 return Ok(Some(work));
             }
-            let Some(chunk) = self.reader.next_chunk().map_err(stream_error)? else {
+            let Some(chunk) = self.feed.next_chunk()? else {
                 self.ended = true;
                 break;
             };
@@ -173,7 +171,7 @@ impl<'a> Intake<'a> {
     /// At the end of the stream, with all jobs done: checks that it was complete and shows the
     /// files that were held back. Returns how many files and payload bytes there were.
     pub fn finish(self, target: &Target) -> Result<(u64, u64)> {
-        self.state.finish().map_err(|fault| stream_error(self.reader.error(fault)))?;
+        self.state.finish().map_err(|fault| self.feed.error(fault))?;
         for name in target::HELD_BACK.iter().filter(|name| self.state.contains(name)) {
             target.show(name)?;
         }
@@ -184,11 +182,13 @@ impl<'a> Intake<'a> {
     /// The next piece of the current payload.
     fn next_piece(&mut self, buffer: &mut [u8]) -> Result<Option<Work>> {
         let Some(payload) = &mut self.payload else { return Ok(None) };
-        let len = self.reader.read_payload(buffer).map_err(stream_error)?;
+        let mut part = self.feed.next_part(buffer)?;
+        let len = part.len();
         let output = Arc::clone(&payload.output);
         let offset = payload.offset;
         if offset == 0 {
-            output.inspect(buffer.get(..len).unwrap_or_default(), self.arrivals);
+            output.inspect(part.fetch(buffer), self.arrivals);
+            part = Part::Here(len);
         }
         payload.offset += len as u64;
         payload.left = payload.left.saturating_sub(len as u64);
@@ -196,12 +196,12 @@ impl<'a> Intake<'a> {
             self.payload = None;
         }
         self.bytes += len as u64;
-        Ok(Some(Work::Beside(Job::Write { output, offset, len })))
+        Ok(Some(Work::Beside(Job::Write { output, offset, part })))
     }
 
     /// Decides what a chunk means. `None`: nothing to do but to go on.
     fn take(&mut self, chunk: Chunk, worker: usize) -> Result<Option<Work>> {
-        self.take_checked(chunk, worker).map_err(|fault| stream_error(self.reader.error(fault)))
+        self.take_checked(chunk, worker).map_err(|fault| self.feed.error(fault))
     }
 
     fn take_checked(&mut self, chunk: Chunk, worker: usize) -> Result<Option<Work>, Fault> {
@@ -294,15 +294,4 @@ impl OpenFile {
 /// A file that the stream sends anew must go before anything of the new one is written.
 fn make_way(opening: Opening, path: StreamPath) -> Option<Work> {
     (opening == Opening::Replace).then_some(Work::Alone(Change::Replace { path }))
-}
-
-/// An unreadable input is a failure, everything else is damage.
-fn stream_error(error: StreamError) -> Error {
-    match error.fault {
-        Fault::Io(_) => Error::new(ErrorKind::Failed, "cannot unpack").caused_by(error),
-        _ => Error::new(ErrorKind::Damage, "cannot unpack").caused_by(error).advise(
-            "the stream was cut off or changed on its way, or is no MariaDB backup stream; what \
-             was unpacked so far is not a backup",
-        ),
-    }
 }

@@ -7,6 +7,7 @@
 //!
 //! | part | what |
 //! |---|---|
+//! | `feed` | where chunks come from |
 //! | `intake` | the stream: the next job for whoever asks, and the rules between chunks |
 //! | `output` | a file being written |
 //! | `target` | the folder, and the promise that nothing outside of it is touched |
@@ -19,6 +20,7 @@
 //! been read, verified and written. Renames and removals touch only what the stream itself has
 //! made. As with the stock tool, it is not promised that anything is on disk at the end.
 
+pub(crate) mod feed;
 mod intake;
 mod output;
 pub(crate) mod sparse;
@@ -37,6 +39,7 @@ use std::time::Instant;
 use crate::io::Buffer;
 use crate::io::direct::DirectWrites;
 use crate::{Cancel, Error, Reporter, Result};
+use feed::{Feed, Parsed};
 use intake::{Intake, Work};
 use target::Target;
 use xbstream::StreamPath;
@@ -101,6 +104,14 @@ pub(crate) struct How<'a> {
     pub disk: DirectWrites,
 }
 
+impl How<'_> {
+    /// Into new files, as they come.
+    pub fn new() -> Self {
+        let disk = DirectWrites::default();
+        Self { existing: Existing::Refuse, arrivals: &Unchanged, disk }
+    }
+}
+
 /// Takes no interest.
 pub(crate) struct Unchanged;
 
@@ -123,16 +134,15 @@ pub fn extract(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<ExtractSummary> {
-    let disk = DirectWrites::default();
-    let how = How { existing: Existing::Refuse, arrivals: &Unchanged, disk };
-    unpack(how, input, options, cancel, reporter).map(|(summary, _)| summary)
+    let feed = Box::new(Parsed::new(input));
+    unpack(How::new(), feed, options, cancel, reporter).map(|(summary, _)| summary)
 }
 
-/// The same, told how. Returns the bytes that were written, too, which of files that exist are those that differ. Who has them updated
-/// has made sure that the folder holds nothing else.
+/// The same, told how. Returns the bytes that were written, too, which of files that exist are those
+/// that differ. Who has them updated has made sure that the folder holds nothing else.
 pub(crate) fn unpack(
     How { existing, arrivals, disk }: How<'_>,
-    input: Box<dyn Read + Send>,
+    feed: Box<dyn Feed + '_>,
     options: ExtractOptions,
     cancel: &Cancel,
     reporter: &dyn Reporter,
@@ -140,7 +150,7 @@ pub(crate) fn unpack(
     let started = Instant::now();
     let target = Target::open(&options.dir, existing, disk)?;
     let run = Run {
-        intake: Mutex::new(Intake::new(input, existing == Existing::Update, arrivals, reporter)),
+        intake: Mutex::new(Intake::new(feed, existing == Existing::Update, arrivals, reporter)),
         busy: RwLock::new(()),
         target: &target,
         arrivals,

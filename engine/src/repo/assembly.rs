@@ -12,6 +12,7 @@ use super::cursor::{DeltaPages, FileBytes, LinkReader};
 use super::merge::no_link;
 use super::merged::{Merged, Pages};
 use crate::delta::pages::Length;
+use crate::io::Pieces;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of pages that are put together at once, about.
@@ -178,19 +179,20 @@ impl Putting {
         })
     }
 
-    /// Appends the next pages; nothing at the end.
-    pub fn next(&mut self, links: &mut [LinkReader], out: &mut Vec<u8>) -> Result<()> {
+    /// The next pages; none at the end.
+    pub fn next(&mut self, links: &mut [LinkReader]) -> Result<Pieces> {
+        let mut out = Pieces::default();
         let most = (PIECE / self.page_size).max(1) as u64;
         let mut room = most;
         while room > 0 {
-            let Some(pages) = self.step(links, room, out)? else { break };
+            let Some(pages) = self.step(links, room, &mut out)? else { break };
             self.next += pages;
             room -= pages.min(room);
         }
         if room == most {
             self.finish(links)?;
         }
-        Ok(())
+        Ok(out)
     }
 
     /// Appends pages, and says how many; nothing at the end.
@@ -198,7 +200,7 @@ impl Putting {
         &mut self,
         links: &mut [LinkReader],
         room: u64,
-        out: &mut Vec<u8>,
+        out: &mut Pieces,
     ) -> Result<Option<u64>> {
         let wanted = self.next;
         let mut found = false;
@@ -214,10 +216,10 @@ impl Putting {
                 if found {
                     delta.pages.skip(link)?;
                 } else {
-                    let start = out.len();
-                    delta.pages.append(link, out)?;
+                    let page = delta.pages.take(link)?;
                     found = true;
-                    self.check(number, links, out.get(start..).unwrap_or_default())?;
+                    self.check(number, links, &page)?;
+                    out.push(page);
                 }
             }
             let Some(delta) = self.newer.get(number) else { break };
@@ -245,7 +247,7 @@ impl Putting {
         }
         let pages = room.min(end - wanted);
         let len = pages as usize * self.page_size;
-        out.resize(out.len() + len, 0);
+        out.push_zeros(len);
         self.zeros += len as u64;
         if self.zeros > ZEROS_MAX {
             let message = format!(

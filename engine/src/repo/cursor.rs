@@ -5,10 +5,10 @@
 //! unless too many are; then it is fetched again.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use bytes::{Bytes, BytesMut};
 use innodb::PageSize;
 use xbstream::chunk::letter;
 
@@ -18,7 +18,7 @@ use super::manifest::{Manifest, path_from_text};
 use super::pick::Piece;
 use super::reader::{BackupReader, ReadOptions};
 use crate::delta::format::Cluster;
-use crate::io::Pooled;
+use crate::io::Pieces;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Frames of a link that are kept.
@@ -77,7 +77,7 @@ pub(super) struct LinkReader {
     name: BackupName,
     reader: BackupReader,
     uses: Uses,
-    kept: HashMap<u32, Arc<Pooled>>,
+    kept: HashMap<u32, Bytes>,
 }
 
 impl LinkReader {
@@ -101,17 +101,20 @@ impl LinkReader {
         self.reader.fetched()
     }
 
-    fn frame(&mut self, number: u32) -> Result<Arc<Pooled>> {
+    fn frame(&mut self, number: u32) -> Result<Bytes> {
         let Use { at_hand, keep, dropped } = self.uses.next(number);
         let kept = self.kept.remove(&number).filter(|_| at_hand);
         let frame = match kept {
             Some(frame) => frame,
-            None => Arc::new(self.reader.next_frame()?.ok_or_else(|| {
-                Error::new(ErrorKind::Failed, format!("{} was read in disorder", self.name))
-            })?),
+            None => {
+                let frame = self.reader.next_frame()?.ok_or_else(|| {
+                    Error::new(ErrorKind::Failed, format!("{} was read in disorder", self.name))
+                })?;
+                frame.freeze()
+            }
         };
         if keep {
-            self.kept.insert(number, Arc::clone(&frame));
+            self.kept.insert(number, frame.clone());
         }
         dropped.map(|dropped| self.kept.remove(&dropped));
         Ok(frame)
@@ -122,9 +125,8 @@ impl LinkReader {
 pub(super) struct Chunks {
     path: Vec<u8>,
     frames: std::vec::IntoIter<u32>,
-    frame: Option<Arc<Pooled>>,
-    /// Where in the frame the next chunk begins.
-    at: usize,
+    /// What is left of the current frame.
+    frame: Bytes,
 }
 
 /// A chunk that was found.
@@ -133,15 +135,8 @@ pub(super) struct Found {
     pub letter: u8,
     /// Where its payload belongs, or a seek leads.
     pub offset: u64,
-    frame: Arc<Pooled>,
-    payload: Range<usize>,
-}
-
-impl Found {
     /// What is left of its payload.
-    pub fn payload(&self) -> &[u8] {
-        self.frame.get(self.payload.clone()).unwrap_or_default()
-    }
+    pub payload: Bytes,
 }
 
 impl Chunks {
@@ -150,28 +145,27 @@ impl Chunks {
         let frames = manifest.files.get(path).map(|file| file.frame_numbers().collect());
         let frames: Vec<u32> = frames.unwrap_or_default();
         let path = path_from_text(path).unwrap_or_default();
-        Self { path, frames: frames.into_iter(), frame: None, at: 0 }
+        Self { path, frames: frames.into_iter(), frame: Bytes::new() }
     }
 
     /// The next one.
     pub fn next(&mut self, link: &mut LinkReader) -> Result<Option<Found>> {
         loop {
-            let Some(frame) = self.frame.clone().filter(|frame| self.at < frame.len()) else {
+            if self.frame.is_empty() {
                 // The buffer of the last one can be used again.
-                self.frame = None;
+                self.frame = Bytes::new();
                 let Some(number) = self.frames.next() else { return Ok(None) };
-                (self.frame, self.at) = (Some(link.frame(number)?), 0);
+                self.frame = link.frame(number)?;
                 continue;
-            };
-            let rest = frame.get(self.at..).unwrap_or_default();
-            let Some(piece) = Piece::first(rest) else {
+            }
+            let Some(piece) = Piece::first(&self.frame) else {
                 return Err(damaged(&link.name, &self.path, "a frame does not hold whole chunks"));
             };
-            let payload = self.at + piece.payload..self.at + piece.len;
-            self.at = payload.end;
-            if piece.path == self.path {
-                let (letter, offset) = (piece.letter, piece.offset);
-                return Ok(Some(Found { letter, offset, frame, payload }));
+            let (letter, offset) = (piece.letter, piece.offset);
+            let (payload, len, is_ours) = (piece.payload, piece.len, piece.path == self.path);
+            let chunk = self.frame.split_to(len);
+            if is_ours {
+                return Ok(Some(Found { letter, offset, payload: chunk.slice(payload..) }));
             }
         }
     }
@@ -188,7 +182,7 @@ pub(super) struct FileBytes {
     chunks: Chunks,
     current: Option<Found>,
     /// Bytes that were looked at and not taken yet.
-    ahead: Vec<u8>,
+    ahead: Bytes,
     /// Bytes that came so far.
     read: u64,
     size: u64,
@@ -199,7 +193,7 @@ impl FileBytes {
     pub fn new(manifest: &Manifest, path: &str) -> Self {
         let size = manifest.files.get(path).map_or(0, |file| file.size);
         let chunks = Chunks::new(manifest, path);
-        Self { chunks, current: None, ahead: Vec::new(), read: 0, size }
+        Self { chunks, current: None, ahead: Bytes::new(), read: 0, size }
     }
 
     /// How long it is.
@@ -212,51 +206,69 @@ impl FileBytes {
         damaged(&link.name, &self.chunks.path, why)
     }
 
+    /// The next bytes, at most `len` and at least one of them.
+    fn piece(&mut self, link: &mut LinkReader, len: usize) -> Result<Bytes> {
+        if !self.ahead.is_empty() {
+            let now = len.min(self.ahead.len());
+            return Ok(self.ahead.split_to(now));
+        }
+        loop {
+            if let Some(found) = self.current.as_mut().filter(|found| !found.payload.is_empty()) {
+                let piece = found.payload.split_to(len.min(found.payload.len()));
+                self.read += piece.len() as u64;
+                return Ok(piece);
+            }
+            // Its frame can be used again.
+            self.current = None;
+            match self.chunks.next(link)? {
+                Some(found) if found.letter == letter::PAYLOAD => {
+                    if found.offset != self.read {
+                        return Err(self.damaged(link, "its chunks are not in their order"));
+                    }
+                    self.current = Some(found);
+                }
+                Some(found) if found.letter == letter::END => {}
+                Some(_) => {
+                    return Err(self.damaged(link, "it has a chunk that no tablespace has"));
+                }
+                None => return Err(self.damaged(link, "it ends too early")),
+            }
+        }
+    }
+
     /// Gives `take` the next `len` bytes, in pieces.
     fn take(
         &mut self,
         link: &mut LinkReader,
         mut len: usize,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(Bytes),
     ) -> Result<()> {
-        if !self.ahead.is_empty() {
-            let now = len.min(self.ahead.len());
-            take(self.ahead.get(..now).unwrap_or_default());
-            self.ahead.drain(..now);
-            len -= now;
-        }
         while len > 0 {
-            let current = self.current.take().filter(|found| !found.payload.is_empty());
-            let Some(mut found) = current else {
-                match self.chunks.next(link)? {
-                    Some(found) if found.letter == letter::PAYLOAD => {
-                        if found.offset != self.read {
-                            return Err(self.damaged(link, "its chunks are not in their order"));
-                        }
-                        self.current = Some(found);
-                    }
-                    Some(found) if found.letter == letter::END => {}
-                    Some(_) => {
-                        return Err(self.damaged(link, "it has a chunk that no tablespace has"));
-                    }
-                    None => return Err(self.damaged(link, "it ends too early")),
-                }
-                continue;
-            };
-            let payload = found.payload();
-            let now = len.min(payload.len());
-            take(payload.get(..now).unwrap_or_default());
-            found.payload.start += now;
-            self.read += now as u64;
-            len -= now;
-            self.current = Some(found);
+            let piece = self.piece(link, len)?;
+            len -= piece.len();
+            take(piece);
         }
         Ok(())
     }
 
     /// Appends the next `len` bytes to `out`.
-    pub fn append(&mut self, link: &mut LinkReader, len: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.take(link, len, &mut |bytes| out.extend_from_slice(bytes))
+    pub fn append(&mut self, link: &mut LinkReader, len: usize, out: &mut Pieces) -> Result<()> {
+        self.take(link, len, &mut |bytes| out.push(bytes))
+    }
+
+    /// The next `len` bytes, in one place; they are copied only where they are not.
+    fn next(&mut self, link: &mut LinkReader, len: usize) -> Result<Bytes> {
+        let first = match len {
+            0 => return Ok(Bytes::new()),
+            _ => self.piece(link, len)?,
+        };
+        if first.len() == len {
+            return Ok(first);
+        }
+        let mut all = BytesMut::with_capacity(len);
+        all.extend_from_slice(&first);
+        self.take(link, len - first.len(), &mut |bytes| all.extend_from_slice(&bytes))?;
+        Ok(all.freeze())
     }
 
     /// Passes over the next `len` bytes.
@@ -267,9 +279,7 @@ impl FileBytes {
     /// Looks at the next `len` bytes, which are not taken thereby.
     pub fn look(&mut self, link: &mut LinkReader, len: usize) -> Result<&[u8]> {
         if self.ahead.len() < len {
-            let mut ahead = Vec::with_capacity(len);
-            self.append(link, len, &mut ahead)?;
-            self.ahead = ahead;
+            self.ahead = self.next(link, len)?;
         }
         Ok(&self.ahead)
     }
@@ -337,10 +347,11 @@ impl DeltaPages {
         self.bytes.look(link, self.page_size.bytes())
     }
 
-    /// Appends the next page to `out`.
-    pub fn append(&mut self, link: &mut LinkReader, out: &mut Vec<u8>) -> Result<()> {
-        self.bytes.append(link, self.page_size.bytes(), out)?;
-        self.advance_page(link)
+    /// Takes the next page.
+    pub fn take(&mut self, link: &mut LinkReader) -> Result<Bytes> {
+        let page = self.bytes.next(link, self.page_size.bytes())?;
+        self.advance_page(link)?;
+        Ok(page)
     }
 
     /// Passes over the next page.
@@ -358,8 +369,7 @@ impl DeltaPages {
     fn advance(&mut self, link: &mut LinkReader) -> Result<()> {
         while self.peek().is_none() {
             let Some(number) = self.next else { return Ok(()) };
-            let mut header = Vec::with_capacity(self.page_size.bytes());
-            self.bytes.append(link, self.page_size.bytes(), &mut header)?;
+            let header = self.bytes.next(link, self.page_size.bytes())?;
             let cluster = Cluster::parse(&header, number, self.after);
             let cluster = cluster.map_err(|why| self.damaged(link, &why.to_string()))?;
             self.next = (!cluster.last).then_some(number + 1);

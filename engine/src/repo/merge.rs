@@ -8,21 +8,23 @@
 //! any more are not fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use xbstream::StreamPath;
+use bytes::Bytes;
 use xbstream::chunk::letter;
 use xbstream::writer::{self, Mode};
+use xbstream::{Chunk, Fault, StreamPath};
 
 use super::Repository;
 use super::assembly::{Place, Putting, System};
 use super::cursor::{Chunks, LinkReader, to_fetch};
 use super::manifest::{Manifest, path_from_text};
 use super::merged::{Merged, MergedFile, Source};
-use super::reader::{Failure, ReadOptions};
+use super::reader::ReadOptions;
 use super::sink::FRAME_LEN;
+use crate::extract::feed::{Feed, Part};
+use crate::io::Pieces;
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// Payload of a chunk, about.
@@ -109,9 +111,7 @@ impl Merged {
             queue: queue.into_iter(),
             now: None,
             system: System::default(),
-            out: Vec::new(),
-            at: 0,
-            failure: Failure::default(),
+            payload: Pieces::default(),
             sizes: Sizes::default(),
         })
     }
@@ -142,17 +142,16 @@ impl Sizes {
     }
 }
 
-/// The stream of a chain.
+/// The stream of a chain. What is in it was checked on the way: a chunk's checksum is not made for
+/// who unpacks it at once.
 pub(super) struct MergedStream {
     merged: Arc<Merged>,
     links: Vec<LinkReader>,
     queue: std::vec::IntoIter<(StreamPath, String, Source)>,
     now: Option<Making>,
     system: System,
-    /// Chunks that were made, and how much of them was read.
-    out: Vec<u8>,
-    at: usize,
-    failure: Failure,
+    /// What was not taken yet of the current chunk's payload.
+    payload: Pieces,
     sizes: Sizes,
 }
 
@@ -167,17 +166,23 @@ struct Making {
 }
 
 enum How {
-    Text(Vec<u8>),
+    /// All of it; empty when it was given.
+    Text(Bytes),
     Copy(usize, Chunks),
     Pages(Box<Putting>),
 }
 
-impl MergedStream {
-    /// Where to learn why reading failed.
-    pub fn failure(&self) -> Failure {
-        self.failure.clone()
-    }
+/// What comes next of a file.
+enum Next {
+    /// Bytes for this place.
+    Payload(u64, Pieces),
+    /// A gap until here.
+    Seek(u64),
+    /// Nothing.
+    End,
+}
 
+impl MergedStream {
     /// The files that have come.
     pub fn sizes(&self) -> Sizes {
         self.sizes.clone()
@@ -188,32 +193,37 @@ impl MergedStream {
         self.links.iter().map(LinkReader::fetched).collect()
     }
 
-    /// Makes the next chunks.
-    pub fn next_chunks(&mut self) -> Result<Option<&[u8]>> {
-        self.out.clear();
-        self.at = 0;
-        while self.out.len() < PAYLOAD {
-            let mut making = match self.now.take() {
-                Some(making) => making,
-                None => match self.queue.next() {
-                    Some((path, name, source)) => self.begin(path, name, source)?,
-                    None => break,
-                },
-            };
-            if self.go_on(&mut making)? {
-                self.now = Some(making);
-                continue;
+    /// The next chunks as bytes of a stream, in `out`; none at the end.
+    pub fn next_chunks(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        while out.len() < PAYLOAD {
+            match self.next_chunk()? {
+                None => break,
+                Some(Chunk::Payload { path, offset, len, .. }) => {
+                    let payload = std::mem::take(&mut self.payload);
+                    let mut crc = crc32fast::Hasher::new();
+                    payload.parts().for_each(|part| crc.update(part));
+                    let crc = crc.finalize();
+                    writer::payload_header(out, &path, Mode::Create, offset, len, crc).map_err(
+                        |error| {
+                            let what = format!("a chunk of {path}");
+                            Error::new(ErrorKind::Damage, what).caused_by(error)
+                        },
+                    )?;
+                    payload.parts().for_each(|part| out.extend_from_slice(part));
+                }
+                Some(Chunk::Seek { path, offset, .. }) => {
+                    writer::seek(out, &path, Mode::Create, offset);
+                }
+                Some(chunk) => writer::end_of_file(out, chunk.path()),
             }
-            writer::end_of_file(&mut self.out, &making.path);
-            let mut sizes = self.sizes.0.lock().unwrap_or_else(PoisonError::into_inner);
-            sizes.insert(making.name, making.size);
         }
-        Ok((!self.out.is_empty()).then_some(&self.out))
+        Ok(())
     }
 
     fn begin(&mut self, path: StreamPath, name: String, source: Source) -> Result<Making> {
         let how = match source {
-            Source::Text(text) => How::Text(text),
+            Source::Text(text) => How::Text(text.into()),
             Source::File(number, file) => {
                 let Some(manifest) = self.merged.links.get(number) else { return Err(no_link()) };
                 How::Copy(number, Chunks::new(manifest, &file))
@@ -237,88 +247,82 @@ impl MergedStream {
         Ok(Making { path, name, how, offset: 0, size: 0 })
     }
 
-    /// Appends what comes next of a file; `false` if that was the end.
-    fn go_on(&mut self, making: &mut Making) -> Result<bool> {
-        let Making { path, how, offset, size, .. } = making;
-        let header = |out: &mut Vec<u8>, offset: u64, payload: &[u8]| {
-            let crc = crc32fast::hash(payload);
-            let len = payload.len() as u64;
-            writer::payload_header(out, path, Mode::Create, offset, len, crc).map_err(|error| {
-                Error::new(ErrorKind::Damage, format!("a chunk of {path}")).caused_by(error)
-            })
-        };
-        let put = |out: &mut Vec<u8>, offset: u64, payload: &[u8]| {
-            header(out, offset, payload)?;
-            out.extend_from_slice(payload);
-            Ok::<_, Error>(())
-        };
-        match how {
-            How::Text(text) => {
-                put(&mut self.out, 0, text)?;
-                *size = text.len() as u64;
-                Ok(false)
-            }
+    fn go_on(&mut self, making: &mut Making) -> Result<Next> {
+        let next = match &mut making.how {
+            How::Text(text) if text.is_empty() => Next::End,
+            How::Text(text) => Next::Payload(0, std::mem::take(text).into()),
             How::Copy(number, chunks) => {
                 let Some(link) = self.links.get_mut(*number) else { return Err(no_link()) };
-                let Some(found) = chunks.next(link)? else { return Ok(false) };
-                match found.letter {
-                    letter::PAYLOAD => {
-                        put(&mut self.out, found.offset, found.payload())?;
-                        *size = (*size).max(found.offset + found.payload().len() as u64);
+                loop {
+                    let Some(found) = chunks.next(link)? else { break Next::End };
+                    match found.letter {
+                        letter::PAYLOAD if !found.payload.is_empty() => {
+                            break Next::Payload(found.offset, found.payload.into());
+                        }
+                        letter::SEEK => break Next::Seek(found.offset),
+                        _ => {}
                     }
-                    letter::SEEK => {
-                        writer::seek(&mut self.out, path, Mode::Create, found.offset);
-                    }
-                    _ => {}
                 }
-                Ok(true)
             }
             How::Pages(putting) => {
-                // The header is written again when it is known what it is of.
-                let at = self.out.len();
-                header(&mut self.out, *offset, &[])?;
-                let start = self.out.len();
-                putting.next(&mut self.links, &mut self.out)?;
-                let payload = self.out.get(start..).unwrap_or_default();
-                if payload.is_empty() {
-                    self.out.truncate(at);
-                    if putting.is_system {
-                        self.system.pages += putting.next;
-                    }
-                    return Ok(false);
+                let pages = putting.next(&mut self.links)?;
+                if pages.is_empty() && putting.is_system {
+                    self.system.pages += putting.next;
                 }
-                let mut known = Vec::with_capacity(start - at);
-                header(&mut known, *offset, payload)?;
-                *offset += payload.len() as u64;
-                *size = *offset;
-                if let Some(place) = self.out.get_mut(at..start) {
-                    place.copy_from_slice(&known);
+                match pages.is_empty() {
+                    true => Next::End,
+                    false => Next::Payload(making.offset, pages),
                 }
-                Ok(true)
             }
+        };
+        if let Next::Payload(offset, payload) = &next {
+            making.offset = offset + payload.len() as u64;
+            making.size = making.size.max(making.offset);
         }
+        Ok(next)
+    }
+}
+
+impl Feed for MergedStream {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>> {
+        let mut making = match self.now.take() {
+            Some(making) => making,
+            None => match self.queue.next() {
+                Some((path, name, source)) => self.begin(path, name, source)?,
+                None => return Ok(None),
+            },
+        };
+        let (path, rewrite) = (making.path.clone(), false);
+        let chunk = match self.go_on(&mut making)? {
+            Next::End => {
+                let mut sizes = self.sizes.0.lock().unwrap_or_else(PoisonError::into_inner);
+                sizes.insert(making.name, making.size);
+                return Ok(Some(Chunk::End { path, rewrite }));
+            }
+            Next::Seek(offset) => Chunk::Seek { path, offset, rewrite },
+            Next::Payload(offset, payload) => {
+                let len = payload.len() as u64;
+                self.payload = payload;
+                Chunk::Payload { path, offset, len, crc: 0, rewrite }
+            }
+        };
+        self.now = Some(making);
+        Ok(Some(chunk))
+    }
+
+    fn next_part(&mut self, buffer: &mut [u8]) -> Result<Part> {
+        Ok(Part::There(self.payload.split_to(buffer.len())))
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        let error = Error::new(ErrorKind::Damage, format!("the backups together: {fault}"));
+        let at = self.now.as_ref().map(|making| making.name.clone());
+        at.into_iter().fold(error, Error::context)
     }
 }
 
 pub(super) fn no_link() -> Error {
     Error::new(ErrorKind::Failed, "a chain has fewer links than it should")
-}
-
-impl Read for MergedStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.out.get(self.at..).unwrap_or_default().read(buffer)?;
-            self.at += read;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            match self.next_chunks() {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(0),
-                Err(error) => return Err(self.failure.note(error)),
-            }
-        }
-    }
 }
 
 /// Bytes that the store has given in all.

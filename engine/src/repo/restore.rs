@@ -23,6 +23,7 @@ use super::pick::{Picked, Picks};
 use super::reader::{BackupReader, ReadOptions};
 use super::tables::local;
 use crate::capture::TableNeed;
+use crate::extract::feed::Parsed;
 use crate::extract::{self, Arrivals, Existing, ExtractOptions, How, Unchanged};
 use crate::io::direct::DirectWrites;
 use crate::io::durable;
@@ -196,7 +197,8 @@ impl Repository {
         let reader = BackupReader::new(self, manifest.clone(), frames, read, cancel)?;
         let failed = reader.failure();
         let dir = to.0.dir.clone();
-        let unpacked = extract::unpack(to.1, Box::new(reader), to.0, cancel, reporter);
+        let unpacked =
+            extract::unpack(to.1, Box::new(Parsed::new(Box::new(reader))), to.0, cancel, reporter);
         // The reader knows better why the stream ended than who was reading it.
         let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
         check_complete(&dir, manifest.files.iter().map(|(path, file)| (path, file.size)))?;
@@ -214,10 +216,9 @@ impl Repository {
     ) -> Result<Unpacked> {
         let wanted = |path: &str| !(has_log && path == REDO_LOG);
         let stream = merged.stream(self, wanted, read, cancel)?;
-        let (failed, sizes, fetched) = (stream.failure(), stream.sizes(), stream.fetched());
+        let (sizes, fetched) = (stream.sizes(), stream.fetched());
         let dir = to.0.dir.clone();
-        let unpacked = extract::unpack(to.1, Box::new(stream), to.0, cancel, reporter);
-        let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
+        let (_, written) = extract::unpack(to.1, Box::new(stream), to.0, cancel, reporter)?;
         check_complete(&dir, sizes.take().iter().map(|(path, size)| (path, *size)))?;
         Ok(Unpacked { written, fetched: merge::total(&fetched) })
     }
@@ -395,8 +396,13 @@ impl Repository {
             let chain = self.whole_chain(manifest, cancel)?;
             let merged = Arc::new(self.merged(chain, cancel)?);
             let mut stream = merged.stream(self, |_| true, read, cancel)?;
-            while let Some(chunks) = stream.next_chunks()? {
-                write(chunks)?;
+            let mut chunks = Vec::new();
+            loop {
+                stream.next_chunks(&mut chunks)?;
+                match chunks.as_slice() {
+                    [] => break,
+                    chunks => write(chunks)?,
+                }
             }
         } else {
             let mut reader = BackupReader::new(self, manifest, None, read, cancel)?;

@@ -29,7 +29,7 @@ use super::reader::{BackupReader, ReadOptions};
 use super::restore::{USUAL_RATE, check_complete, check_space};
 use super::sql;
 use crate::aria::{self, AriaSummary};
-use crate::extract::{self, ExtractOptions};
+use crate::extract::{self, ExtractOptions, How};
 use crate::keys::KeySettings;
 use crate::keys::settings::KeyStore;
 use crate::metadata::names;
@@ -204,10 +204,8 @@ impl Repository {
             Some(merged) => {
                 let wanted = |path: &str| chosen.paths.contains(path);
                 let stream = merged.stream(self, wanted, read, cancel)?;
-                let (failed, sizes) = (stream.failure(), stream.sizes());
-                let fetched = stream.fetched();
-                extract::extract(Box::new(stream), unpack, cancel, reporter)
-                    .map_err(|error| failed.take().unwrap_or(error))?;
+                let (sizes, fetched) = (stream.sizes(), stream.fetched());
+                extract::unpack(How::new(), Box::new(stream), unpack, cancel, reporter)?;
                 let sizes = sizes.take();
                 check_complete(&stage.dir(), sizes.iter().map(|(path, size)| (path, *size)))?;
                 merge::total(&fetched)

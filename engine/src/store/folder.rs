@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -266,6 +267,13 @@ impl FolderStore {
             return Err(Refusal::permanent(out_of_bounds(key, found.len(), range, limit)));
         }
         let len = usize::try_from(len).map_err(|error| reading(io::Error::other(error)))?;
+        let advise = |from: u64, len: u64, advice: Advice| {
+            // It is only advice.
+            let _ = rustix::fs::fadvise(&file, from, NonZero::new(len), advice);
+        };
+        // All of it at once, and nothing behind it: who else reads there has dropped it already.
+        advise(0, 0, Advice::Random);
+        advise(wanted.start, len as u64, Advice::WillNeed);
         let mut bytes = vec![0; len];
         let mut at = wanted.start;
         for piece in bytes.chunks_mut(PIECE) {
@@ -275,12 +283,7 @@ impl FolderStore {
             sleep(self.reads.charge(piece.len() as u64), cancel)?;
         }
         if len as u64 >= LARGE {
-            let _ = rustix::fs::fadvise(
-                &file,
-                wanted.start,
-                std::num::NonZero::new(len as u64),
-                Advice::DontNeed,
-            );
+            advise(wanted.start, len as u64, Advice::DontNeed);
         }
         Ok(bytes.into())
     }
