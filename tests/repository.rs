@@ -30,7 +30,18 @@ fn becomes_a_replica(repo: &Repo, source: &Server) -> Result<()> {
     let scratch = Scratch::new()?;
     let datadir = scratch.join("data");
     let to = datadir.display().to_string();
+    let plan = repo.json("restore", &["LATEST", "--to", &to, "--plan"])?;
     let restored = repo.json("restore", &["LATEST", "--to", &to, "--memory=128MiB"])?;
+    let [planned, done] = [&plan, &restored].map(|document| &document["stored_bytes"]);
+    assert_eq!(planned, done);
+    // Of a chain, too, it is what will be there, and not what all links have. The redo log and files of the
+    // backup itself do not stay; what tablespaces grow by, and what is made or dropped in the log, is not known.
+    let number = |document: &Value, name: &str| document[name].as_u64().unwrap_or_default();
+    let planned = number(&plan, "bytes") - number(&plan, "redo_bytes");
+    let ratio = planned as f64 / number(&restored, "bytes") as f64;
+    assert!((0.5..1.5).contains(&ratio), "{plan}, {restored}");
+    let files = [&plan, &restored].map(|document| number(document, "files"));
+    assert!(files[0].abs_diff(files[1]) < 40, "{plan}, {restored}");
     let copy = proof::replica_options(source.options()).start_on(&datadir)?;
     let complaints = compare::check_tables(&copy)?;
     assert_eq!(complaints, Vec::<String>::new());

@@ -37,12 +37,13 @@ impl Part {
         }
     }
 
-    /// Its bytes, in the buffer it was asked for with.
-    pub fn fetch<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
+    /// Its bytes, in the buffer it was asked for with. Where they were before can be used again.
+    pub fn fetch(self, buffer: &mut [u8]) -> &mut [u8] {
+        let len = self.len();
         if let Self::There(pieces) = self {
             pieces.copy_to(buffer);
         }
-        buffer.get_mut(..self.len()).unwrap_or_default()
+        buffer.get_mut(..len).unwrap_or_default()
     }
 }
 

@@ -38,7 +38,7 @@ pub enum Job {
 impl Job {
     /// Does it.
     pub fn carry_out(
-        &self,
+        self,
         target: &Target,
         arrivals: &dyn Arrivals,
         buffer: &mut [u8],
@@ -47,11 +47,11 @@ impl Job {
             Self::Write { output, offset, part } => {
                 let bytes = part.fetch(buffer);
                 if let Some(number) = output.number() {
-                    arrivals.part(number, *offset, bytes)?;
+                    arrivals.part(number, offset, bytes)?;
                 }
-                output.write(target, *offset, bytes)
+                output.write(target, offset, bytes)
             }
-            Self::Finish { output, set_len } => output.finish(target, *set_len),
+            Self::Finish { output, set_len } => output.finish(target, set_len),
         }
     }
 }
@@ -147,9 +147,18 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The next job, `None` at the end of the stream. It is to be done with the same buffer.
+    /// The next job, `None` at the end of the stream. It is to be done with the same buffer. Behind an
+    /// error there is nothing: what else could be found there would only follow from it.
     pub fn next(&mut self, worker: usize, buffer: &mut [u8]) -> Result<Option<Work>> {
         self.tell_progress();
+        let work = self.next_work(worker, buffer);
+        if work.is_err() {
+            (self.ended, self.queued) = (true, None);
+        }
+        work
+    }
+
+    fn next_work(&mut self, worker: usize, buffer: &mut [u8]) -> Result<Option<Work>> {
         if let Some(work) = self.queued.take() {
             return Ok(Some(work));
         }

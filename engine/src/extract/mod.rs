@@ -1,9 +1,10 @@
 //! Unpacking an xbstream into a folder.
 //!
 //! Threads take turns at the stream: whoever holds it reads the next piece into a buffer of its
-//! own, lets go, and writes the piece where it belongs while the next thread reads. Pieces are
-//! written by position, so their order does not matter, and bytes are touched by one processor
-//! only. Memory is one buffer per thread, whatever the chunks' sizes.
+//! own, or takes note where its bytes are and copies them when it has let go, and writes the piece
+//! where it belongs while the next thread reads. Pieces are written by position, so their order does
+//! not matter, and bytes are touched by one processor only. Memory is one buffer per thread, whatever
+//! the chunks' sizes, and for a moment what a piece is copied from.
 //!
 //! | part | what |
 //! |---|---|

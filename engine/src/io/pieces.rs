@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// A run of bytes. It holds on to the buffers that they are in.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Pieces {
     parts: Vec<Bytes>,
     len: usize,

@@ -287,7 +287,7 @@ impl FileBytes {
     /// Passes over what is left, and checks that it is as long as it should be: all frames of a file
     /// have to be used before those of the next.
     pub fn finish(&mut self, link: &mut LinkReader) -> Result<()> {
-        self.ahead.clear();
+        self.ahead = Bytes::new();
         loop {
             let current = self.current.take();
             self.read += current.map_or(0, |found| found.payload.len() as u64);

@@ -243,6 +243,12 @@ impl Manifest {
         self.packs.iter().sum()
     }
 
+    /// Bytes that some of its frames have in the store.
+    pub fn stored_in(&self, frames: impl IntoIterator<Item = u32>) -> u64 {
+        let frames = frames.into_iter().filter_map(|number| self.frames.get(number as usize));
+        frames.map(|frame| u64::from(frame.stored)).sum()
+    }
+
     /// What the data key is wrapped for.
     pub fn wrap_context(repository: &str, name: &BackupName) -> Vec<u8> {
         format!("{repository}/{name}").into_bytes()

@@ -19,7 +19,7 @@ use xbstream::{Chunk, Fault, StreamPath};
 use super::Repository;
 use super::assembly::{Place, Putting, System};
 use super::cursor::{Chunks, LinkReader, to_fetch};
-use super::manifest::{Manifest, path_from_text};
+use super::manifest::path_from_text;
 use super::merged::{Merged, MergedFile, Source};
 use super::reader::ReadOptions;
 use super::sink::FRAME_LEN;
@@ -68,11 +68,7 @@ impl Merged {
     pub fn stored(&self, wanted: impl Fn(&str) -> bool) -> u64 {
         let order = self.order(&self.sorted(wanted));
         let links = self.links.iter().zip(&order);
-        let stored = |(link, order): (&Manifest, &Vec<u32>)| -> u64 {
-            let frame = |number: u32| link.frames.get(number as usize);
-            to_fetch(order).into_iter().filter_map(frame).map(|frame| u64::from(frame.stored)).sum()
-        };
-        links.map(stored).sum()
+        links.map(|(link, order)| link.stored_in(to_fetch(order))).sum()
     }
 
     /// The stream of some of the files.
@@ -110,6 +106,7 @@ impl Merged {
             links,
             queue: queue.into_iter(),
             now: None,
+            at: None,
             system: System::default(),
             payload: Pieces::default(),
             sizes: Sizes::default(),
@@ -149,6 +146,8 @@ pub(super) struct MergedStream {
     links: Vec<LinkReader>,
     queue: std::vec::IntoIter<(StreamPath, String, Source)>,
     now: Option<Making>,
+    /// The file of the current chunk.
+    at: Option<StreamPath>,
     system: System,
     /// What was not taken yet of the current chunk's payload.
     payload: Pieces,
@@ -215,7 +214,12 @@ impl MergedStream {
                 Some(Chunk::Seek { path, offset, .. }) => {
                     writer::seek(out, &path, Mode::Create, offset);
                 }
-                Some(chunk) => writer::end_of_file(out, chunk.path()),
+                Some(Chunk::End { path, .. }) => writer::end_of_file(out, &path),
+                Some(other) => {
+                    let what =
+                        format!("a chain has a chunk for {} that it never has", other.path());
+                    return Err(Error::new(ErrorKind::Failed, what));
+                }
             }
         }
         Ok(())
@@ -293,6 +297,7 @@ impl Feed for MergedStream {
             },
         };
         let (path, rewrite) = (making.path.clone(), false);
+        self.at = Some(path.clone());
         let chunk = match self.go_on(&mut making)? {
             Next::End => {
                 let mut sizes = self.sizes.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,6 +308,7 @@ impl Feed for MergedStream {
             Next::Payload(offset, payload) => {
                 let len = payload.len() as u64;
                 self.payload = payload;
+                // Who needs its checksum makes it.
                 Chunk::Payload { path, offset, len, crc: 0, rewrite }
             }
         };
@@ -315,9 +321,9 @@ impl Feed for MergedStream {
     }
 
     fn error(&self, fault: Fault) -> Error {
-        let error = Error::new(ErrorKind::Damage, format!("the backups together: {fault}"));
-        let at = self.now.as_ref().map(|making| making.name.clone());
-        at.into_iter().fold(error, Error::context)
+        let at = self.at.as_ref().map_or_else(|| "a file".to_owned(), ToString::to_string);
+        Error::new(ErrorKind::Damage, format!("{at}, as the chain has it: {fault}"))
+            .advise("a backup is damaged there; verify names everything that is")
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 
 use xbstream::chunk::{
-    HEAD_LEN, MAGIC, PATH_LEN, PAYLOAD_FIELDS_LEN, PAYLOAD_LEN, PAYLOAD_OFFSET, TYPE, letter,
+    FILE_LEN_MAX, HEAD_LEN, MAGIC, PATH_LEN, PAYLOAD_FIELDS_LEN, PAYLOAD_LEN, PAYLOAD_OFFSET, TYPE,
+    letter,
 };
 
 use super::layout::damaged;
@@ -67,8 +68,7 @@ impl Picks {
 
     /// Bytes that these frames have in the store.
     pub fn stored(&self, manifest: &Manifest) -> u64 {
-        let frame = |number: &u32| manifest.frames.get(*number as usize);
-        self.frames.iter().filter_map(frame).map(|frame| u64::from(frame.stored)).sum()
+        manifest.stored_in(self.frames.iter().copied())
     }
 
     /// Whether a chunk of this file counts in that frame.
@@ -156,7 +156,8 @@ pub(super) struct Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// The chunk that `bytes` begin with; `None` if they do not begin with a whole one.
+    /// The chunk that `bytes` begin with; `None` if they do not begin with a whole one, or its payload
+    /// belongs where no file goes to.
     pub fn first(bytes: &'a [u8]) -> Option<Self> {
         let number =
             |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
@@ -184,7 +185,9 @@ impl<'a> Piece<'a> {
             _ => return None,
         };
         let payload = payload.unwrap_or(len);
-        (len <= bytes.len()).then_some(Self { path, letter, offset, payload, len })
+        let end = offset.checked_add(len.checked_sub(payload)? as u64)?;
+        let is_sound = len <= bytes.len() && end <= FILE_LEN_MAX;
+        is_sound.then_some(Self { path, letter, offset, payload, len })
     }
 }
 
@@ -219,6 +222,24 @@ mod tests {
         let ends = (1..=a.len()).filter(|&end| pick(&a[..end], |_| true).is_some());
         let first = HEAD_LEN + 3 + PAYLOAD_FIELDS_LEN + 4;
         assert_eq!(ends.collect::<Vec<_>>(), [first, first + HEAD_LEN + 3 + 8, a.len()]);
+    }
+
+    #[test]
+    fn offsets_end_where_files_do() {
+        let path = StreamPath::new("d/a").unwrap();
+        for (offset, is_sound) in
+            [(FILE_LEN_MAX - 4, true), (FILE_LEN_MAX - 3, false), (u64::MAX - 3, false)]
+        {
+            let mut chunk = chunks("d/a", b"aaaa");
+            let at = HEAD_LEN + path.as_bytes().len() + PAYLOAD_OFFSET;
+            chunk[at..at + 8].copy_from_slice(&offset.to_le_bytes());
+            assert_eq!(Piece::first(&chunk).is_some(), is_sound, "{offset}");
+        }
+        for (offset, is_sound) in [(FILE_LEN_MAX, true), (FILE_LEN_MAX + 1, false)] {
+            let mut seek = Vec::new();
+            writer::seek(&mut seek, &path, Mode::Create, offset);
+            assert_eq!(Piece::first(&seek).is_some(), is_sound, "{offset}");
+        }
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Repository;
@@ -136,26 +137,69 @@ pub struct RestorePlan {
     pub gtid: Option<String>,
 }
 
-impl RestorePlan {
-    /// That of the last link of a chain.
-    fn new(chain: &[Manifest], manifest: &Manifest) -> Self {
-        let parents = chain.iter().filter(|link| link.name != manifest.name);
-        let stored_bytes: u64 = chain.iter().map(Manifest::stored).sum();
-        Self {
+/// A backup as it is restored.
+struct Restorable {
+    last: Manifest,
+    /// Together with what it is based on, if it is a delta.
+    merged: Option<Arc<Merged>>,
+    /// The redo log and what it takes to read it, if the log is in frames of its own.
+    redo: Option<Picks>,
+}
+
+impl Restorable {
+    /// The backups that it is made of, the full one first.
+    fn links(&self) -> &[Manifest] {
+        match &self.merged {
+            Some(merged) => &merged.links,
+            None => std::slice::from_ref(&self.last),
+        }
+    }
+
+    /// Whether a file of the chain is fetched with all others, and not before them.
+    fn is_late(&self, path: &str) -> bool {
+        self.redo.is_none() || path != REDO_LOG
+    }
+
+    /// The frames of a full backup that are fetched together, when its redo log came before them.
+    fn late_frames(&self) -> Option<Vec<u32>> {
+        self.redo.as_ref()?;
+        let log = self.last.files.get(REDO_LOG)?;
+        let own: BTreeSet<u32> = log.frame_numbers().collect();
+        Some((0..self.last.frames.len() as u32).filter(|frame| !own.contains(frame)).collect())
+    }
+
+    fn plan(&self) -> RestorePlan {
+        let (last, links) = (&self.last, self.links());
+        let parents = links.iter().filter(|link| link.name != last.name);
+        let before = self.redo.as_ref().map_or(0, |redo| redo.stored(last));
+        let (stored, files, bytes) = match &self.merged {
+            Some(merged) => (
+                merged.fetched + merged.stored(|path| self.is_late(path)),
+                merged.files.len(),
+                merged.files.values().map(|file| file.size).sum(),
+            ),
+            None => {
+                let frames = self.late_frames();
+                let frames = frames.unwrap_or_else(|| (0..last.frames.len() as u32).collect());
+                (last.stored_in(frames), last.files.len(), last.bytes)
+            }
+        };
+        let stored_bytes = before + stored;
+        RestorePlan {
             format: 1,
-            name: manifest.name.to_string(),
+            name: last.name.to_string(),
             based_on: parents.map(|link| link.name.to_string()).collect(),
-            ended: manifest.ended,
+            ended: last.ended,
             stored_bytes,
             estimated_seconds: stored_bytes as f64 / USUAL_RATE,
-            packs: chain.iter().map(|link| link.packs.len()).sum(),
-            files: chain.iter().map(|link| link.files.len()).sum(),
-            bytes: chain.iter().map(|link| link.bytes).sum(),
-            redo_bytes: manifest.files.get(REDO_LOG).map_or(0, |file| file.size),
-            corrupt_pages: manifest.corrupt_pages,
-            server: manifest.origin(),
-            end_lsn: manifest.lsn.end,
-            gtid: manifest.gtid(),
+            packs: links.iter().map(|link| link.packs.len()).sum(),
+            files,
+            bytes,
+            redo_bytes: last.files.get(REDO_LOG).map_or(0, |file| file.size),
+            corrupt_pages: last.corrupt_pages,
+            server: last.origin(),
+            end_lsn: last.lsn.end,
+            gtid: last.gtid(),
         }
     }
 }
@@ -163,9 +207,17 @@ impl RestorePlan {
 impl Repository {
     /// What a restore of this selection would do.
     pub fn plan(&self, selection: &Selection, cancel: &Cancel) -> Result<RestorePlan> {
+        Ok(self.restorable(selection, cancel)?.plan())
+    }
+
+    fn restorable(&self, selection: &Selection, cancel: &Cancel) -> Result<Restorable> {
         let last = self.select(selection, cancel)?;
         let chain = self.whole_chain(last.clone(), cancel)?;
-        Ok(RestorePlan::new(&chain, &last))
+        let merged = match chain.len() {
+            0 | 1 => None,
+            _ => Some(Arc::new(self.merged(chain, cancel)?)),
+        };
+        Ok(Restorable { redo: redo_alone(&last)?, last, merged })
     }
 
     /// A backup behind all that it is based on: each can be opened, and applied to the one before it.
@@ -185,7 +237,7 @@ impl Repository {
         Ok(chain)
     }
 
-    /// Unpacks a backup, or some frames of it, into a folder. Returns the bytes that were written.
+    /// Unpacks a backup, or some frames of it, into a folder.
     fn unpack(
         &self,
         manifest: &Manifest,
@@ -193,28 +245,27 @@ impl Repository {
         to: (ExtractOptions, How<'_>),
         read: ReadOptions,
         (cancel, reporter): (&Cancel, &dyn Reporter),
-    ) -> Result<u64> {
+    ) -> Result<Unpacked> {
         let reader = BackupReader::new(self, manifest.clone(), frames, read, cancel)?;
-        let failed = reader.failure();
+        let (failed, fetched) = (reader.failure(), reader.fetched());
         let dir = to.0.dir.clone();
         let unpacked =
             extract::unpack(to.1, Box::new(Parsed::new(Box::new(reader))), to.0, cancel, reporter);
         // The reader knows better why the stream ended than who was reading it.
         let (_, written) = unpacked.map_err(|error| failed.take().unwrap_or(error))?;
         check_complete(&dir, manifest.files.iter().map(|(path, file)| (path, file.size)))?;
-        Ok(written)
+        Ok(Unpacked { written, fetched: fetched.load(Ordering::Relaxed) })
     }
 
-    /// The same with a chain that is put together, less its redo log if that is there already.
+    /// The same with those files of a chain that are wanted.
     fn unpack_merged(
         &self,
         merged: &Arc<Merged>,
-        has_log: bool,
+        wanted: impl Fn(&str) -> bool,
         to: (ExtractOptions, How<'_>),
         read: ReadOptions,
         (cancel, reporter): (&Cancel, &dyn Reporter),
     ) -> Result<Unpacked> {
-        let wanted = |path: &str| !(has_log && path == REDO_LOG);
         let stream = merged.stream(self, wanted, read, cancel)?;
         let (sizes, fetched) = (stream.sizes(), stream.fetched());
         let dir = to.0.dir.clone();
@@ -235,10 +286,8 @@ impl Repository {
         reporter: &dyn Reporter,
     ) -> Result<StoredRestoreSummary> {
         let clock = Instant::now();
-        let last = self.select(&options.selection, cancel)?;
-        let chain = self.whole_chain(last.clone(), cancel)?;
-        let last = &last;
-        let plan = RestorePlan::new(&chain, last);
+        let backup = self.restorable(&options.selection, cancel)?;
+        let (plan, last) = (backup.plan(), &backup.last);
         if plan.corrupt_pages > 0 {
             reporter.warn(format!(
                 "{} pages of this backup were corrupt at the server already: see the file {} of \
@@ -251,19 +300,15 @@ impl Repository {
             check_space(&options.restore.datadir, plan.bytes)?;
         }
         if options.over {
-            for link in &chain {
+            for link in backup.links() {
                 self.check_packs(link, cancel)?;
             }
         }
-        let merged = match plan.based_on.is_empty() {
-            true => None,
-            false => Some(Arc::new(self.merged(chain, cancel)?)),
-        };
         let log_dir = options.restore.innodb_log_group_home_dir.as_deref();
         let owner = options.restore.owner;
         let stage = match options.over {
             true => {
-                let files = match &merged {
+                let files = match &backup.merged {
                     Some(merged) => merge::paths(merged),
                     None => last.files.keys().map(|path| local(path)).collect(),
                 };
@@ -286,9 +331,10 @@ impl Repository {
             export: false,
             leave_damaged_pages: None,
         };
-        let frames = self.fetch_redo(last, &prepare, read, cancel, reporter)?;
+        let mut stored_bytes = backup.merged.as_ref().map_or(0, |merged| merged.fetched);
         let mut redo = None;
-        if frames.is_some() {
+        if let Some(picks) = &backup.redo {
+            stored_bytes += self.fetch_redo(last, picks, &prepare, read, (cancel, reporter))?;
             redo = Ahead::collect(&prepare, plan.bytes, cancel, reporter)?;
             // It comes once more, with others.
             durable::remove_if_there(&stage.dir().join(names::BACKUP_MY_CNF))?;
@@ -299,22 +345,17 @@ impl Repository {
             disk: DirectWrites::from_afar(),
         };
         let to = (ExtractOptions { dir: stage.dir(), parallel: threads }, how);
-        let (stored_bytes, written) = match &merged {
+        let unpacked = match &backup.merged {
             Some(merged) => {
-                let (has_log, watch) = (frames.is_some(), (cancel, reporter));
-                let unpacked = self.unpack_merged(merged, has_log, to, read, watch)?;
-                let log = last.files.get(REDO_LOG).filter(|_| has_log);
-                let log = log.into_iter().flat_map(|log| log.frame_numbers());
-                let frame = |number: u32| last.frames.get(number as usize);
-                let log: u64 = log.filter_map(frame).map(|frame| u64::from(frame.stored)).sum();
-                (merged.fetched + log + unpacked.fetched, unpacked.written)
+                let wanted = |path: &str| backup.is_late(path);
+                self.unpack_merged(merged, wanted, to, read, (cancel, reporter))?
             }
             None => {
-                let frames = frames.as_deref();
-                let written = self.unpack(last, frames, to, read, (cancel, reporter))?;
-                (plan.stored_bytes, written)
+                let frames = backup.late_frames();
+                self.unpack(last, frames.as_deref(), to, read, (cancel, reporter))?
             }
         };
+        stored_bytes += unpacked.fetched;
         let fetch_seconds = clock.elapsed().as_secs_f64();
         let prepared = match redo {
             Some(redo) => prepare::prepare_after(redo, prepare, cancel, reporter)?,
@@ -331,7 +372,7 @@ impl Repository {
             stored_bytes,
             files: placed.files,
             bytes: placed.bytes,
-            rewritten_bytes: options.over.then_some(written),
+            rewritten_bytes: options.over.then_some(unpacked.written),
             redo_bytes: prepared.redo_bytes,
             pages_changed: prepared.pages_written,
             pages_on_arrival: prepared.pages_on_arrival,
@@ -344,27 +385,19 @@ impl Repository {
         })
     }
 
-    /// Unpacks the redo log and what it takes to read it. Returns the frames to fetch afterwards;
-    /// `None`, and nothing is unpacked, when the log is not in frames of its own.
+    /// Unpacks the redo log and what it takes to read it. Returns the bytes that were fetched.
     fn fetch_redo(
         &self,
         manifest: &Manifest,
+        picks: &Picks,
         prepare: &PrepareOptions,
         read: ReadOptions,
-        cancel: &Cancel,
-        reporter: &dyn Reporter,
-    ) -> Result<Option<Vec<u32>>> {
-        let Some(log) = manifest.files.get(REDO_LOG) else { return Ok(None) };
-        let own: BTreeSet<u32> = log.frame_numbers().collect();
-        let others = manifest.files.iter().filter(|(path, _)| *path != REDO_LOG);
-        if others.flat_map(|(_, file)| file.frame_numbers()).any(|frame| own.contains(&frame)) {
-            return Ok(None);
-        }
-        let picks = Picks::new(manifest, [REDO_LOG, names::BACKUP_MY_CNF])?;
+        (cancel, reporter): (&Cancel, &dyn Reporter),
+    ) -> Result<u64> {
         let frames = picks.frames();
         let reader = BackupReader::new(self, manifest.clone(), Some(&frames), read, cancel)?;
-        let failed = reader.failure();
-        let picked = Picked::new(reader, picks, manifest.name.as_str());
+        let (failed, fetched) = (reader.failure(), reader.fetched());
+        let picked = Picked::new(reader, picks.clone(), manifest.name.as_str());
         let unpack = ExtractOptions { dir: prepare.dir.clone(), parallel: prepare.parallel };
         // What a data directory that is restored over has of these is no use.
         for path in [REDO_LOG, names::BACKUP_MY_CNF] {
@@ -372,7 +405,7 @@ impl Repository {
         }
         extract::extract(Box::new(picked), unpack, cancel, reporter)
             .map_err(|error| failed.take().unwrap_or(error))?;
-        Ok(Some((0..manifest.frames.len() as u32).filter(|frame| !own.contains(frame)).collect()))
+        Ok(fetched.load(Ordering::Relaxed))
     }
 
     /// Writes a backup as a stream; returns its bytes. A delta is put together with what it is based
@@ -413,6 +446,17 @@ impl Repository {
         output.flush().map_err(cannot_write)?;
         Ok(written)
     }
+}
+
+/// The redo log of a backup and what it takes to read it; `None` when the log is not in frames of its own.
+fn redo_alone(manifest: &Manifest) -> Result<Option<Picks>> {
+    let Some(log) = manifest.files.get(REDO_LOG) else { return Ok(None) };
+    let own: BTreeSet<u32> = log.frame_numbers().collect();
+    let others = manifest.files.iter().filter(|(path, _)| *path != REDO_LOG);
+    if others.flat_map(|(_, file)| file.frame_numbers()).any(|frame| own.contains(&frame)) {
+        return Ok(None);
+    }
+    Picks::new(manifest, [REDO_LOG, names::BACKUP_MY_CNF]).map(Some)
 }
 
 /// What unpacking came to.

@@ -40,6 +40,8 @@ const FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o700;
 /// Between two looks at the cancel flag.
 const PIECE: usize = 1 << 20;
+/// What a kernel reads ahead for one piece of advice, at least, unless it was told otherwise.
+const ADVISED: u64 = 128 << 10;
 /// Objects from this size on are not left in the page cache, where they would push out what other
 /// programs keep there.
 const LARGE: u64 = 1 << 20;
@@ -271,9 +273,12 @@ impl FolderStore {
             // It is only advice.
             let _ = rustix::fs::fadvise(&file, from, NonZero::new(len), advice);
         };
-        // All of it at once, and nothing behind it: who else reads there has dropped it already.
+        // The kernel is not to read on behind the range: another reader may have been there and dropped
+        // it from the cache already. What it is asked for it begins to read at once.
         advise(0, 0, Advice::Random);
-        advise(wanted.start, len as u64, Advice::WillNeed);
+        for at in wanted.clone().step_by(ADVISED as usize) {
+            advise(at, ADVISED.min(wanted.end - at), Advice::WillNeed);
+        }
         let mut bytes = vec![0; len];
         let mut at = wanted.start;
         for piece in bytes.chunks_mut(PIECE) {

@@ -29,6 +29,11 @@ pub const NEEDS: &[(&str, &str)] = &[
     ("/usr/bin/gawk", "gawk"),
 ];
 
+/// How long nodes wait for one that says nothing: on a busy machine that takes longer than the five seconds
+/// after which they would leave it out.
+const TIMEOUTS: &str =
+    "evs.suspect_timeout=PT30S;evs.inactive_timeout=PT60S;evs.install_timeout=PT60S";
+
 /// What comes along with a transfer without being replicated.
 const BESIDES: &str = "\
 CREATE DATABASE besides;
@@ -83,6 +88,7 @@ impl Transfer {
         let [donor_node, joiner_node] = &nodes[..] else { bail!("there are two nodes") };
 
         let donor = donor_node.options(&addresses)?.arg("--wsrep-new-cluster").start()?;
+        wait_until_ready(&donor)?;
         for statement in BESIDES.split(";\n") {
             donor.run(statement)?;
         }
@@ -203,7 +209,7 @@ impl Node {
              wsrep_node_name = {name}\n\
              wsrep_node_address = 127.0.0.1:{cluster}\n\
              wsrep_provider_options = \"gmcast.listen_addr=tcp://127.0.0.1:{cluster};\
-             ist.recv_addr=127.0.0.1:{missing};gcache.size=64M\"\n\
+             ist.recv_addr=127.0.0.1:{missing};gcache.size=64M;{TIMEOUTS}\"\n\
              wsrep_sst_method = mariabackup\n\
              wsrep_sst_auth = \"sst:of-the-cluster\"\n\
              wsrep_sst_receive_address = 127.0.0.1:{transfers}\n\
@@ -236,6 +242,16 @@ fn status(server: &Server, name: &str) -> Result<String> {
         "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = '{name}'"
     );
     Ok(server.client()?.scalar(&sql)?.unwrap_or_default())
+}
+
+/// Waits until a node takes statements, which may be a moment after it takes connections.
+fn wait_until_ready(node: &Server) -> Result<()> {
+    let started = Instant::now();
+    while status(node, "wsrep_ready")? != "ON" {
+        ensure!(started.elapsed() < PATIENCE, "the node is not ready\n{}", node.log_tail());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// Waits until both have committed the same, with nobody writing.
