@@ -69,11 +69,15 @@ fn run(session: &mut Session, statements: &[&str]) {
 }
 
 /// Two authorities, and a server certificate for 127.0.0.1 signed by the first.
+/// What the program says.
+fn openssl(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("openssl").current_dir(dir).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 fn make_certificates(dir: &Path) {
-    let openssl = |args: &[&str]| {
-        let output = Command::new("openssl").current_dir(dir).args(args).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
+    let openssl = |args: &[&str]| openssl(dir, args);
     for (key, certificate) in [("ca.key", "ca.pem"), ("other.key", "other-ca.pem")] {
         openssl(&[
             "req",
@@ -404,6 +408,116 @@ fn tls_with_an_own_authority() {
     let absent = Session::connect(&with(ca("absent.pem")), &Cancel::new()).unwrap_err();
     assert_eq!(absent.kind(), ErrorKind::Usage);
     assert!(absent.to_string().contains("absent.pem"), "{absent}");
+}
+
+/// Directories of authorities, revoked certificates, fingerprints, ciphers, versions.
+#[test]
+fn tls_as_narrow_as_it_is_asked_for() {
+    let certificates = Scratch::new().unwrap();
+    let dir = certificates.path();
+    make_certificates(dir);
+    // A list that has nothing, and one that has the server's certificate.
+    std::fs::write(
+        dir.join("ca.cnf"),
+        "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n\
+         certificate=ca.pem\nprivate_key=ca.key\ncrlnumber=number\ncrl_extensions=e\n\
+         [e]\nauthorityKeyIdentifier=keyid\n[old]\ndatabase=index\ndefault_md=sha256\n\
+         default_crl_days=2\ncertificate=ca.pem\nprivate_key=ca.key\n",
+    )
+    .unwrap();
+    std::fs::write(dir.join("index"), "").unwrap();
+    std::fs::write(dir.join("number"), "01\n").unwrap();
+    let list = |name: &str| {
+        openssl(dir, &["ca", "-config", "ca.cnf", "-gencrl", "-out", name]);
+    };
+    list("clean.pem");
+    openssl(dir, &["ca", "-config", "ca.cnf", "-revoke", "server.pem"]);
+    list("revoked.pem");
+    let old = ["ca", "-config", "ca.cnf", "-name", "old", "-gencrl", "-out", "old.pem"];
+    openssl(dir, &old);
+    let hash = openssl(dir, &["x509", "-noout", "-hash", "-in", "ca.pem"]);
+    for (hashed, file, name) in [
+        ("hashed", "ca.pem", format!("{hash}.0")),
+        ("strangers", "other-ca.pem", format!("{hash}.0")),
+        ("plain", "ca.pem", "ca.pem".to_owned()),
+        ("revocations", "revoked.pem", format!("{hash}.r0")),
+    ] {
+        std::fs::create_dir(dir.join(hashed)).unwrap();
+        std::fs::copy(dir.join(file), dir.join(hashed).join(name)).unwrap();
+    }
+    let fingerprint = |algorithm: &str| {
+        let said =
+            openssl(dir, &["x509", "-noout", "-fingerprint", algorithm, "-in", "server.pem"]);
+        said.split_once('=').unwrap().1.to_owned()
+    };
+    let (short, long) = (fingerprint("-sha1"), fingerprint("-sha256"));
+    let wrong = long.replace('A', "B").replace('1', "2");
+    std::fs::write(dir.join("list"), format!("{wrong}\n\n{}\n", long.replace(':', ""))).unwrap();
+    std::fs::write(dir.join("empty"), "\n").unwrap();
+
+    let option = |name: &str, file: &str| format!("--{name}={}", certificates.join(file).display());
+    let server = start(
+        plain()
+            .arg(option("ssl-ca", "ca.pem"))
+            .arg(option("ssl-cert", "server.pem"))
+            .arg(option("ssl-key", "server.key")),
+    );
+    run(&mut connect(&root(&server)), &["CREATE USER t@'%' IDENTIFIED BY 't1' REQUIRE SSL"]);
+    let with = |settings: &[(&str, &str)]| {
+        let mut tls = TlsOptions::default();
+        for (name, value) in settings {
+            let is_file = ["ssl-ca", "ssl-capath", "ssl-crl", "ssl-crlpath", "ssl-fplist"];
+            let path = certificates.join(value).display().to_string();
+            tls.set(name, if is_file.contains(name) { &path } else { value });
+        }
+        ConnectOptions { tls, ..tcp(&server, "t", "t1") }
+    };
+    let ca = ("ssl-ca", "ca.pem");
+    for settings in [
+        &[("ssl-capath", "hashed")][..],
+        &[ca, ("ssl-crl", "clean.pem")],
+        &[("ssl-fp", &short)],
+        &[("ssl-fp", &long)],
+        &[("ssl-fplist", "list")],
+        &[ca, ("ssl-fp", &long)],
+        &[ca, ("tls-version", "TLSv1.1,TLSv1.2")],
+    ] {
+        let mut session = connect(&with(settings));
+        let status = session.query("SHOW STATUS LIKE 'Ssl_version'", wait()).unwrap();
+        let version = status[0].text("Value").unwrap().into_owned();
+        let only = settings.iter().any(|(name, _)| *name == "tls-version");
+        assert!(version == "TLSv1.2" || (!only && version == "TLSv1.3"), "{version}, {settings:?}");
+    }
+    let ciphers = [
+        ("ECDHE-RSA-CHACHA20-POLY1305", "TLSv1.2"),
+        ("TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES128-GCM-SHA256", "TLSv1.2"),
+    ];
+    for (ciphers, version) in ciphers {
+        let settings = [("ssl-cipher", ciphers), ("tls-version", version)];
+        let status =
+            connect(&with(&settings)).query("SHOW STATUS LIKE 'Ssl_cipher'", wait()).unwrap();
+        let cipher = status[0].text("Value").unwrap().into_owned();
+        assert!(ciphers.split(':').any(|name| name == cipher), "{cipher} of {ciphers}");
+    }
+    for (settings, kind, said) in [
+        (&[("ssl-capath", "strangers")][..], ErrorKind::Server, "certificate"),
+        (&[("ssl-capath", "plain")], ErrorKind::Usage, "hash"),
+        (&[ca, ("ssl-crl", "revoked.pem")], ErrorKind::Server, "Revoked"),
+        (&[ca, ("ssl-crlpath", "revocations")], ErrorKind::Server, "Revoked"),
+        (&[ca, ("ssl-crl", "ca.pem")], ErrorKind::Usage, "no list of revoked"),
+        (&[ca, ("ssl-crl", "old.pem")], ErrorKind::Usage, "lists of revoked"),
+        (&[("ssl-crl", "clean.pem")], ErrorKind::Usage, "none is checked"),
+        (&[("ssl-fp", &wrong)], ErrorKind::Server, "none of the fingerprints"),
+        (&[ca, ("ssl-fp", &wrong)], ErrorKind::Server, "none of the fingerprints"),
+        (&[("ssl-ca", "other-ca.pem"), ("ssl-fp", &long)], ErrorKind::Server, "certificate"),
+        (&[("ssl-fplist", "empty")], ErrorKind::Usage, "no fingerprint"),
+        (&[("ssl-cipher", "HIGH")], ErrorKind::Usage, "HIGH"),
+        (&[("ssl-fp", &long), ("tls-version", "TLSv1.0")], ErrorKind::Usage, "TLSv1.0"),
+    ] {
+        let error = Session::connect(&with(settings), &Cancel::new()).unwrap_err();
+        assert_eq!(error.kind(), kind, "{settings:?}: {error}");
+        assert!(error.to_string().contains(said), "{settings:?}: {error}");
+    }
 }
 
 #[test]

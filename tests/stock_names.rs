@@ -152,6 +152,23 @@ fn compressed_files_are_unpacked() {
             assert_eq!(rows(&copy)?, rows(&server)?);
         }
         assert!(held[0] == held[1], "unpacked, the two differ");
+
+        // In the words that scripts know.
+        let strange = scratch.join("strange");
+        std::fs::create_dir(&strange)?;
+        std::fs::write(strange.join("a;touch b.qp"), "foo")?;
+        let refused = shell(&scratch, "mariadb-backup --decompress --target-dir=strange 2>said");
+        assert!(refused.is_err());
+        let said = std::fs::read_to_string(scratch.join("said"))?;
+        let lines: Vec<&str> = said.lines().map(|line| line.get(25..).unwrap_or(line)).collect();
+        let end = [
+            "decompressing ./a;touch b.qp",
+            "",
+            "Error: invalid file name",
+            "",
+            "Error: thread 0 failed.",
+        ];
+        assert!(lines.ends_with(&end), "{said}");
         Ok(())
     })());
 }

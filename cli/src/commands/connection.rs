@@ -88,6 +88,7 @@ impl Connection {
                 cert: self.ssl_cert,
                 key: self.ssl_key,
                 verify: self.ssl_verify_server_cert,
+                ..TlsOptions::default()
             },
             ..ConnectOptions::default()
         }

@@ -72,11 +72,8 @@ pub fn connect_options(files: &OptionFiles, given: &[Given]) -> Result<ConnectOp
                     _ => (true, false),
                 }
             }
-            "ssl-ca" => typed.tls.ca = path,
-            "ssl-cert" => typed.tls.cert = path,
-            "ssl-key" => typed.tls.key = path,
             "ssl-verify-server-cert" => typed.tls.verify = *value != Value::Off,
-            _ => {}
+            name => typed.tls.set(name, text.as_deref().unwrap_or_default()),
         }
     }
     Ok(weak.overlaid_with(typed))

@@ -9,7 +9,6 @@ use binlog::{Gtid, ReadOptions};
 
 use super::datetime;
 use super::parse::Given;
-use super::table::Fate;
 use crate::stock::value::{Refusal, Value};
 
 /// What was asked for.
@@ -41,8 +40,6 @@ pub struct Remote {
     pub raw: bool,
     /// Position by GTID to begin behind, as it was written.
     pub gtids: Option<String>,
-    /// What is not known how to do, of what was asked for.
-    unknown: Option<&'static str>,
 }
 
 /// A byte, or GTIDs by domain.
@@ -75,9 +72,6 @@ impl Request {
             match entry.name {
                 "print-row-count" => counts = Some(on),
                 "print-row-event-positions" => positions = Some(on),
-                _ if entry.fate == Fate::NotYet => {
-                    request.remote.unknown = on.then_some(entry.name).or(request.remote.unknown);
-                }
                 name => request.set(name, on, text)?,
             }
         }
@@ -86,9 +80,6 @@ impl Request {
         }
         if request.remote.raw && !request.is_remote {
             return Err(Refusal::error("The --raw mode only works with --read-from-remote-server"));
-        }
-        if let Some(name) = request.remote.unknown.filter(|_| request.is_remote) {
-            return Err(Refusal::error(format!("--{name} is not supported yet by haulout")));
         }
         let options = &mut request.options;
         options.row_counts = counts.unwrap_or(!options.short_form);

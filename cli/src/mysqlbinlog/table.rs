@@ -24,8 +24,6 @@ pub enum Fate {
     Used,
     /// Of no effect on local files.
     Harmless,
-    /// Refused by name where a server is read from.
-    NotYet,
 }
 
 /// An option.
@@ -53,7 +51,7 @@ const fn entry(
     Entry { name, letter, kind, fate, about }
 }
 
-use Fate::{Harmless, NotYet, Used};
+use Fate::{Harmless, Used};
 use Kind::{Count, Number, OptionalText, Switch, Text};
 
 /// Every option of 10.5, 10.11 and 11.8.
@@ -119,13 +117,13 @@ pub static TABLE: &[Entry] = &[
     entry(' ', "ssl-cert", Text, Used, "Certificate to show"),
     entry(' ', "ssl-key", Text, Used, "Its key"),
     entry(' ', "ssl-verify-server-cert", Switch, Used, "Check the server's certificate and name"),
-    entry(' ', "ssl-capath", Text, NotYet, ""),
-    entry(' ', "ssl-cipher", Text, NotYet, ""),
-    entry(' ', "ssl-crl", Text, NotYet, ""),
-    entry(' ', "ssl-crlpath", Text, NotYet, ""),
-    entry(' ', "ssl-fp", Text, NotYet, ""),
-    entry(' ', "ssl-fplist", Text, NotYet, ""),
-    entry(' ', "tls-version", Text, NotYet, ""),
+    entry(' ', "ssl-capath", Text, Used, "Directory of authorities"),
+    entry(' ', "ssl-cipher", Text, Used, "Ciphers to choose from"),
+    entry(' ', "ssl-crl", Text, Used, "Certificates that were revoked"),
+    entry(' ', "ssl-crlpath", Text, Used, "Directory of certificates that were revoked"),
+    entry(' ', "ssl-fp", Text, Used, "Fingerprint of the server's certificate"),
+    entry(' ', "ssl-fplist", Text, Used, "File of fingerprints"),
+    entry(' ', "tls-version", Text, Used, "Versions of TLS to choose from"),
 ];
 
 /// The options, for the manual page.

@@ -49,7 +49,6 @@ fn text(name: &str) -> String {
     text +=
         &section("Accepted, with nothing to do (no --version-check is made)", &of(Fate::Harmless));
     text += &section("Accepted, with nothing to tune", &of(Fate::Tuning));
-    text += &section("Not supported yet", &of(Fate::NotYet));
     text
 }
 

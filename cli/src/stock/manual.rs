@@ -131,7 +131,6 @@ pub fn definition() -> Command {
         (Fate::Used, "Options"),
         (Fate::Harmless, "Accepted, with nothing to do"),
         (Fate::Tuning, "Accepted, with nothing to tune"),
-        (Fate::NotYet, "Refused by name"),
     ] {
         let of_fate = TABLE.iter().filter(|entry| entry.fate == fate);
         command = command.args(of_fate.map(|entry| argument(entry).help_heading(heading)));

@@ -175,9 +175,6 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
     for note in notes {
         log::line(0, &format!("Warning: {note}"));
     }
-    if let Some(unsupported) = settings.with_fate(Fate::NotYet).first() {
-        return Err(not_yet(&format!("--{unsupported}")).into());
-    }
     let front = arguments.len() - rest.len();
     let shown = arguments.iter().take(front).chain(&parsed.shown);
     let command = shown.map(String::as_str).collect::<Vec<_>>().join(" ");

@@ -12,6 +12,7 @@ use engine::metadata::Checkpoints;
 use engine::prepare::{self, PrepareOptions};
 use engine::qpress::{self, UnpackOptions};
 use engine::restore::{self, Mode, RestoreOptions};
+use engine::server::connect::{self, CLIENT_GROUPS};
 use engine::server::option_file::OptionFiles;
 use engine::server::{ConnectOptions, Protocol, TlsOptions};
 use engine::{Cancel, Error, ErrorKind, Result};
@@ -344,6 +345,12 @@ fn decompress(settings: &Settings, cancel: &Cancel) -> std::result::Result<(), E
         Err(error) if error.kind() == ErrorKind::Interrupted => {
             return Err(signals::blame(error, cancel).into());
         }
+        // Which one it is stands in the line before.
+        Err(error) if error.to_string().ends_with(qpress::INVALID_NAME) => {
+            log::line(0, &format!("Error: {}\n", qpress::INVALID_NAME));
+            log::line(0, "Error: thread 0 failed.");
+            return Err(Ended::Told);
+        }
         Err(error) => {
             log::line(0, &format!("Error: {error}\n"));
             if let Some(advice) = error.advice() {
@@ -414,6 +421,14 @@ fn connection(settings: &Settings, files: &OptionFiles) -> Result<ConnectOptions
     let path = |name| settings.typed_text(name).map(PathBuf::from);
     let text = |name| settings.typed_text(name).map(str::to_string);
     let port = settings.typed_number("port").filter(|port| *port > 0);
+    let mut tls = TlsOptions {
+        enabled: settings.typed_switch("ssl") == Some(true),
+        verify: settings.typed_switch("ssl-verify-server-cert") == Some(true),
+        ..TlsOptions::default()
+    };
+    for name in TlsOptions::TEXTS {
+        tls.set(name, settings.typed_text(name).unwrap_or_default());
+    }
     let typed = ConnectOptions {
         host: text("host"),
         port: port
@@ -432,16 +447,14 @@ fn connection(settings: &Settings, files: &OptionFiles) -> Result<ConnectOptions
         },
         user: text("user"),
         password: text("password"),
-        tls: TlsOptions {
-            enabled: settings.typed_switch("ssl") == Some(true),
-            ca: path("ssl-ca"),
-            cert: path("ssl-cert"),
-            key: path("ssl-key"),
-            verify: settings.typed_switch("ssl-verify-server-cert") == Some(true),
-        },
+        tls,
         ..ConnectOptions::default()
     };
-    let mut connect = ConnectOptions::from_option_files(files)?.overlaid_with(typed);
+    let named = settings.typed_text("login-path");
+    let clients: Vec<&str> = CLIENT_GROUPS.iter().copied().chain(named).collect();
+    let groups = [clients.as_slice(), connect::TOOL_GROUPS];
+    let weaker = ConnectOptions::from_groups(files, &groups, &|name| std::env::var(name).ok())?;
+    let mut connect = weaker.overlaid_with(typed);
     if settings.typed_switch("ssl") == Some(false) {
         connect.tls = TlsOptions::default();
     }

@@ -30,8 +30,6 @@ pub enum Fate {
     Tuning,
     /// Accepted silently: it asks for nothing.
     Harmless,
-    /// Known, and refused by name, because leaving it out would change what the user gets.
-    NotYet,
 }
 
 /// Which option groups may set it, besides the command line and the tool's own groups.
@@ -70,7 +68,7 @@ const fn letter(short: char, entry: Entry) -> Entry {
     Entry { short: Some(short), ..entry }
 }
 
-use Fate::{Harmless, NotYet, Tuning, Used};
+use Fate::{Harmless, Tuning, Used};
 use Kind::{Number, OptionalNumber, OptionalText, OptionalWord, Switch, SwitchOn, Text, Word};
 use Owner::{Client, Older, Server, Tool};
 
@@ -165,14 +163,14 @@ pub static TABLE: &[Entry] = &[
     entry(Client, Used, Text, "ssl-cert"),
     entry(Client, Used, Text, "ssl-key"),
     entry(Client, Used, Switch, "ssl-verify-server-cert"),
-    entry(Client, NotYet, Text, "ssl-capath"),
-    entry(Client, NotYet, Text, "ssl-cipher"),
-    entry(Client, NotYet, Text, "ssl-crl"),
-    entry(Client, NotYet, Text, "ssl-crlpath"),
-    entry(Client, NotYet, Text, "ssl-fp"),
-    entry(Client, NotYet, Text, "ssl-fplist"),
-    entry(Client, NotYet, Text, "tls-version"),
-    entry(Client, NotYet, Text, "login-path"),
+    entry(Client, Used, Text, "ssl-capath"),
+    entry(Client, Used, Text, "ssl-cipher"),
+    entry(Client, Used, Text, "ssl-crl"),
+    entry(Client, Used, Text, "ssl-crlpath"),
+    entry(Client, Used, Text, "ssl-fp"),
+    entry(Client, Used, Text, "ssl-fplist"),
+    entry(Client, Used, Text, "tls-version"),
+    entry(Client, Used, Text, "login-path"),
     entry(Client, Harmless, SwitchOn, "secure-auth"),
     // Of the older grammar alone.
     entry(Older, Used, Text, "include"),

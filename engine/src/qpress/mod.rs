@@ -27,6 +27,8 @@ use crate::io::{durable, holes};
 use crate::sink::StreamPath;
 use crate::{Cancel, Error, ErrorKind, Event, Reporter, Result};
 
+/// What is wrong with an archive that has a name that no file of a server has, in the stock tool's words.
+pub const INVALID_NAME: &str = "invalid file name";
 /// How the names of archives end.
 pub const EXTENSION: &str = "qp";
 /// A file that is being unpacked has this behind its name.
@@ -122,8 +124,8 @@ fn unpack_file(path: &Path, options: &UnpackOptions, cancel: &Cancel) -> Result<
     // No file of a server has another byte in its name, and the stock tool takes no other.
     let usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"@._/#-".contains(byte);
     if !path.as_os_str().as_bytes().iter().all(usual) {
-        let message = format!("{}: no file of a server has such a name", path.display());
-        return Err(Error::new(ErrorKind::Damage, message).advise("move it elsewhere"));
+        let error = Error::new(ErrorKind::Damage, INVALID_NAME);
+        return Err(error.context(path.display().to_string()));
     }
     let packed = options.dir.join(path);
     let target = packed.with_extension("");

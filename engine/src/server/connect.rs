@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::TlsOptions;
 use super::option_file::{OptionFiles, OptionValue};
 use crate::{Error, ErrorKind, Result};
 
@@ -44,9 +45,6 @@ pub struct ConnectOptions {
     pub tls: TlsOptions,
     /// No TLS, whatever the settings say (`--skip-ssl`).
     pub skip_tls: bool,
-    /// A TLS setting of the option files that narrows whom to trust but is not supported. TLS
-    /// connections refuse it by name instead of trusting more than was asked for.
-    pub unsupported_tls: Option<String>,
     /// How long connecting may take; ten seconds when unset.
     pub connect_timeout: Option<Duration>,
 }
@@ -58,28 +56,6 @@ pub enum Protocol {
     Tcp,
     /// The Unix socket.
     Socket,
-}
-
-/// TLS settings, in the client's own words.
-///
-/// A certificate authority given here means that the server's certificate must be signed by it
-/// *and* carry the host's name as subject alternative name, whether or not `verify` is set:
-/// checking only half of a certificate protects from nothing. Without `ca` and `verify` the
-/// connection is encrypted, but the server is not authenticated; with `verify` alone the authorities
-/// that browsers trust count. The socket is never encrypted; an account that must use TLS is logged in
-/// to over TCP instead, where TLS was asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsOptions {
-    /// Use TLS (`--ssl`). Naming a CA or a client certificate implies it.
-    pub enabled: bool,
-    /// Certificate authority file (`--ssl-ca`).
-    pub ca: Option<PathBuf>,
-    /// Client certificate (`--ssl-cert`).
-    pub cert: Option<PathBuf>,
-    /// Client key (`--ssl-key`).
-    pub key: Option<PathBuf>,
-    /// Check the server's certificate and name (`--ssl-verify-server-cert`).
-    pub verify: bool,
 }
 
 /// Everything but the password.
@@ -94,16 +70,8 @@ impl fmt::Debug for ConnectOptions {
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("tls", &self.tls)
             .field("skip_tls", &self.skip_tls)
-            .field("unsupported_tls", &self.unsupported_tls)
             .field("connect_timeout", &self.connect_timeout)
             .finish()
-    }
-}
-
-impl TlsOptions {
-    /// Whether anything here asks for TLS.
-    fn wanted(&self) -> bool {
-        self.enabled || self.verify || self.ca.is_some() || self.cert.is_some()
     }
 }
 
@@ -186,15 +154,7 @@ impl ConnectOptions {
                 self.tls.enabled = option.is_on();
                 self.skip_tls = !option.is_on();
             }
-            "ssl-ca" => self.tls.ca = path(),
-            "ssl-cert" => self.tls.cert = path(),
-            "ssl-key" => self.tls.key = path(),
             "ssl-verify-server-cert" => self.tls.verify = option.is_on(),
-            "ssl-capath" | "ssl-crl" | "ssl-crlpath" | "ssl-fp" | "ssl-fplist" | "tls-fp"
-            | "tls-fplist" => {
-                self.unsupported_tls =
-                    path().map(|_| format!("{} ({})", option.name, option.origin));
-            }
             "connect-timeout" => {
                 let seconds = text().parse().map_err(|_| {
                     Error::new(
@@ -204,7 +164,7 @@ impl ConnectOptions {
                 })?;
                 self.connect_timeout = Some(Duration::from_secs(seconds));
             }
-            _ => {}
+            name => self.tls.set(name, &text()),
         }
         Ok(())
     }
@@ -232,12 +192,7 @@ impl ConnectOptions {
         self.password = command_line.password.or(self.password);
         self.connect_timeout = command_line.connect_timeout.or(self.connect_timeout);
         self.skip_tls = command_line.skip_tls || (self.skip_tls && !command_line.tls.wanted());
-        self.unsupported_tls = command_line.unsupported_tls.or(self.unsupported_tls);
-        self.tls.enabled |= command_line.tls.enabled;
-        self.tls.verify |= command_line.tls.verify;
-        self.tls.ca = command_line.tls.ca.or(self.tls.ca);
-        self.tls.cert = command_line.tls.cert.or(self.tls.cert);
-        self.tls.key = command_line.tls.key.or(self.tls.key);
+        self.tls = self.tls.overlaid_with(command_line.tls);
         self
     }
 
@@ -269,23 +224,14 @@ impl ConnectOptions {
     }
 
     /// The TLS settings of a TCP connection; `None` without TLS.
-    pub(crate) fn wanted_tls(&self) -> Result<Option<&TlsOptions>> {
-        if self.skip_tls || !(self.tls.wanted() || self.unsupported_tls.is_some()) {
-            return Ok(None);
-        }
-        if let Some(setting) = &self.unsupported_tls {
-            let message = format!("the TLS setting {setting} is not supported");
-            return Err(Error::new(ErrorKind::Usage, message)
-                .advise("name the certificate authority with ssl-ca in the group [haulout]"));
-        }
-        Ok(Some(&self.tls))
+    pub(crate) fn wanted_tls(&self) -> Option<&TlsOptions> {
+        (!self.skip_tls && self.tls.wanted()).then_some(&self.tls)
     }
 
     /// The way to a server behind a socket for an account that must use TLS: its port on this
     /// machine. `None` if these settings ask for no TLS.
     pub(crate) fn over_tls(&self) -> Option<Self> {
-        let wanted = !self.skip_tls && self.tls.wanted();
-        wanted.then(|| Self {
+        self.wanted_tls().map(|_| Self {
             host: Some(LOOPBACK.to_owned()),
             port: Some(self.port.unwrap_or(DEFAULT_PORT)),
             socket: None,
@@ -404,20 +350,39 @@ mod tests {
     #[test]
     fn tls_can_be_switched_off_and_on_again() {
         let files = "[client]\nssl-ca=/ca.pem\n[haulout]\nskip-ssl\n";
-        assert!(from(files).wanted_tls().unwrap().is_none());
+        assert!(from(files).wanted_tls().is_none());
         let mut typed = ConnectOptions::default();
         typed.tls.enabled = true;
-        assert!(from(files).overlaid_with(typed).wanted_tls().unwrap().is_some());
+        assert!(from(files).overlaid_with(typed).wanted_tls().is_some());
         let typed = ConnectOptions { skip_tls: true, ..Default::default() };
         let found = from("[client]\nssl\n").overlaid_with(typed);
-        assert!(found.wanted_tls().unwrap().is_none());
+        assert!(found.wanted_tls().is_none());
     }
 
     #[test]
-    fn unsupported_narrowing_of_trust_is_refused_by_name() {
-        let error = from("[client]\nssl-capath=/x\n").wanted_tls().unwrap_err();
-        assert!(error.to_string().contains("ssl-capath (option file:2)"), "{error}");
-        assert!(from("[client]\nssl-key=/x\n").wanted_tls().unwrap().is_none());
+    fn what_says_whom_to_trust_asks_for_tls() {
+        for (line, is_wanted) in [
+            ("ssl-capath=/x", true),
+            ("ssl_fp=ab", true),
+            ("ssl-cipher=TLS_AES_128_GCM_SHA256", true),
+            ("ssl-crl=/x", true),
+            ("ssl-key=/x", false),
+            ("tls-version=TLSv1.2", false),
+            ("ssl-capath=/x\nssl-capath=", false),
+        ] {
+            assert_eq!(
+                from(&format!("[client]\n{line}\n")).wanted_tls().is_some(),
+                is_wanted,
+                "{line}"
+            );
+        }
+        for name in TlsOptions::TEXTS {
+            let mut options = TlsOptions::default();
+            options.set(name, "x");
+            assert_ne!(options, TlsOptions::default(), "{name}");
+            assert_eq!(TlsOptions::default().overlaid_with(options.clone()), options, "{name}");
+            assert_eq!(options.clone().overlaid_with(TlsOptions::default()), options, "{name}");
+        }
     }
 
     #[test]

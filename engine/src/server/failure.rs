@@ -194,8 +194,10 @@ pub(crate) fn connect_error(
             let text = error.to_string();
             let advice = match endpoint {
                 _ if text.contains("certificate") => {
-                    "the server's certificate must be signed by the authority of --ssl-ca and \
-                     name the host as subject alternative name"
+                    "the server's certificate must be signed by an authority of --ssl-ca or \
+                     --ssl-capath and name the host as subject alternative name, must not be \
+                     revoked, and must have a fingerprint of --ssl-fp or --ssl-fplist, where \
+                     these are given"
                 }
                 Endpoint::Socket(_) => {
                     "check that the server runs and that --socket names the server's socket \

@@ -49,7 +49,7 @@ impl Wire {
                 Box::new(beside((timeout, cancel), move || UnixStream::connect(path))?)
             }
             Endpoint::Tcp(host, port) => {
-                let config = options.wanted_tls()?.map(tls::client).transpose()?;
+                let config = options.wanted_tls().map(tls::client).transpose()?;
                 encrypts = config.map(|config| (config, host.as_str()));
                 let place = (host.clone(), *port);
                 let stream = beside((timeout, cancel), move || reach(&place, timeout))?;

@@ -16,7 +16,7 @@
 //! | `wire` | packets to and from the server |
 //! | `login` | how a connection begins |
 //! | `text_result` | what statements answer, as packets |
-//! | `tls` | encryption of connections |
+//! | [`tls_options`], `tls`, `trust` | encryption of connections, and who is at their other ends |
 //! | [`replica`] | where the server is a replica itself |
 //! | [`position`] | binary log position and GTIDs |
 
@@ -37,8 +37,11 @@ pub mod stages;
 mod standing;
 mod text_result;
 pub(crate) mod tls;
+pub mod tls_options;
+mod trust;
 mod wire;
 
-pub use connect::{ConnectOptions, Protocol, TlsOptions};
+pub use connect::{ConnectOptions, Protocol};
 pub use rows::{Row, Variables};
 pub use session::{Session, Wait};
+pub use tls_options::TlsOptions;
