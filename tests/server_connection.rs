@@ -68,7 +68,6 @@ fn run(session: &mut Session, statements: &[&str]) {
     }
 }
 
-/// Two authorities, and a server certificate for 127.0.0.1 signed by the first.
 /// What the program says.
 fn openssl(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("openssl").current_dir(dir).args(args).output().unwrap();
@@ -76,6 +75,7 @@ fn openssl(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Two authorities, and a server certificate for 127.0.0.1 signed by the first.
 fn make_certificates(dir: &Path) {
     let openssl = |args: &[&str]| openssl(dir, args);
     for (key, certificate) in [("ca.key", "ca.pem"), ("other.key", "other-ca.pem")] {
@@ -439,6 +439,7 @@ fn tls_as_narrow_as_it_is_asked_for() {
     for (hashed, file, name) in [
         ("hashed", "ca.pem", format!("{hash}.0")),
         ("strangers", "other-ca.pem", format!("{hash}.0")),
+        ("servers", "server.pem", format!("{hash}.0")),
         ("plain", "ca.pem", "ca.pem".to_owned()),
         ("revocations", "revoked.pem", format!("{hash}.r0")),
     ] {
@@ -451,7 +452,7 @@ fn tls_as_narrow_as_it_is_asked_for() {
         said.split_once('=').unwrap().1.to_owned()
     };
     let (short, long) = (fingerprint("-sha1"), fingerprint("-sha256"));
-    let wrong = long.replace('A', "B").replace('1', "2");
+    let wrong: String = long.chars().rev().collect();
     std::fs::write(dir.join("list"), format!("{wrong}\n\n{}\n", long.replace(':', ""))).unwrap();
     std::fs::write(dir.join("empty"), "\n").unwrap();
 
@@ -504,6 +505,17 @@ fn tls_as_narrow_as_it_is_asked_for() {
         (&[("ssl-capath", "plain")], ErrorKind::Usage, "hash"),
         (&[ca, ("ssl-crl", "revoked.pem")], ErrorKind::Server, "Revoked"),
         (&[ca, ("ssl-crlpath", "revocations")], ErrorKind::Server, "Revoked"),
+        (
+            &[ca, ("ssl-crl", "clean.pem"), ("ssl-crlpath", "revocations")],
+            ErrorKind::Server,
+            "Revoked",
+        ),
+        (&[("ssl-capath", "servers")], ErrorKind::Usage, "certificates of authorities"),
+        (
+            &[("ssl-fp", &wrong), ("ssl-fplist", "list")],
+            ErrorKind::Server,
+            "none of the fingerprints",
+        ),
         (&[ca, ("ssl-crl", "ca.pem")], ErrorKind::Usage, "no list of revoked"),
         (&[ca, ("ssl-crl", "old.pem")], ErrorKind::Usage, "lists of revoked"),
         (&[("ssl-crl", "clean.pem")], ErrorKind::Usage, "none is checked"),

@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
 
+use engine::server::TlsOptions;
 use engine::server::option_file::OptionFiles;
 
 use crate::console::say;
@@ -121,12 +122,31 @@ fn from_files(name: &str, files: &OptionFiles) -> Result<Vec<Given>, Refusal> {
         let own = files.options(OWN_GROUPS).contains(&written);
         let read = parse::option(name, &written.name, written.value.clone(), &mut || None);
         match read {
+            // The connection's settings are read by their whole names.
+            Ok((one, _)) if own && is_cut_short(&one, &written.name) => {
+                let message = format!(
+                    "{name}: {} in an option file has to be written as {}",
+                    written.name, one.entry.name
+                );
+                return Err(Refusal::error(message));
+            }
             Ok((one, _)) => given.push(one),
             Err(refusal) if own && !written.loose => return Err(refusal),
             Err(_) => {}
         }
     }
     Ok(given)
+}
+
+/// Settings of the connection besides those of [`TlsOptions::TEXTS`].
+const CONNECTION: &[&str] =
+    &["host", "user", "password", "port", "socket", "protocol", "ssl", "ssl-verify-server-cert"];
+
+/// Whether only the beginning of the name of a setting of the connection was written.
+fn is_cut_short(given: &Given, written: &str) -> bool {
+    let name = given.entry.name;
+    let is_of_connection = TlsOptions::TEXTS.contains(&name) || CONNECTION.contains(&name);
+    is_of_connection && name.starts_with(written) && name != written
 }
 
 fn print(text: &str) -> Result<(), Refusal> {

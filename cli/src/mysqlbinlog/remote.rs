@@ -14,10 +14,10 @@ use binlog::format::{Checksum, FIRST_EVENT, FormatDescription, MAGIC};
 use binlog::header::{CHECKSUM_LEN, HEADER_LEN, flag};
 use binlog::reader::checksum_of;
 use binlog::{BinlogPosition, Event, EventType, Header};
-use engine::server::ConnectOptions;
 use engine::server::connect::CLIENT_GROUPS;
 use engine::server::feed::{Came, Source, Wanted};
 use engine::server::option_file::OptionFiles;
+use engine::server::{ConnectOptions, TlsOptions};
 
 use super::OWN_GROUPS;
 use super::parse::Given;
@@ -73,7 +73,10 @@ pub fn connect_options(files: &OptionFiles, given: &[Given]) -> Result<ConnectOp
                 }
             }
             "ssl-verify-server-cert" => typed.tls.verify = *value != Value::Off,
-            name => typed.tls.set(name, text.as_deref().unwrap_or_default()),
+            name => {
+                typed.tls.set(name, text.as_deref().unwrap_or_default());
+                typed.skip_tls &= !TlsOptions::asks(name);
+            }
         }
     }
     Ok(weak.overlaid_with(typed))

@@ -345,8 +345,11 @@ fn decompress(settings: &Settings, cancel: &Cancel) -> std::result::Result<(), E
         Err(error) if error.kind() == ErrorKind::Interrupted => {
             return Err(signals::blame(error, cancel).into());
         }
-        // Which one it is stands in the line before.
+        // Which one it is stands in the line before, if there is one thread.
         Err(error) if error.to_string().ends_with(qpress::INVALID_NAME) => {
+            if threads(settings).is_some_and(|threads| threads > 1) {
+                log::line(0, &format!("{error}\n"));
+            }
             log::line(0, &format!("Error: {}\n", qpress::INVALID_NAME));
             log::line(0, "Error: thread 0 failed.");
             return Err(Ended::Told);
@@ -455,7 +458,9 @@ fn connection(settings: &Settings, files: &OptionFiles) -> Result<ConnectOptions
     let groups = [clients.as_slice(), connect::TOOL_GROUPS];
     let weaker = ConnectOptions::from_groups(files, &groups, &|name| std::env::var(name).ok())?;
     let mut connect = weaker.overlaid_with(typed);
-    if settings.typed_switch("ssl") == Some(false) {
+    // Unless something that asks for it comes later, as with the stock tool.
+    let last = settings.typed_last(|name| name == "ssl" || TlsOptions::asks(name));
+    if last == Some("ssl") && settings.typed_switch("ssl") == Some(false) {
         connect.tls = TlsOptions::default();
     }
     Ok(connect)
@@ -480,6 +485,27 @@ mod tests {
     fn settings(line: &str) -> Settings {
         let line: Vec<String> = line.split_whitespace().map(str::to_string).collect();
         Settings::typed(arguments(&line).unwrap().given)
+    }
+
+    #[test]
+    fn the_connection_is_as_typed_over_the_option_files() {
+        let text = "[client]\nuser=a\nssl-capath=/weak\n[mine]\nuser=m\n[mariabackup]\nssl_fp=f\n";
+        let files = OptionFiles::from_text(text).unwrap();
+        let of = |line: &str| connection(&settings(line), &files).unwrap();
+        let plain = of("");
+        assert_eq!(
+            (plain.user.as_deref(), plain.tls.fingerprint.as_deref()),
+            (Some("a"), Some("f"))
+        );
+        assert_eq!(of("--login-path=mine").user.as_deref(), Some("m"));
+        assert_eq!(of("--login-path=mine --user=t").user.as_deref(), Some("t"));
+        for name in TlsOptions::TEXTS {
+            let mut expected = plain.tls.clone();
+            expected.set(name, "/typed");
+            assert_eq!(of(&format!("--{name}=/typed")).tls, expected, "{name}");
+        }
+        assert_eq!(of("--ssl-ca=/x --skip-ssl").tls, TlsOptions::default());
+        assert_eq!(of("--skip-ssl --ssl-ca=/x").tls.ca, Some("/x".into()));
     }
 
     #[test]

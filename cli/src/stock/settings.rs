@@ -127,6 +127,11 @@ impl Settings {
         as_number(last(&self.typed, name))
     }
 
+    /// Which of these options of the command line was given last.
+    pub fn typed_last(&self, is_one: impl Fn(&str) -> bool) -> Option<&'static str> {
+        self.typed.iter().rev().map(|given| given.entry.name).find(|name| is_one(name))
+    }
+
     /// A switch of the command line alone.
     pub fn typed_switch(&self, name: &str) -> Option<bool> {
         last(&self.typed, name).map(|value| *value == Value::On)

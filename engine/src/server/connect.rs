@@ -164,7 +164,10 @@ impl ConnectOptions {
                 })?;
                 self.connect_timeout = Some(Duration::from_secs(seconds));
             }
-            name => self.tls.set(name, &text()),
+            name => {
+                self.tls.set(name, &text());
+                self.skip_tls &= !TlsOptions::asks(name) || text().is_empty();
+            }
         }
         Ok(())
     }
@@ -366,7 +369,10 @@ mod tests {
             ("ssl_fp=ab", true),
             ("ssl-cipher=TLS_AES_128_GCM_SHA256", true),
             ("ssl-crl=/x", true),
-            ("ssl-key=/x", false),
+            ("ssl-key=/x", true),
+            ("ssl-key=/x\nskip-ssl", false),
+            ("skip-ssl\nssl-ca=/x", true),
+            ("skip-ssl\ntls-version=TLSv1.2", false),
             ("tls-version=TLSv1.2", false),
             ("ssl-capath=/x\nssl-capath=", false),
         ] {

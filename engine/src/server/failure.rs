@@ -167,6 +167,10 @@ fn advice_on(error: &ServerError) -> Option<String> {
     }
 }
 
+/// What is said when the two ends do not offer the same.
+const NOTHING_IN_COMMON: [&str; 3] =
+    ["ProtocolVersion", "HandshakeFailure", "peer is incompatible"];
+
 /// The error of a connection that did not come about.
 pub(crate) fn connect_error(
     failure: Failure,
@@ -197,7 +201,12 @@ pub(crate) fn connect_error(
                     "the server's certificate must be signed by an authority of --ssl-ca or \
                      --ssl-capath and name the host as subject alternative name, must not be \
                      revoked, and must have a fingerprint of --ssl-fp or --ssl-fplist, where \
-                     these are given"
+                     these are given; where revoked ones are named, each authority in its chain \
+                     needs a list that is not too old"
+                }
+                _ if NOTHING_IN_COMMON.iter().any(|words| text.contains(words)) => {
+                    "both ends need a version of TLS and a cipher in common: compare tls_version \
+                     and ssl_cipher of the server with --tls-version and --ssl-cipher here"
                 }
                 Endpoint::Socket(_) => {
                     "check that the server runs and that --socket names the server's socket \

@@ -111,16 +111,13 @@ pub(crate) fn client(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
         .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(trust));
-    let config = match (&options.cert, &options.key) {
-        (Some(cert), file) => {
-            let key = key(file.as_ref().unwrap_or(cert))?;
-            builder.with_client_auth_cert(certificates(cert)?, key).map_err(unusable)?
+    // One file may have both.
+    let cert = options.cert.as_ref().or(options.key.as_ref());
+    let config = match (cert, options.key.as_ref().or(cert)) {
+        (Some(cert), Some(file)) => {
+            builder.with_client_auth_cert(certificates(cert)?, key(file)?).map_err(unusable)?
         }
-        (None, Some(_)) => {
-            return Err(Error::new(ErrorKind::Usage, "a TLS client key needs a certificate")
-                .advise("give --ssl-cert too"));
-        }
-        (None, None) => builder.with_no_client_auth(),
+        _ => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
 }

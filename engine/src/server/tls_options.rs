@@ -19,9 +19,9 @@ pub struct TlsOptions {
     pub ca: Option<PathBuf>,
     /// Directory of authorities, whose names OpenSSL's `rehash` has made (`--ssl-capath`).
     pub ca_path: Option<PathBuf>,
-    /// Client certificate (`--ssl-cert`).
+    /// Client certificate (`--ssl-cert`); in the file of its key if only that is given.
     pub cert: Option<PathBuf>,
-    /// Client key (`--ssl-key`).
+    /// Client key (`--ssl-key`); in the file of its certificate if only that is given.
     pub key: Option<PathBuf>,
     /// Certificates that were revoked (`--ssl-crl`).
     pub crl: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct TlsOptions {
     pub versions: Option<String>,
     /// Fingerprint of the server's certificate (`--ssl-fp`).
     pub fingerprint: Option<String>,
-    /// File of fingerprints, one in a line (`--ssl-fplist`).
+    /// File of fingerprints, one in a line (`--ssl-fplist`). Of no account beside a single one.
     pub fingerprints: Option<PathBuf>,
     /// Check the server's certificate and name (`--ssl-verify-server-cert`).
     pub verify: bool,
@@ -67,11 +67,17 @@ impl TlsOptions {
             "ssl-crlpath" => self.crl_path = path(),
             "ssl-cipher" => self.ciphers = text(),
             "tls-version" => self.versions = text(),
-            // The second is the name that the connector has for it.
             "ssl-fp" | "tls-fp" => self.fingerprint = text(),
-            "ssl-fplist" | "tls-fplist" => self.fingerprints = path(),
+            // The second is the name that the connector has for it.
+            "ssl-fplist" | "ssl-fp-list" | "tls-fplist" => self.fingerprints = path(),
             _ => {}
         }
+    }
+
+    /// Whether an option asks for TLS by being given, as with the stock clients: who says whom to trust
+    /// does not want to be left without it, unless that is said later.
+    pub fn asks(name: &str) -> bool {
+        name != "tls-version" && Self::TEXTS.contains(&name)
     }
 
     /// These settings with stronger ones on top.
@@ -93,11 +99,12 @@ impl TlsOptions {
         }
     }
 
-    /// Whether anything here asks for TLS. As with the stock clients versions and a key alone do not.
+    /// Whether anything here asks for TLS. As with the stock clients versions alone do not.
     pub(super) const fn wanted(&self) -> bool {
         self.enabled
             || self.verify
             || self.cert.is_some()
+            || self.key.is_some()
             || self.ciphers.is_some()
             || self.names_authorities()
             || self.names_revoked()

@@ -4,8 +4,8 @@
 //! All that is said has to hold. If nothing is said everybody is trusted, as the stock clients do.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,8 +21,11 @@ use super::TlsOptions;
 use super::tls::{certificates, unusable};
 use crate::{Error, ErrorKind, Result};
 
-/// Fingerprints that a list may have.
-const FINGERPRINTS_MAX: usize = 100_000;
+/// Bytes that a list of fingerprints may have.
+const FINGERPRINTS_MAX: u64 = 16 << 20;
+
+/// Lists of revoked certificates, at most.
+const LISTS_MAX: usize = 100;
 
 /// What a fingerprint is made with, by its length in bytes.
 const ALGORITHMS: [(usize, &Algorithm); 4] = [
@@ -36,8 +39,10 @@ const ALGORITHMS: [(usize, &Algorithm); 4] = [
 #[derive(Debug)]
 pub(super) struct Trust {
     provider: Arc<CryptoProvider>,
-    /// Those who sign; nobody has to.
-    chain: Option<Arc<WebPkiServerVerifier>>,
+    /// Those who sign, with what they have revoked. Of several lists of one authority the library
+    /// looks into the first alone: here each is the first of one that has to agree. None if nobody
+    /// has to sign.
+    chains: Vec<Arc<WebPkiServerVerifier>>,
     /// What a certificate may be; any if there is none.
     fingerprints: Vec<Fingerprint>,
 }
@@ -45,31 +50,29 @@ pub(super) struct Trust {
 impl Trust {
     /// Reads the files that the settings name.
     pub fn new(options: &TlsOptions, provider: Arc<CryptoProvider>) -> Result<Self> {
-        let mut fingerprints = Vec::new();
-        if let Some(text) = &options.fingerprint {
-            fingerprints.push(Fingerprint::parse(text, "ssl-fp")?);
-        }
-        if let Some(file) = &options.fingerprints {
-            fingerprints.extend(fingerprints_of(file)?);
-        }
-        let chain = match options.verify || options.names_authorities() {
-            true => Some(chain(options, &provider)?),
+        let fingerprints = match (&options.fingerprint, &options.fingerprints) {
+            (Some(text), _) => vec![Fingerprint::parse(text, "ssl-fp")?],
+            (None, Some(file)) => fingerprints_of(file)?,
+            (None, None) => Vec::new(),
+        };
+        let chains = match options.verify || options.names_authorities() {
+            true => chains(options, &provider)?,
             false if options.names_revoked() => {
                 let message = "revoked certificates are of no use where none is checked";
                 return Err(Error::new(ErrorKind::Usage, message).advise(
                     "give --ssl-ca, --ssl-capath or --ssl-verify-server-cert with --ssl-crl and --ssl-crlpath",
                 ));
             }
-            false => None,
+            false => Vec::new(),
         };
-        Ok(Self { provider, chain, fingerprints })
+        Ok(Self { provider, chains, fingerprints })
     }
 }
 
-fn chain(
+fn chains(
     options: &TlsOptions,
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>> {
+) -> Result<Vec<Arc<WebPkiServerVerifier>>> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = &options.ca {
         for certificate in certificates(file)? {
@@ -77,40 +80,116 @@ fn chain(
         }
     }
     if let Some(dir) = &options.ca_path {
-        for file in hashed(dir, "", "certificate")? {
-            // One that cannot sign stands in nobody's way.
-            roots.add_parsable_certificates(certificates(&file)?);
-        }
+        // Certificates of servers and clients may be there, too, and must not make them authorities.
+        // One that cannot be read stands in nobody's way: those of others are as good as before.
+        let found = hashed(dir, "", "certificate")?.into_iter();
+        let found = found.flat_map(|file| certificates(&file).unwrap_or_default());
+        roots.add_parsable_certificates(found.filter(|certificate| is_authority(certificate)));
     }
     if !options.names_authorities() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    let mut builder =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    if options.names_revoked() {
-        let mut revoked = Vec::new();
-        if let Some(file) = &options.crl {
-            revoked.extend(revocations(file)?);
-        }
-        if let Some(dir) = &options.crl_path {
-            for file in hashed(dir, "r", "list of revoked certificates")? {
-                revoked.extend(revocations(&file)?);
-            }
-        }
-        builder = builder.with_crls(revoked).enforce_revocation_expiration();
+    let mut revoked = Vec::new();
+    if let Some(file) = &options.crl {
+        revoked.extend(revocations(file)?);
     }
-    builder.build().map_err(|cause| {
-        let is_list = matches!(cause, VerifierBuilderError::InvalidCrl(_));
-        let (what, advice) = match is_list {
-            true => (
-                "the lists of revoked certificates",
-                "they have to be of version 2: OpenSSL makes such ones where crl_extensions are set",
-            ),
-            false => ("the certificates of authorities", "name one with --ssl-ca"),
+    if let Some(dir) = &options.crl_path {
+        for file in hashed(dir, "r", "list of revoked certificates")? {
+            revoked.extend(revocations(&file)?);
+        }
+    }
+    if revoked.len() > LISTS_MAX {
+        let message = format!("there are more than {LISTS_MAX} lists of revoked certificates");
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    let roots = Arc::new(roots);
+    let judge = |lists: Vec<CertificateRevocationListDer<'static>>| {
+        let judge =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
+        // Without a list nothing would have to be known.
+        let judge = match lists.is_empty() {
+            true => judge,
+            false => judge.with_crls(lists).enforce_revocation_expiration(),
         };
-        let error = Error::new(ErrorKind::Usage, format!("cannot use {what}"));
-        error.caused_by(cause).advise(advice)
-    })
+        judge.build().map_err(unusable_chain)
+    };
+    if revoked.is_empty() {
+        return Ok(vec![judge(revoked)?]);
+    }
+    let turned = (0..revoked.len()).map(|first| {
+        let mut lists = revoked.clone();
+        lists.rotate_left(first);
+        judge(lists)
+    });
+    turned.collect()
+}
+
+fn unusable_chain(cause: VerifierBuilderError) -> Error {
+    let (what, advice) = match cause {
+        VerifierBuilderError::InvalidCrl(_) => (
+            "the lists of revoked certificates",
+            "they have to be whole, and of version 2: OpenSSL makes such ones where crl_extensions \
+             are set",
+        ),
+        _ => ("the certificates of authorities", "name those that can sign with --ssl-ca"),
+    };
+    Error::new(ErrorKind::Usage, format!("cannot use {what}")).caused_by(cause).advise(advice)
+}
+
+/// Whether a certificate says of itself that it is an authority's.
+fn is_authority(certificate: &[u8]) -> bool {
+    /// The extension that says so.
+    const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+    let found = || {
+        let (_, certificate, _) = der(certificate)?;
+        let (_, mut fields, _) = der(certificate)?;
+        let extensions = loop {
+            let (tag, content, rest) = der(fields)?;
+            if tag == tag::EXTENSIONS {
+                break content;
+            }
+            fields = rest;
+        };
+        let (_, mut extensions, _) = der(extensions)?;
+        loop {
+            let (_, extension, rest) = der(extensions)?;
+            let (_, name, mut value) = der(extension)?;
+            if name == BASIC_CONSTRAINTS {
+                if let Some((tag::BOOLEAN, _, behind)) = der(value) {
+                    value = behind;
+                }
+                let (_, inside, _) = der(value)?;
+                let (_, constraints, _) = der(inside)?;
+                let (tag, is_authority, _) = der(constraints)?;
+                break Some(tag == tag::BOOLEAN && is_authority == [0xff]);
+            }
+            extensions = rest;
+        }
+    };
+    found().unwrap_or(false)
+}
+
+/// Tags of what certificates are made of.
+mod tag {
+    pub const BOOLEAN: u8 = 0x01;
+    /// The extensions, which have a number.
+    pub const EXTENSIONS: u8 = 0xa3;
+}
+
+/// The first value that is encoded there: its tag, what is in it, and what is behind it.
+fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, mut rest) = rest.split_first()?;
+    let mut len = usize::from(first);
+    if first >= 0x80 {
+        let (digits, behind) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        // None is longer than four bytes can say.
+        len = digits.iter().take(5).fold(0, |len, digit| len << 8 | usize::from(*digit));
+        (digits.len() <= 4).then_some(())?;
+        rest = behind;
+    }
+    let (content, behind) = rest.split_at_checked(len)?;
+    Some((tag, content, behind))
 }
 
 fn revocations(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>> {
@@ -195,11 +274,16 @@ fn fingerprints_of(file: &Path) -> Result<Vec<Fingerprint>> {
         let message = format!("cannot read fingerprints of {}", file.display());
         Error::new(ErrorKind::Usage, message).caused_by(cause)
     };
-    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let mut text = String::new();
+    let read =
+        File::open(file).and_then(|file| file.take(FINGERPRINTS_MAX + 1).read_to_string(&mut text));
+    if read.map_err(unreadable)? as u64 > FINGERPRINTS_MAX {
+        let message = format!("{} is no list of fingerprints: it is too long", file.display());
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let origin = |number: usize| format!("{}, line {}", file.display(), number + 1);
-    let found = lines.take(FINGERPRINTS_MAX);
-    let found = found.map(|(number, line)| Fingerprint::parse(line, &origin(number)));
+    let found = lines.map(|(number, line)| Fingerprint::parse(line, &origin(number)));
     let found = found.collect::<Result<Vec<_>>>()?;
     match found.is_empty() {
         false => Ok(found),
@@ -244,10 +328,10 @@ impl ServerCertVerifier for Trust {
             let unknown = OtherError(Arc::new(Unknown::new(certificate)));
             return Err(CertificateError::Other(unknown).into());
         }
-        match &self.chain {
-            Some(chain) => chain.verify_server_cert(certificate, others, name, ocsp, now),
-            None => Ok(ServerCertVerified::assertion()),
+        for chain in &self.chains {
+            chain.verify_server_cert(certificate, others, name, ocsp, now)?;
         }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -311,6 +395,30 @@ mod tests {
         assert_eq!(found("r"), ["0a1b2c3d.r0"]);
         let none = hashed(&dir.path().join("none"), "", "certificate").unwrap_err();
         assert!(none.to_string().contains("none"), "{none}");
+    }
+
+    #[test]
+    fn only_who_says_so_is_an_authority() {
+        let made = |is_ca| {
+            let mut parameters =
+                rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            parameters.is_ca = is_ca;
+            let key = rcgen::KeyPair::generate().unwrap();
+            parameters.self_signed(&key).unwrap().der().to_vec()
+        };
+        let authority = made(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        assert!(is_authority(&authority));
+        assert!(is_authority(&made(rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0)))));
+        assert!(!is_authority(&made(rcgen::IsCa::ExplicitNoCa)));
+        assert!(!is_authority(&made(rcgen::IsCa::NoCa)));
+        // Cut off anywhere, or with any byte changed, it makes nobody panic.
+        for end in 0..authority.len() {
+            assert!(!is_authority(&authority[..end]), "{end}");
+            let mut changed = authority.clone();
+            changed[end] ^= 0x80;
+            let _ = is_authority(&changed);
+        }
+        assert_eq!(der(&[4, 0x85, 0, 0, 0, 0, 1, 7]), None);
     }
 
     #[test]
