@@ -1,5 +1,5 @@
 //! Developer commands:
-//! `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|galera|s3|package|bench|fuzz`.
+//! `cargo xtask setup|test|demo|proof|matrix|kills|targets|mtr|logs|galera|s3|package|bench|fuzz`.
 //!
 //! Together with the tests this is the only place that starts other programs. Every command
 //! installs nothing but Debian packages, and only when a program is missing.
@@ -7,9 +7,11 @@
 mod bench;
 mod build;
 mod demo;
+mod expected;
 mod fuzz;
 mod galera;
 mod kills;
+mod logs;
 mod matrix;
 mod mtr;
 mod package;
@@ -47,6 +49,8 @@ enum Command {
     Targets(targets::Arguments),
     /// MariaDB's own tests of its backup tool, with ours in its place
     Mtr(mtr::Arguments),
+    /// The text of the logs in MariaDB's own tests, by the stock tool and by ours
+    Logs,
     /// The stores' tests on a real distributed S3 server
     S3,
     /// Nodes that join a cluster by a backup, with every pair of tools
@@ -70,6 +74,7 @@ fn main() -> std::process::ExitCode {
         Command::Targets(arguments) => targets::targets(&arguments),
         Command::Mtr(arguments) => mtr::mtr(&arguments),
         Command::S3 => s3::s3(),
+        Command::Logs => logs::logs(),
         Command::Galera(arguments) => galera::galera(&arguments),
         Command::Package(arguments) => package::package(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),

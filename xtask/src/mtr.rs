@@ -7,8 +7,6 @@
 //!
 //! The suite refuses to test some things as root, so that it is run as another user then.
 
-mod expected;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -19,8 +17,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use harness::{Generation, Result, Tool, process, runs_as_root};
 
-use crate::build;
-use crate::setup;
+use crate::{build, expected, setup};
 
 /// The names of the stock tools that our program goes by.
 const NAMES: [&str; 3] = ["mariabackup", "mariadb-backup", "mbstream"];
@@ -34,7 +31,7 @@ const NEEDS: &[(&str, &str)] = &[
 ];
 
 /// Where test packages keep the suite, below their root.
-const HOMES: [&str; 3] =
+pub const HOMES: [&str; 3] =
     ["usr/share/mysql/mysql-test", "usr/share/mariadb/mariadb-test", "usr/share/mysql-test"];
 
 /// Who runs the suite when root may not.
@@ -73,7 +70,7 @@ pub fn mtr(arguments: &Arguments) -> Result<()> {
     setup::install(NEEDS)?;
     let known = Generation::ALL.into_iter().find(|known| known.series() == arguments.server);
     let generation = known.context("no such server")?;
-    let expected = expected::on(generation.series())?;
+    let expected = expected::on(expected::TESTS, generation.series())?;
     let suite = Suite::of(generation, arguments)?;
     let Tool::Haulout(program) = build::release()? else { bail!("there is no program of ours") };
 

@@ -7,6 +7,7 @@ use super::options::Base64;
 use super::problem::Problem;
 use super::text::{general, push_base64, push_escaped, push_hexdump, push_int, push_name, put};
 use super::{DELIMITER, Dump, skips_replication};
+use crate::bytes::Malformed;
 use crate::collation::Collation;
 use crate::crypt::StartEncryption;
 use crate::event::control::{self, XaPrepare};
@@ -41,9 +42,11 @@ impl<W: Write> Dump<'_, W> {
         if kind.name().is_none() && !ignorable && !self.options.force_read {
             return Err(Problem::Unknown(kind));
         }
+        let start = self.out.len();
         if self.options.positions {
             put!(self.out, "# at {}\n", event.offset);
         }
+        let begun = self.out.len();
         let what = match kind {
             EventType::TABLE_MAP => self.table_map(event),
             _ if kind.rows().is_some() => self.rows(event),
@@ -79,7 +82,14 @@ impl<W: Write> Dump<'_, W> {
                 }
                 Ok(())
             }
-            other => other,
+            Err(problem) => {
+                // Of an event that nothing is printed of it is not said where it is either.
+                if self.out.len() == begun {
+                    self.out.truncate(start);
+                }
+                Err(problem)
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -169,7 +179,8 @@ impl<W: Write> Dump<'_, W> {
                 start.nonce.iter().for_each(|byte| put!(out, "{byte:02x}"));
                 out.extend_from_slice(b"\n# The rest of the binlog is encrypted!\n");
             }
-            _ if short => {}
+            // What is wrong with an event is told in any form.
+            _ if short => return self.comment(&mut Vec::new(), event),
             _ => return self.comment(out, event),
         }
         Ok(())
@@ -216,8 +227,8 @@ impl<W: Write> Dump<'_, W> {
             }
             EventType::INCIDENT => {
                 let incident = Incident::parse(body).map_err(malformed)?;
+                let name = incident.known_name().ok_or(malformed(Malformed("incident")))?;
                 self.push_header(out, event);
-                let name = incident.name();
                 put!(out, "\n# Incident: {name}\nRELOAD DATABASE; # Shall generate syntax error\n");
             }
             EventType::HEARTBEAT => {}

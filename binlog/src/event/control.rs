@@ -112,12 +112,19 @@ impl<'a> Incident<'a> {
         Ok(Self { number, message })
     }
 
-    /// The server's name for it.
-    pub const fn name(&self) -> &'static str {
+    /// The server's name for it, if it is one that there is.
+    pub const fn known_name(&self) -> Option<&'static str> {
         match self.number {
-            0 => "NOTHING",
-            1 => "LOST_EVENTS",
-            _ => "UNKNOWN",
+            1 => Some("LOST_EVENTS"),
+            _ => None,
+        }
+    }
+
+    /// A name for it.
+    pub const fn name(&self) -> &'static str {
+        match self.known_name() {
+            Some(name) => name,
+            None => "UNKNOWN",
         }
     }
 }

@@ -20,6 +20,9 @@ mod code {
     pub const TABLE_MAP_FOR_UPDATE: u8 = 9;
     pub const MASTER_DATA_WRITTEN: u8 = 10;
     pub const INVOKER: u8 = 11;
+    /// The first and the last that only MySQL has: from names of databases to the encryption of tables.
+    pub const MYSQL_FIRST: u8 = 12;
+    pub const MYSQL_LAST: u8 = 20;
     pub const MICROSECONDS: u8 = 128;
     pub const XID: u8 = 129;
     pub const GTID_FLAGS: u8 = 130;
@@ -126,6 +129,8 @@ impl<'a> Session<'a> {
                     session.collations = bytes.take(length, "character_set_collations")?;
                 }
                 code::END => break,
+                // Of MySQL from 5.6 on, which MariaDB has no use for; nothing of MariaDB follows them.
+                code::MYSQL_FIRST..=code::MYSQL_LAST => break,
                 // Dropping the rest would drop what a statement depends on.
                 _ => return Err(Malformed("a variable of the session is not known")),
             }
@@ -231,5 +236,31 @@ impl<'a> Query<'a> {
             || b"COMMIT".starts_with(text)
             || begins(b"SAVEPOINT")
             || begins(b"ROLLBACK")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A statement with these variables.
+    fn with(variables: &[u8]) -> Vec<u8> {
+        let head = [&[0; 8][..], &[1], &[0; 2], &(variables.len() as u16).to_le_bytes()].concat();
+        [&head, variables, b"d\0SELECT 1"].concat()
+    }
+
+    #[test]
+    fn variables_of_mysql_are_passed_over() {
+        let sql_mode = [&[code::SQL_MODE][..], &7u64.to_le_bytes()].concat();
+        // The names of databases that are changed, then microseconds as MySQL has them.
+        let mysql = [&sql_mode[..], &[12, 1, b'd', 0, 13, 1, 2, 3]].concat();
+        let body = with(&mysql);
+        let query = Query::parse(&body, EventType::QUERY).unwrap();
+        assert_eq!((query.session.sql_mode, query.session.microseconds), (Some(7), 0));
+        for unknown in [21, 127, 132, 254] {
+            let body = with(&[&sql_mode[..], &[unknown, 1]].concat());
+            assert!(Query::parse(&body, EventType::QUERY).is_err(), "{unknown}");
+        }
     }
 }

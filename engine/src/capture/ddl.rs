@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use innodb::SpaceId;
+
 use super::inventory::ServerFile;
 use super::tablespace::{Copied, Identity};
 use crate::Result;
@@ -35,6 +37,25 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Takes away from what is to be copied the tablespaces that were there when the copy began, and were
+    /// missed because they got another name at that moment. The base of a delta may have them under any
+    /// name: told what changed of them, a prepare finds them by their ids; told that they are new, the
+    /// stock tool has them twice. Those stay whose name the backup uses for something else.
+    pub fn take_missed(&mut self, copied: &[Copied], present: &[Present]) -> Vec<ServerFile> {
+        let known: BTreeSet<_> = copied.iter().filter_map(|copied| copied.identity.space).collect();
+        let paths: BTreeSet<_> = copied.iter().map(|copied| &copied.file.path).collect();
+        let Some(youngest) = known.last() else { return Vec::new() };
+        let is_missed = |space: &SpaceId| space < youngest && !known.contains(space);
+        let missed: BTreeSet<_> = present
+            .iter()
+            .filter(|present| present.identity.space.as_ref().is_some_and(is_missed))
+            .map(|present| &present.file.path)
+            .filter(|path| !paths.contains(path))
+            .filter(|path| !self.renamed.iter().any(|(_, new)| new == *path))
+            .collect();
+        self.new.extract_if(.., |file| missed.contains(&file.path)).collect()
+    }
+
     /// Leaves no rename to a name that another renamed tablespace had: of a delta, the stock tool
     /// cannot prepare such. Those tablespaces are copied whole instead.
     pub fn untangle(&mut self, present: &[Present]) {
@@ -98,7 +119,6 @@ pub fn table_name(path: &StreamPath) -> &[u8] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use innodb::SpaceId;
 
     fn file(name: &str) -> ServerFile {
         ServerFile { source: name.into(), path: backup_path(name).unwrap() }
@@ -164,6 +184,27 @@ mod tests {
         chain.untangle(&now);
         assert_eq!(chain.renamed, [(path("d/b.ibd"), path("d/c.ibd"))]);
         assert_eq!((chain.new, chain.deleted), (vec![file("d/b.ibd")], vec![path("d/a.ibd")]));
+    }
+
+    #[test]
+    fn what_was_missed_is_not_new() {
+        let before = [copied("d/a.ibd", 5, 50), copied("d/c.ibd", 9, 90)];
+        let now = [
+            present("d/a.ibd", 5, 50),
+            // It had another name when the others were copied.
+            present("d/m.ibd", 7, 70),
+            // Made since.
+            present("d/n.ibd", 10, 100),
+            // In the place of one that was copied.
+            present("d/c.ibd", 8, 80),
+            present("d/e.ibd", 9, 90),
+            // Imported: the same id in another file.
+            present("d/i.ibd", 5, 51),
+        ];
+        let mut changes = changes(&before, &now);
+        assert_eq!(changes.take_missed(&before, &now), [file("d/m.ibd")]);
+        assert_eq!(changes.new, [file("d/n.ibd"), file("d/c.ibd"), file("d/i.ibd")]);
+        assert_eq!(Changes::default().take_missed(&[], &now), []);
     }
 
     #[test]

@@ -422,6 +422,13 @@ impl<'env> Capture<'env> {
         }
         let mut changes = ddl::changes(copied, &present);
         if self.settings.base.is_some() {
+            let mut missed = changes.take_missed(copied, &present);
+            missed.iter().for_each(|file| self.expect(file));
+            let made =
+                tablespaces.copy(missed.iter().map(|file| job(file, Role::Table)).collect())?;
+            // One whose page 0 cannot be read after all goes with the new ones.
+            missed.retain(|file| !made.iter().any(|made| made.file.path == file.path));
+            changes.new.extend(missed);
             changes.untangle(&present);
         }
         for path in &changes.deleted {
@@ -438,10 +445,15 @@ impl<'env> Capture<'env> {
         let mut jobs = Vec::with_capacity(changes.new.len());
         for file in changes.new {
             let target = ddl::with_extension(&file.path, "new")?;
-            self.run.expect(std::fs::metadata(&file.source).map_or(0, |metadata| metadata.len()));
+            self.expect(&file);
             jobs.push(Job { target, file, role: Role::Late });
         }
         tablespaces.copy(jobs).map(|_| ())
+    }
+
+    /// A file more will be copied.
+    fn expect(&self, file: &ServerFile) {
+        self.run.expect(std::fs::metadata(&file.source).map_or(0, |metadata| metadata.len()));
     }
 
     /// What a tablespace file is; `None` when it is gone. Only files at whose path the redo log

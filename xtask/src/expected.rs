@@ -1,25 +1,29 @@
-//! Which tests cannot pass with ours: the table in `docs/compatibility.md`, which a run checks.
+//! What ends otherwise with ours than with the stock tools: tables in `docs/compatibility.md`, which
+//! runs check.
 
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
 use harness::Result;
 
-const DOCUMENT: &str = include_str!("../../../docs/compatibility.md");
-const SECTION: &str = "## MariaDB's own tests";
+const DOCUMENT: &str = include_str!("../../docs/compatibility.md");
+/// Where tests are that cannot pass.
+pub const TESTS: &str = "## MariaDB's own tests";
+/// Where logs are whose text differs.
+pub const LOGS: &str = "## MariaDB's own logs";
 /// In the column of servers: on each of them.
 const EVERYWHERE: &str = "all";
 
-/// Tests by name, each with the reason.
+/// Names of tests or logs, each with the reason.
 pub type Expected = BTreeMap<&'static str, &'static str>;
 
-/// The tests that cannot pass on a server of this series.
-pub fn on(series: &str) -> Result<Expected> {
-    of(DOCUMENT, series)
+/// What a section has for a server of this series.
+pub fn on(section: &str, series: &str) -> Result<Expected> {
+    of(DOCUMENT, section, series)
 }
 
-fn of<'a>(document: &'a str, series: &str) -> Result<BTreeMap<&'a str, &'a str>> {
-    let section = document.split(SECTION).nth(1).unwrap_or_default();
+fn of<'a>(document: &'a str, section: &str, series: &str) -> Result<BTreeMap<&'a str, &'a str>> {
+    let section = document.split(section).nth(1).unwrap_or_default();
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut expected = BTreeMap::new();
     for line in section.lines() {
@@ -48,13 +52,13 @@ mod tests {
     #[test]
     fn rows_of_the_table() -> Result<()> {
         let text = format!(
-            "| `other` | all | x |\n{SECTION}\n| test | on | why |\n|---|---|---|\n\
+            "| `other` | all | x |\n{TESTS}\n| test | on | why |\n|---|---|---|\n\
              | `a` | all | one |\n| `b` | 10.11, 11.8 | two |\n## Next\n| `c` | all | x |\n"
         );
-        assert_eq!(of(&text, "10.11")?, BTreeMap::from([("a", "one"), ("b", "two")]));
-        assert_eq!(of(&text, "10.5")?, BTreeMap::from([("a", "one")]));
-        assert!(of(&format!("{SECTION}\n| `a` | all |\n"), "10.5").is_err());
-        assert!(!on("10.11")?.is_empty());
+        assert_eq!(of(&text, TESTS, "10.11")?, BTreeMap::from([("a", "one"), ("b", "two")]));
+        assert_eq!(of(&text, TESTS, "10.5")?, BTreeMap::from([("a", "one")]));
+        assert!(of(&format!("{TESTS}\n| `a` | all |\n"), TESTS, "10.5").is_err());
+        assert!(!on(TESTS, "10.11")?.is_empty() && !on(LOGS, "11.8")?.is_empty());
         assert_eq!(test_of("xbstream '16k'"), "xbstream");
         Ok(())
     }
