@@ -98,7 +98,11 @@ impl DeltaDir {
             changed: Vec::new(),
             whole: Vec::new(),
             plain: BTreeSet::new(),
-            empty_databases: empty_folders(dir)?,
+            // In ours each database has a file; an empty folder is left of one that was dropped.
+            empty_databases: match info.is_some() {
+                true => BTreeSet::new(),
+                false => empty_folders(dir)?,
+            },
         };
         let mut files = Vec::new();
         list(dir, Path::new(""), &mut files)?;

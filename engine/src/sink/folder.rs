@@ -91,7 +91,15 @@ impl Sink for FolderSink {
 
     fn remove(&self, path: &StreamPath) -> Result<()> {
         let path = self.absolute(path);
-        fs::remove_file(&path).or_else(ignore_missing).map_err(|e| Error::io("remove", &path, e))
+        fs::remove_file(&path)
+            .or_else(ignore_missing)
+            .map_err(|e| Error::io("remove", &path, e))?;
+        // A database that was dropped is not to come back as an empty one. Whoever needs the directory
+        // again makes it again.
+        if let Some(parent) = path.parent().filter(|parent| *parent != self.root) {
+            let _ = fs::remove_dir(parent);
+        }
+        Ok(())
     }
 
     fn takes_nested_paths(&self) -> bool {
@@ -176,7 +184,17 @@ mod tests {
         assert_eq!(fs::read(root.join("db/t.frm")).unwrap(), b"two");
         sink.remove(&path).unwrap();
         sink.remove(&path).unwrap();
-        assert!(!root.join("db/t.frm").exists());
+        assert!(!root.join("db").exists(), "a dropped database");
+        write_file(&sink, &path, Mode::Create, b"again").unwrap();
+        let other = backup_path("db/u.frm").unwrap();
+        write_file(&sink, &other, Mode::Create, b"stays").unwrap();
+        sink.remove(&path).unwrap();
+        assert!(root.join("db/u.frm").exists());
+        let top = backup_path("top").unwrap();
+        write_file(&sink, &top, Mode::Create, b"").unwrap();
+        sink.remove(&other).unwrap();
+        sink.remove(&top).unwrap();
+        assert!(root.exists() && fs::read_dir(&root).unwrap().next().is_none());
     }
 
     #[test]
