@@ -7,11 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use common::export::{back_up, export, import};
 use common::{assert_failed, exit, haulout, ok};
 use harness::compare::{Contents, quote};
-use harness::process::{self, Finished};
+use harness::process;
 use harness::scratch::copy_tree;
-use harness::tool::BackupOptions;
 use harness::{Client, Generation, Result, Scratch, Server, ServerOptions, Tool};
 
 /// Tables of every shape that a `.cfg` describes, with rows; `{instant}` marks what follows as a
@@ -127,18 +127,6 @@ const DELETES: &[&str] = &[
     "DELETE FROM d.parts WHERE a % 5 = 0",
 ];
 
-/// Backs up, with the reason of a failure in words.
-fn back_up(source: &Server, dir: &Path) -> Result<Finished> {
-    process::run(haulout().backup(source, dir, &BackupOptions::default()))?.success()
-}
-
-/// Prepares and exports.
-fn export(tool: &Tool, dir: &Path) -> Result<Finished> {
-    let mut command = tool.prepare(dir, 256 << 20);
-    command.arg("--export");
-    process::run(command)
-}
-
 /// All statements, on one connection.
 fn run_all(client: &mut Client, statements: &[&str]) -> Result<()> {
     client.run("SET SESSION foreign_key_checks = 0")?;
@@ -161,31 +149,6 @@ fn cfg_files(dir: &Path) -> Result<Vec<String>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Takes a table over from an exported backup: a table of the same definition gets its file. Tells
-/// what the server has to say about it.
-fn import(
-    client: &mut Client,
-    server: &Server,
-    dir: &Path,
-    file: &str,
-    table: &str,
-) -> Result<Vec<Vec<String>>> {
-    client.run(&format!("ALTER TABLE d.{} DISCARD TABLESPACE", quote(table)))?;
-    let encode = format!("SELECT CAST(CONVERT(_utf8mb4'{table}' USING filename) AS BINARY)");
-    let target = client.scalar(&encode)?.context("no name")?;
-    for extension in ["ibd", "cfg"] {
-        let source = dir.join(format!("d/{file}.{extension}"));
-        fs::copy(&source, server.datadir().join(format!("d/{target}.{extension}")))
-            .with_context(|| source.display().to_string())?;
-    }
-    client.run(&format!("ALTER TABLE d.{} IMPORT TABLESPACE", quote(table)))?;
-    let warnings = client.text("SHOW WARNINGS")?;
-    for row in client.text(&format!("CHECK TABLE d.{} EXTENDED", quote(table)))? {
-        ensure!(row[3] == "OK", "{table}: {row:?}");
-    }
-    Ok(warnings)
 }
 
 /// Imports what we exported. The server may only complain where it does so about the stock
@@ -330,13 +293,14 @@ fn small_pages_and_the_older_checksum() {
     ok(exports_as_the_stock_tool(generation, options));
 }
 
-/// Rows that no transaction has committed are not published, and tables without any are not held
-/// up by that.
-fn refuses_tables_of_open_transactions(options: ServerOptions) -> Result<()> {
+/// What a prepared transaction has changed may still be committed: its table is refused. What an open one
+/// has changed is rolled back, and nothing else is held up by either.
+fn tables_of_open_transactions(options: ServerOptions) -> Result<()> {
     let scratch = Scratch::new()?;
     let source = options.start()?;
     source.run("CREATE DATABASE d")?;
-    for name in ["inserted", "updated", "deleted", "large", "xa", "ended", "undone", "quiet"] {
+    let names = ["inserted", "updated", "deleted", "large", "xa", "ended", "undone", "quiet"];
+    for name in names {
         source.run(&format!("CREATE TABLE d.{name} (a INT PRIMARY KEY, b VARCHAR(200))"))?;
         source.run(&format!("INSERT INTO d.{name} SELECT seq, 'x' FROM d.seq_1_to_5000"))?;
     }
@@ -364,39 +328,43 @@ fn refuses_tables_of_open_transactions(options: ServerOptions) -> Result<()> {
     let backup = scratch.join("backup");
     back_up(&source, &backup)?;
     // Of an earlier run, or of someone else.
-    fs::write(backup.join("d/updated.cfg"), "stale")?;
+    fs::write(backup.join("d/xa.cfg"), "stale")?;
     let finished = export(&haulout(), &backup)?;
-    let refused = ["d/inserted", "d/updated", "d/deleted", "d/large", "d/xa"];
-    assert_failed(&finished, exit::FAILED, &refused);
-    for name in ["d/ended", "d/undone", "d/quiet"] {
-        assert!(!finished.stderr.contains(name), "{}", finished.report());
-    }
-    let exported: Vec<_> =
-        cfg_files(&backup)?.into_iter().filter(|file| file.starts_with("d/")).collect();
-    assert_eq!(exported, ["d/ended.cfg", "d/quiet.cfg", "d/undone.cfg"]);
-
-    // The backup itself is whole; its first server rolls back, and what it shut down cleanly
-    // can be exported then.
+    assert_failed(&finished, exit::FAILED, &["d/xa", "prepared, but not committed"]);
+    let mut expected: Vec<_> =
+        names.iter().filter(|name| **name != "xa").map(|name| format!("d/{name}.cfg")).collect();
+    expected.sort();
+    let exported = || -> Result<Vec<_>> {
+        Ok(cfg_files(&backup)?.into_iter().filter(|file| file.starts_with("d/")).collect())
+    };
+    assert_eq!(exported()?, expected);
+    // Once more, with nothing left to roll back.
     let again = export(&haulout(), &backup)?;
-    assert_failed(&again, exit::FAILED, &refused);
+    assert_failed(&again, exit::FAILED, &["d/xa"]);
+    assert_eq!(exported()?, expected);
+
+    // The backup is what it was: its first server finds what was rolled back, and keeps what is prepared.
     let datadir = scratch.join("copy");
     haulout().run_restore(&backup, &datadir)?;
     let copy = options.start_on(&datadir)?;
     copy.wait_for_rollback()?;
-    let left = copy.client()?.scalar("SELECT COUNT(*) FROM d.inserted")?;
-    assert_eq!(left.as_deref(), Some("5000"));
+    copy.run("XA ROLLBACK 'x'")?;
+    xa.run("XA ROLLBACK 'x'")?;
+    let (mut from, mut to) = (source.client()?, copy.client()?);
+    let differences = Contents::read(&mut from)?.differences(&Contents::read(&mut to)?);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
     Ok(())
 }
 
 #[test]
-fn tables_of_open_transactions_are_refused() {
-    ok(refuses_tables_of_open_transactions(ServerOptions::default()));
+fn open_transactions_are_rolled_back_and_prepared_ones_refused() {
+    ok(tables_of_open_transactions(ServerOptions::default()));
 }
 
 #[test]
-fn tables_of_open_transactions_in_the_system_tablespace_are_refused() {
+fn open_transactions_in_the_system_tablespace_are_rolled_back() {
     let options = ServerOptions::of(Generation::V10_5);
-    ok(refuses_tables_of_open_transactions(ServerOptions { undo_tablespaces: 0, ..options }));
+    ok(tables_of_open_transactions(ServerOptions { undo_tablespaces: 0, ..options }));
 }
 
 /// A secondary index whose newest entries are still in the change buffer is not exported.

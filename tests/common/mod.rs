@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod corpus;
+pub mod export;
 pub mod replay;
 pub mod repo;
 pub mod text;

@@ -36,9 +36,9 @@ impl Limit {
     /// Whether a page is to be in the delta. LSN 0 on a page that is not empty says nothing of its
     /// age: IMPORT TABLESPACE gives it to all pages of the table, whose tablespace keeps its id, and
     /// servers up to 10.5 to the first page of a table that was just made, past the redo log.
-    pub fn wants(&self, page: &[u8], role: Role, page_no: u32) -> bool {
+    pub fn wants(&self, page: &[u8], role: Role) -> bool {
         match page::lsn(page) {
-            Some(Lsn(0)) => role == Role::Table && (page_no == 0 || !page::is_zero(page)),
+            Some(Lsn(0)) => role == Role::Table && !page::is_zero(page),
             lsn => lsn > Some(self.since),
         }
     }

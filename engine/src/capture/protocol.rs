@@ -21,8 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
+use innodb::space::SpaceFlags;
 use innodb::space::header::SpaceHeader;
-use innodb::{Lsn, PageNo, PageSize};
+use innodb::{Lsn, PageNo, PageSize, SpaceId};
 
 use super::ddl::{self, Present};
 use super::foreign::{self, Foreign};
@@ -155,8 +156,13 @@ impl<'env> Capture<'env> {
         let mut status = Session::connect(&settings.connect, &run.stop)?;
         let ask_flushed =
             Box::new(move || standing_end.map_or_else(|| lsn::flushed_lsn(&mut status), Ok));
-        let source =
-            Source { path: log_path, version: profile.version, ask_flushed, keys: &settings.keys };
+        let source = Source {
+            path: log_path,
+            version: profile.version,
+            ask_flushed,
+            keys: &settings.keys,
+            base_end: settings.base.and_then(|base| base.end),
+        };
         let follower = Follower::start(scope, run, source, Arc::clone(&spool))?;
         let start = follower.start_checkpoint();
         let header = follower.header().to_owned();
@@ -239,7 +245,7 @@ impl<'env> Capture<'env> {
         vanished::confirm(session, profile, &settings.tables, &suspects)?;
         others.synchronise(&last.others)?;
         follower.wait_for(locked_at)?;
-        self.settle_tablespaces(&follower, &tablespaces, &copied, &last)?;
+        self.settle_tablespaces(session, &follower, &tablespaces, &copied, &last)?;
         others.follow_growing(&last.others, Class::AriaLog)?;
         others.follow_growing(&last.others, Class::LogTable)?;
         self.nested(&last, &mut others)?;
@@ -404,6 +410,7 @@ impl<'env> Capture<'env> {
     /// Adds to the backup what happened to tablespaces since they were copied.
     fn settle_tablespaces(
         &self,
+        session: &mut Session,
         follower: &Follower<'_>,
         tablespaces: &TablespaceCopier<'_>,
         copied: &[Copied],
@@ -424,8 +431,13 @@ impl<'env> Capture<'env> {
         if self.settings.base.is_some() {
             let mut missed = changes.take_missed(copied, &present);
             missed.iter().for_each(|file| self.expect(file));
-            let made =
-                tablespaces.copy(missed.iter().map(|file| job(file, Role::Table)).collect())?;
+            let jobs = missed.iter().map(|file| {
+                let space = present.iter().find(|present| present.file.path == file.path);
+                let space = space.and_then(|present| present.identity.space);
+                let header = space.and_then(|space| told_header(session, follower, space));
+                Job { header, ..job(file, Role::Table) }
+            });
+            let made = tablespaces.copy(jobs.collect())?;
             // One whose page 0 cannot be read after all goes with the new ones.
             missed.retain(|file| !made.iter().any(|made| made.file.path == file.path));
             changes.new.extend(missed);
@@ -446,7 +458,7 @@ impl<'env> Capture<'env> {
         for file in changes.new {
             let target = ddl::with_extension(&file.path, "new")?;
             self.expect(&file);
-            jobs.push(Job { target, file, role: Role::Late });
+            jobs.push(Job { target, file, role: Role::Late, header: None });
         }
         tablespaces.copy(jobs).map(|_| ())
     }
@@ -544,7 +556,22 @@ impl<'env> Capture<'env> {
 }
 
 fn job(file: &ServerFile, role: Role) -> Job {
-    Job { file: file.clone(), target: file.path.clone(), role }
+    Job { file: file.clone(), target: file.path.clone(), role, header: None }
+}
+
+/// What page 0 of a tablespace would say that the base of a delta has although the server has never
+/// written that page: the log was enough for the base. Only what the server tells of it, if it does.
+fn told_header(
+    session: &mut Session,
+    follower: &Follower<'_>,
+    space: SpaceId,
+) -> Option<SpaceHeader> {
+    follower.with_events(|events| events.is_in_base(space)).then_some(())?;
+    let question =
+        format!("SELECT FLAG FROM information_schema.INNODB_SYS_TABLESPACES WHERE SPACE = {space}");
+    let flags = session.value(&question, Wait::short("asking for the format of a tablespace"));
+    let flags = SpaceFlags::parse(flags.ok()??.parse().ok()?).ok()?;
+    Some(SpaceHeader { id: space, size: 0, free_limit: PageNo(0), flags, crypt: None })
 }
 
 /// Tables that were made since the first pass, under names that the backup does not have yet:

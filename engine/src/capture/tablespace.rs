@@ -68,6 +68,8 @@ pub struct Job {
     pub target: StreamPath,
     /// What it is.
     pub role: Role,
+    /// What its page 0 would say if it had been written, where that is known.
+    pub header: Option<SpaceHeader>,
 }
 
 /// What identifies a file, however it is named.
@@ -323,7 +325,7 @@ impl<'a> TablespaceCopier<'a> {
         };
         let header = match job.role {
             Role::System(PageNo(first)) if first > 0 => None,
-            _ => self.read_header(&source, &job)?,
+            _ => self.read_header(&source, &job)?.or_else(|| job.header.clone()),
         };
         if header.is_none()
             && job.role == Role::Table
@@ -457,7 +459,7 @@ impl<'a> TablespaceCopier<'a> {
                 || self.heal(open, page_no, page, compressor)?;
             newest = newest.max(self.page_lsn(open, page_no, page));
             if let Some(limit) = &self.limit
-                && (limit.wants(page, open.role, page_no) || !whole)
+                && (limit.wants(page, open.role) || !whole)
             {
                 refuse_other_undo(open.role, page_no, page)?;
                 changed.push(index);

@@ -45,12 +45,15 @@ pub struct Base {
     pub lsn: Lsn,
     /// Pages newer than this are in the delta. Not above `lsn`.
     pub pages_since: Lsn,
+    /// The LSN that the base equals once it is prepared, where that is known and it will be prepared before
+    /// the delta is applied. A base that is not may have tablespaces that nothing on them names.
+    pub end: Option<Lsn>,
 }
 
 impl Base {
     /// A base of which only the LSN is known.
     pub const fn at(lsn: Lsn) -> Self {
-        Self { lsn, pages_since: lsn }
+        Self { lsn, pages_since: lsn, end: None }
     }
 
     /// The backup in `dir`, prepared or not, full or itself a delta.
@@ -63,7 +66,8 @@ impl Base {
             let message = format!("{} does not say at which LSN it ended", dir.display());
             return Err(Error::new(ErrorKind::Damage, message).advise("take a full backup"));
         }
-        Ok(Self::at(checkpoints.to_lsn))
+        let end = Some(checkpoints.last_lsn).filter(|end| *end >= checkpoints.to_lsn);
+        Ok(Self { end, ..Self::at(checkpoints.to_lsn) })
     }
 
     /// The same, with all pages that a base which is not prepared lacks, where the base tells.
@@ -76,6 +80,7 @@ impl Base {
             // It may be that of a state before, when another tool has applied a delta since.
             .filter(|info| info.lsn.checkpoint == base.lsn.0)
             .map(|info| Lsn(info.lsn.start));
-        Ok(Self { pages_since: start.unwrap_or(base.lsn).min(base.lsn), ..base })
+        let pages_since = start.unwrap_or(base.lsn).min(base.lsn);
+        Ok(Self { pages_since, end: None, ..base })
     }
 }

@@ -9,12 +9,9 @@
 use innodb::bytes::u16_at;
 use innodb::dictionary::Table;
 use innodb::page::layout::index;
-use innodb::page::{PageType, page_type};
-use innodb::space::{SpaceHeader, xdes};
-use innodb::tree::{IndexPage, Pages, StructureError};
-use innodb::{PageId, PageNo};
+use innodb::tree::StructureError;
 
-use super::page_count;
+use super::leaves::{self, Go};
 use super::pages::Files;
 use crate::prepare::inventory::Tablespace;
 use crate::{Cancel, Result};
@@ -38,38 +35,24 @@ pub fn first_index(
     if indexes().next().is_none() {
         return Ok(None);
     }
-    let id = |page| PageId { space: space.id, page: PageNo(page) };
-    let (mut descriptor_page, mut descriptors) = (PageNo(0), files.page(id(0))?);
-    let count = page_count(space);
-    let limit = SpaceHeader::parse(&descriptors).map_or(count, |h| h.free_limit.0.min(count));
-    for number in 0..limit {
-        let page_no = PageNo(number);
-        let described_by = xdes::descriptor_page(page_no, &space.flags);
-        if described_by != descriptor_page {
-            (descriptor_page, descriptors) = (described_by, files.page(id(described_by.0))?);
-            cancel.check()?;
-        }
-        if xdes::is_free(&descriptors, page_no, &space.flags) != Some(false) {
-            continue;
-        }
-        let bytes = files.page(id(number))?;
-        if !matches!(page_type(&bytes), Some(PageType::INDEX | PageType::RTREE)) {
-            continue;
-        }
-        let page = IndexPage::new(id(number), &bytes)?;
-        let index = indexes().find(|index| index.id == page.index_id());
-        let Some(index) = index.filter(|_| page.level() == 0) else { continue };
+    let mut first = None;
+    leaves::each(space, files, cancel, |page| {
+        let Some(index) = indexes().find(|index| index.id == page.index_id()) else {
+            return Ok(Go::On);
+        };
         let found = match space.flags.zip_size() {
-            Some(_) => dense_directory(&bytes).any(|entry| entry & DENSE_DELETED != 0),
+            Some(_) => dense_directory(page.bytes()).any(|entry| entry & DENSE_DELETED != 0),
             None => page.records().try_fold(false, |any, origin| {
                 Ok::<_, StructureError>(any || page.is_deleted(origin?))
             })?,
         };
-        if found {
-            return Ok(Some(String::from_utf8_lossy(&index.name).into_owned()));
+        if !found {
+            return Ok(Go::On);
         }
-    }
-    Ok(None)
+        first = Some(String::from_utf8_lossy(&index.name).into_owned());
+        Ok(Go::Enough)
+    })?;
+    Ok(first)
 }
 
 /// What the dense directory of a compressed page says of each of its records.

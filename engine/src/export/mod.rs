@@ -4,9 +4,10 @@
 //! No server is started. What an import needs comes from the data dictionary in the system
 //! tablespace; what it must not see is looked for:
 //!
-//! - A transaction that was open when the backup was made is rolled back by the first server that
-//!   starts on the copy. An import knows no transactions and would publish its rows. So a table
-//!   that such a transaction changed is refused, by name.
+//! - What a transaction did that was open when the backup was made is rolled back by the first server
+//!   that starts on the copy. An import knows no transactions and would publish its rows. So it is
+//!   rolled back here, in the tables that it changed. A table where that cannot be done is refused, by
+//!   name; so is one that a prepared transaction changed, which may still be committed.
 //! - The change buffer of servers before 11.0 holds back changes of secondary indexes. A server
 //!   merges them when it reads the page; an import cannot. A table with such changes is refused.
 //! - Rows that ended transactions have deleted need no care: the import removes them. Only in
@@ -15,12 +16,15 @@
 //!
 //! Invariants:
 //! - A refused table has no `.cfg`, and the run fails, after the other tables were exported.
-//! - Nothing but `.cfg` files is written, and none of an earlier run stays. Exporting can be
-//!   repeated.
+//! - Nothing is written but `.cfg` files and pages that are rolled back, and no `.cfg` of an earlier run
+//!   stays. Exporting can be repeated, and a server can be started on the backup all the same.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`pages`] | pages of tablespaces, checked |
+//! | [`leaves`] | the leaves of a tablespace's indexes |
+//! | [`rollback`] | rolls back what open transactions did to a table |
+//! | [`write`](mod@write) | changed pages, so that a kill tears none |
 //! | [`buffered`] | changes that the change buffer holds back |
 //! | [`deleted`] | deleted entries that an import would trip over |
 //! | [`frm`] | whether a table has AUTO_INCREMENT: only its `.frm` tells |
@@ -28,7 +32,10 @@
 mod buffered;
 mod deleted;
 mod frm;
+mod leaves;
 mod pages;
+mod rollback;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -40,12 +47,14 @@ use innodb::cfg::{self, CfgError, Circumstances};
 use innodb::dictionary::layout::OWN_TABLES;
 use innodb::dictionary::{Dictionary, Table};
 use innodb::tree::{IndexPage, Pages, StructureError};
-use innodb::undo::{OpenTransaction, open_transactions};
+use innodb::undo::fate::Fates;
+use innodb::undo::open_transactions;
 use innodb::{PageId, PageSize, SpaceId};
 
 use crate::prepare::inventory::{DataFile, Tablespace};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
 use pages::Files;
+use rollback::Rollback;
 
 /// Tables that every server keeps for itself; nobody imports them. They are exported all the
 /// same, but when they cannot be, that is no failure.
@@ -59,6 +68,9 @@ const NAMED_MAX: usize = 20;
 pub struct ExportSummary {
     /// Tables and partitions that got a `.cfg`.
     pub tables: u64,
+    /// Rows that transactions had changed which were open when the backup was made, and that are as they
+    /// were before.
+    pub rows_rolled_back: u64,
 }
 
 /// Writes a `.cfg` for every table of `spaces`, the tablespaces of the prepared backup in `dir`.
@@ -88,6 +100,7 @@ pub(crate) fn export(
         .advise(ADVICE));
     }
 
+    let undo = rollback::collect(&files, &dictionary, &open)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut summary = ExportSummary::default();
     let mut refused = Vec::new();
@@ -104,11 +117,17 @@ pub(crate) fn export(
             continue;
         }
         exported.insert(table.space);
-        let one = Export { table, file, spaces, files: &files, open: &open, page_size, cancel };
+        let undo = undo.get(&table.id);
+        let one = Export { dir, table, file, spaces, files: &files, undo, page_size, cancel };
         let reason = match one.content(&host) {
-            Ok(Ok(bytes)) => {
+            Ok(Ok((bytes, rows))) => {
                 write_file(&file.path.with_extension("cfg"), &bytes)?;
                 summary.tables += 1;
+                summary.rows_rolled_back += rows;
+                if rows > 0 {
+                    let name = table.display_name();
+                    reporter.info(format!("{name}: {rows} rows of open transactions rolled back"));
+                }
                 continue;
             }
             Ok(Err(reason)) => reason,
@@ -170,18 +189,19 @@ const ADVICE: &str = "do not import the .ibd files of these tables; restore the 
 
 /// One table, and what its export depends on.
 struct Export<'a> {
+    dir: &'a Path,
     table: &'a Table,
     file: &'a DataFile,
     spaces: &'a HashMap<SpaceId, Tablespace>,
     files: &'a Files<'a>,
-    open: &'a [OpenTransaction],
+    undo: Option<&'a Result<Fates, String>>,
     page_size: PageSize,
     cancel: &'a Cancel,
 }
 
 impl Export<'_> {
-    /// The bytes of the table's `.cfg`, or why it must not have one.
-    fn content(&self, host: &str) -> Result<Result<Vec<u8>, String>> {
+    /// The bytes of the table's `.cfg` and how many rows were rolled back, or why it must not have one.
+    fn content(&self, host: &str) -> Result<Result<(Vec<u8>, u64), String>> {
         if let Some(reason) = self.unfit() {
             return Ok(Err(reason));
         }
@@ -196,9 +216,10 @@ impl Export<'_> {
             let what = "it is the root of another index than the data dictionary says";
             return Err(StructureError { page: id, what }.into());
         }
-        if let Some(reason) = self.unfinished(&root)? {
-            return Ok(Err(reason));
-        }
+        let rows = match self.finish(&root)? {
+            Ok(rows) => rows,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let field_map = cfg::instant::field_map(self.files, table, &root)?;
         let last = root.last_auto_increment();
         // The root of a table that never gave out a value does not tell whether it could.
@@ -209,40 +230,46 @@ impl Export<'_> {
             next_auto_increment: if counts { last.saturating_add(1) } else { 0 },
             field_map: field_map.as_ref(),
         };
-        Ok(Ok(cfg::write(table, circumstances)?))
+        Ok(Ok((cfg::write(table, circumstances)?, rows)))
     }
 
     /// Why the table must not be exported, as far as that is known without its pages.
     fn unfit(&self) -> Option<String> {
-        if let Some(transaction) = self.open.iter().find(|t| t.tables.contains(&self.table.id)) {
-            let state = if transaction.prepared { "prepared, but not committed" } else { "open" };
-            return Some(format!(
-                "transaction {}, which changed it, was {state} when the backup was made",
-                transaction.id
-            ));
-        }
         let path = self.file.name.strip_suffix(".ibd").unwrap_or(&self.file.name);
         let named = path.as_bytes() == &*self.table.name;
         (!named).then(|| format!("its file is {}", self.file.name))
     }
 
-    /// What is left to do in the table's pages that an import would not do.
-    fn unfinished(&self, root: &IndexPage<'_>) -> Result<Option<String>> {
-        let Some(space) = self.spaces.get(&self.table.space) else { return Ok(None) };
-        if let Some(page) = buffered::first(space, self.files)? {
-            return Ok(Some(format!("the change buffer holds changes of its page {page}")));
+    /// Does in the table's pages what an import would not do, or tells why that cannot be done. Returns
+    /// how many rows were rolled back.
+    fn finish(&self, root: &IndexPage<'_>) -> Result<Result<u64, String>> {
+        let Self { table, files, cancel, .. } = *self;
+        let Some(space) = self.spaces.get(&table.space) else { return Ok(Ok(0)) };
+        if let Some(page) = buffered::first(space, files)? {
+            return Ok(Err(format!("the change buffer holds changes of its page {page}")));
         }
         let instant = root.is_instant_root();
-        let index = deleted::first_index(self.table, instant, space, self.files, self.cancel)?;
-        Ok(index.map(|index| {
-            format!(
+        let rows = match self.undo {
+            None => 0,
+            Some(Err(reason)) => return Ok(Err(reason.clone())),
+            Some(Ok(fates)) => {
+                let rollback = Rollback { table, space, files, fates, cancel };
+                match rollback.run(self.dir, instant)? {
+                    Ok(rows) => rows,
+                    Err(reason) => return Ok(Err(reason)),
+                }
+            }
+        };
+        let index = deleted::first_index(table, instant, space, files, cancel)?;
+        Ok(index.map_or(Ok(rows), |index| {
+            Err(format!(
                 "entries of index {index} were deleted but not purged when the backup was made, \
                  and an import {}",
                 match instant {
                     true => "would take that for corruption, after an instant ALTER TABLE",
                     false => "cannot purge a SPATIAL index",
                 }
-            )
+            ))
         }))
     }
 }

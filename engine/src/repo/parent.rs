@@ -48,6 +48,7 @@ impl Parent {
         let base = Base {
             lsn: Lsn(manifest.lsn.checkpoint),
             pages_since: Lsn(manifest.lsn.start.min(manifest.lsn.checkpoint)),
+            end: None,
         };
         Self { name: manifest.name.clone(), base }
     }

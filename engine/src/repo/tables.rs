@@ -2,8 +2,8 @@
 //!
 //! What comes out are files for other servers: tablespaces with the `.cfg` that
 //! `ALTER TABLE … IMPORT TABLESPACE` takes, and the files of Aria and MyISAM tables. To make them,
-//! redo is needed, and the system and undo tablespaces, which know the tables' definitions and whose
-//! rows belong to open transactions. All other tablespaces are left out, and redo for them is
+//! redo is needed, and the system and undo tablespaces, which know the tables' definitions and what open
+//! transactions have changed. All other tablespaces are left out, and redo for them is
 //! skipped; a table that was chosen is there with all of its redo, or named in an error.
 
 use std::collections::{BTreeMap, BTreeSet};

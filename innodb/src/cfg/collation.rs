@@ -12,6 +12,10 @@ pub struct CharBytes {
     pub max: u32,
 }
 
+/// Collations of eucjpms and ujis.
+const EUC_JP: &[std::ops::RangeInclusive<u32>] =
+    &[12..=12, 91..=91, 97..=98, 1036..=1036, 1115..=1115, 1121..=1122];
+
 /// Collations of character sets whose characters are not one byte each.
 const WIDE: &[(CharBytes, &[std::ops::RangeInclusive<u32>])] = &[
     // big5, cp932, euckr, gb2312, gbk, sjis
@@ -35,10 +39,7 @@ const WIDE: &[(CharBytes, &[std::ops::RangeInclusive<u32>])] = &[
         ],
     ),
     // eucjpms, ujis
-    (
-        CharBytes { min: 1, max: 3 },
-        &[12..=12, 91..=91, 97..=98, 1036..=1036, 1115..=1115, 1121..=1122],
-    ),
+    (CharBytes { min: 1, max: 3 }, EUC_JP),
     // utf8mb3
     (
         CharBytes { min: 1, max: 3 },
@@ -93,6 +94,27 @@ const WIDE: &[(CharBytes, &[std::ops::RangeInclusive<u32>])] = &[
     ),
 ];
 
+/// The first bytes of `text`, in a collation, that are at most `count` characters; `None` where that
+/// cannot be told, because bytes alone do not tell the characters of some character sets.
+pub fn first_chars(text: &[u8], count: usize, collation: u32) -> Option<&[u8]> {
+    /// A byte of a character in UTF-8 that is not its first.
+    const fn continues(byte: u8) -> bool {
+        byte & 0xc0 == 0x80
+    }
+    let CharBytes { min, max } = char_bytes(collation);
+    if min == max || text.len() <= count {
+        return Some(text.get(..count * (max.max(1) as usize)).unwrap_or(text));
+    }
+    let is_utf8 =
+        min == 1 && (max == 4 || max == 3 && !EUC_JP.iter().any(|ids| ids.contains(&collation)));
+    if !is_utf8 {
+        return None;
+    }
+    let starts = text.iter().enumerate().filter(|(_, byte)| !continues(**byte));
+    let end = starts.map(|(at, _)| at).nth(count).unwrap_or(text.len());
+    text.get(..end)
+}
+
 /// The size of characters in a collation. Numbers that are not listed are of character sets with
 /// one byte.
 pub fn char_bytes(collation: u32) -> CharBytes {
@@ -101,4 +123,31 @@ pub fn char_bytes(collation: u32) -> CharBytes {
     }
     let wide = WIDE.iter().find(|(_, ids)| ids.iter().any(|range| range.contains(&collation)));
     wide.map_or(CharBytes { min: 1, max: 1 }, |(bytes, _)| *bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_characters() {
+        let (latin1, utf8mb3, utf8mb4, ucs2, gbk, ujis) = (8, 33, 45, 35, 28, 12);
+        let text = "aé€𝄞b".as_bytes();
+        for (collation, count, bytes) in [
+            (latin1, 3, Some(3)),
+            (latin1, 30, Some(11)),
+            (utf8mb4, 0, Some(0)),
+            (utf8mb4, 2, Some(3)),
+            (utf8mb4, 4, Some(10)),
+            (utf8mb4, 5, Some(11)),
+            (utf8mb3, 3, Some(6)),
+            (ucs2, 3, Some(6)),
+            (gbk, 3, None),
+            (gbk, 11, Some(11)),
+            (ujis, 3, None),
+        ] {
+            let found = first_chars(text, count, collation).map(<[u8]>::len);
+            assert_eq!(found, bytes, "{count} of collation {collation}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Index trees, as far as they can be read without knowing the table: REDUNDANT records say
-//! themselves where their fields are.
+//! Index trees. REDUNDANT records say themselves where their fields are; those of the other row formats
+//! need the definition of the table.
 //!
 //! This is meant for prepared pages. On the pages of a running server a walk sees a moving
 //! target.
@@ -8,10 +8,14 @@
 //! |---|---|
 //! | [`page`] | one index page and the order of its records |
 //! | [`redundant`] | the fields of a record of ROW_FORMAT=REDUNDANT |
+//! | [`compact`] | the fields of a record of ROW_FORMAT=COMPACT and DYNAMIC |
+//! | [`rewrite`](mod@rewrite) | changes of single records of those |
 //! | [`walk`] | from a root to its leaves, and along them |
 
+pub mod compact;
 pub mod page;
 pub mod redundant;
+pub mod rewrite;
 pub mod walk;
 
 pub use page::IndexPage;

@@ -25,7 +25,7 @@ pub(crate) mod record {
 }
 
 /// Origins of the records that every page has.
-mod fixed {
+pub(crate) mod fixed {
     pub const INFIMUM_COMPACT: usize = 99;
     pub const SUPREMUM_COMPACT: usize = 112;
     pub const INFIMUM_REDUNDANT: usize = 101;

@@ -52,4 +52,20 @@ pub mod record {
     pub const KIND: usize = 2;
     /// The number of the record.
     pub const NUMBER: usize = 3;
+
+    /// Kinds.
+    pub mod kind {
+        /// What of the byte is the kind.
+        pub const MASK: u8 = 0x0f;
+        /// A row was inserted.
+        pub const INSERT: u8 = 11;
+        /// A row was updated.
+        pub const UPDATE: u8 = 12;
+        /// A row was put where a deleted one was.
+        pub const UPDATE_DELETED: u8 = 13;
+        /// A row was deleted.
+        pub const DELETE: u8 = 14;
+        /// Rows were inserted into an empty table.
+        pub const INSERT_INTO_EMPTY: u8 = 15;
+    }
 }

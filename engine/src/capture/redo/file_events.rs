@@ -21,12 +21,37 @@ pub struct FileEvents {
     touched: HashSet<Vec<u8>>,
     locked_at: Option<Lsn>,
     late: Vec<String>,
+    base_end: Option<Lsn>,
+    /// Tablespaces that were there at that LSN.
+    in_base: HashSet<SpaceId>,
 }
 
 impl FileEvents {
+    /// None yet. What was there at `base_end`, where the base of a delta ends, is kept.
+    pub fn since_base(base_end: Option<Lsn>) -> Self {
+        Self { base_end, ..Self::default() }
+    }
+
     /// Takes note of a record at `lsn`.
     pub fn note(&mut self, lsn: Lsn, record: FileRecord<'_>) {
         let late = self.locked_at.is_some_and(|locked| lsn >= locked);
+        if self.base_end.is_some_and(|end| lsn < end) {
+            match record {
+                FileRecord::Create(space, path)
+                | FileRecord::Modify(space, path)
+                | FileRecord::Rename(space, _, path) => {
+                    // What is not finished is not copied.
+                    match is_internal(path) {
+                        true => self.in_base.remove(&space),
+                        false => self.in_base.insert(space),
+                    };
+                }
+                FileRecord::Delete(space, _) => {
+                    self.in_base.remove(&space);
+                }
+                FileRecord::Checkpoint(_) | FileRecord::Padding => {}
+            }
+        }
         match record {
             FileRecord::Create(space, path) => {
                 self.by_path.insert(table_path(path), space);
@@ -68,6 +93,11 @@ impl FileEvents {
     /// The tablespace that has the name `database/table.ibd` now.
     pub fn space_of(&self, path: &[u8]) -> Option<SpaceId> {
         self.by_path.get(path).copied()
+    }
+
+    /// Whether a tablespace is in the base of a delta, as far as the log says so.
+    pub fn is_in_base(&self, space: SpaceId) -> bool {
+        self.in_base.contains(&space)
     }
 
     /// Whether a file was created, deleted or renamed at `database/table.ibd`.
@@ -128,6 +158,22 @@ mod tests {
         events.note(Lsn(2), FileRecord::Create(SpaceId(6), b"./d/t.ibd"));
         events.note(Lsn(3), FileRecord::Delete(SpaceId(5), b"./d/t.ibd"));
         assert_eq!(events.space_of(b"d/t.ibd"), Some(SpaceId(6)));
+    }
+
+    #[test]
+    fn what_was_there_at_the_end_of_a_base() {
+        let mut events = FileEvents::since_base(Some(Lsn(10)));
+        events.note(Lsn(1), FileRecord::Create(SpaceId(5), b"./d/a.ibd"));
+        events.note(Lsn(2), FileRecord::Create(SpaceId(6), b"./d/b.ibd"));
+        events.note(Lsn(3), FileRecord::Rename(SpaceId(5), b"./d/a.ibd", b"./d/c.ibd"));
+        events.note(Lsn(4), FileRecord::Delete(SpaceId(6), b"./d/b.ibd"));
+        events.note(Lsn(5), FileRecord::Create(SpaceId(8), b"./d/#sql-alter-1-2.ibd"));
+        events.note(Lsn(10), FileRecord::Delete(SpaceId(5), b"./d/c.ibd"));
+        let done = FileRecord::Rename(SpaceId(8), b"./d/#sql-alter-1-2.ibd", b"./d/e.ibd");
+        events.note(Lsn(10), done);
+        events.note(Lsn(11), FileRecord::Create(SpaceId(7), b"./d/c.ibd"));
+        let there = [5, 6, 7, 8].map(|id| events.is_in_base(SpaceId(id)));
+        assert_eq!(there, [true, false, false, false]);
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct Source<'a> {
     pub ask_flushed: AskFlushed,
     /// For a log that is encrypted.
     pub keys: &'a Arc<KeyStore>,
+    /// Of a delta, where its base ends, as far as that is known.
+    pub base_end: Option<Lsn>,
 }
 
 impl Shared {
@@ -112,7 +114,7 @@ impl<'a> Follower<'a> {
     where
         'env: 'a,
     {
-        let Source { path, version, ask_flushed, keys } = source;
+        let Source { path, version, ask_flushed, keys, base_end } = source;
         let log = LogFile::open(&path)?;
         // What a log says of files is clear in the older way.
         let hides_files = |it: &LogEncryption| it.scheme == LogScheme::Together;
@@ -124,7 +126,7 @@ impl<'a> Follower<'a> {
             _ => None,
         };
         let (start, header) = log.start(version)?;
-        let events = FileEvents::default();
+        let events = FileEvents::since_base(base_end);
         let state =
             State { at: start.lsn, checkpoint: start, events, fence: start.lsn, stop_at: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), spool });

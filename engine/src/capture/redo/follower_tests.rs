@@ -110,7 +110,7 @@ fn follow(
     let result = std::thread::scope(|scope| {
         let keys = KeyStore::new(Default::default());
         let (path, ask_flushed) = (path.to_owned(), writer.ask());
-        let source = Source { path, version: VERSION, ask_flushed, keys: &keys };
+        let source = Source { path, version: VERSION, ask_flushed, keys: &keys, base_end: None };
         let follower = Follower::start(scope, &run, source, Arc::clone(&spool))?;
         write(&mut writer);
         follower.end_at(writer.at);
