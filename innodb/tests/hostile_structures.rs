@@ -6,10 +6,14 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use innodb::cfg::CfgError;
+use innodb::cfg::fields::{IndexField, Origin};
 use innodb::dictionary::{Dictionary, Field, Index, Table};
 use innodb::page::layout::{fil, index};
+use innodb::tree::compact::{CompactRecord, StoredField, build};
+use innodb::tree::rewrite::{Edit, rewrite};
 use innodb::tree::{IndexPage, Pages, Record, StructureError};
-use innodb::undo::open_transactions;
+use innodb::undo::fate::Fates;
+use innodb::undo::{each_record, open_transactions};
 use innodb::{PageId, PageNo, SpaceId};
 use proptest::prelude::*;
 
@@ -132,6 +136,87 @@ proptest! {
         }
         let _ = open_transactions(&memory);
         prop_assert!(memory.reads.get() < 4 * PAGES);
+    }
+
+    #[test]
+    fn compact_records_of_noise(noise in noise(), shape: Vec<(u8, bool, bool)>, choices: Vec<u8>) {
+        let mut bytes = page(3, 17855, &noise[0]);
+        bytes[index::N_HEAP] = 0x80;
+        bytes[index::LEVEL..index::LEVEL + 2].fill(0);
+        let id = PageId { space: SpaceId(0), page: PageNo(3) };
+        let fields: Vec<_> = shape
+            .iter()
+            .map(|(fixed_len, nullable, long)| IndexField {
+                name: b"a",
+                origin: Origin::Stored(0),
+                prefix_len: 0,
+                fixed_len: u32::from(*fixed_len % 9),
+                descending: false,
+                nullable: *nullable,
+                long: *long,
+            })
+            .collect();
+        let page = IndexPage::new(id, &bytes).unwrap();
+        let mut edits = Vec::new();
+        for (origin, choice) in page.records().zip(choices.iter().cycle()) {
+            let Ok(origin) = origin else { break };
+            let Ok(record) = CompactRecord::read(&page, origin, &fields) else { continue };
+            prop_assert!(record.start < origin && record.end <= SIZE);
+            let with = build(&fields, &record.fields).unwrap();
+            let shorter: Vec<_> = record
+                .fields
+                .iter()
+                .zip(&fields)
+                .map(|(value, field)| match field.fixed_len {
+                    0 => StoredField { bytes: value.bytes.map(|_| &b"x"[..]), is_external: false },
+                    _ => *value,
+                })
+                .collect();
+            let now = (record.start, record.end);
+            edits.push((origin, match choice % 5 {
+                0 => Edit::SetDeleted(true),
+                1 => Edit::SetBits(origin + usize::from(*choice), 0x80),
+                2 => Edit::Remove,
+                3 => Edit::Replace { now, with },
+                _ => Edit::Replace { now, with: build(&fields, &shorter).unwrap() },
+            }));
+        }
+        let mut changed = bytes.clone();
+        match rewrite(id, &mut changed, &fields, &edits) {
+            Err(_) => prop_assert!(changed == bytes),
+            Ok(()) => prop_assert!(IndexPage::new(id, &changed).is_ok()),
+        }
+    }
+
+    #[test]
+    fn undo_records_of_noise(noise in noise(), key_fields in 0..4usize) {
+        let mut memory = memory(&[2], &noise);
+        let mut trx_sys = page(5, 7, &[0xff, 0xff, 0xff, 0xff]);
+        trx_sys[56..64].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 6]);
+        memory.pages.insert(5, trx_sys);
+        let mut segment = page(6, 6, &[0xff, 0xff, 0xff, 0xff]);
+        segment[72..76].copy_from_slice(&7u32.to_be_bytes());
+        memory.pages.insert(6, segment);
+        // An open transaction whose records begin at 200, each 60 bytes long.
+        let undo = memory.pages.get_mut(&7).unwrap();
+        undo[fil::NEXT..fil::NEXT + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+        let u16s = [(42, 800u16), (56, 1), (58, 86), (86 + 18, 200)];
+        let starts = (0..10u16).map(|record| (200 + 60 * record, 260 + 60 * record));
+        for (at, value) in u16s.into_iter().chain(starts) {
+            undo[usize::from(at)..][..2].copy_from_slice(&value.to_be_bytes());
+        }
+        for (record, byte) in (0..10usize).zip(noise[0].iter().cycle()) {
+            undo[200 + 60 * record + 2] = 11 + byte % 5;
+        }
+        undo[50..54].copy_from_slice(&u32::MAX.to_be_bytes());
+        let mut fates = Fates::default();
+        let _ = each_record(&memory, |log, record| {
+            if let Some(Ok(Some(change))) = record.map(|record| record.change(key_fields)) {
+                let _ = fates.note(log.id, change, key_fields);
+            }
+            Ok(())
+        });
+        prop_assert!(fates.restored().count() <= 10);
     }
 
     #[test]

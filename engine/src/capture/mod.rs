@@ -23,7 +23,7 @@
 //! | [`history`] | the table of backups on the server |
 //! | [`foreign`] | tables that need more than the backup |
 //! | [`rocksdb`] | the checkpoint of MyRocks |
-//! | [`ddl`] | what happened to tablespaces meanwhile |
+//! | [`ddl`], `settle` | what happened to tablespaces meanwhile |
 //! | [`finish`] | the metadata that makes the files a backup, written last |
 //! | [`vanished`] | tablespaces whose files are gone |
 //! | [`run`] | what all threads share: stop, first error, progress, throttle |
@@ -44,6 +44,7 @@ pub mod redo;
 mod release;
 pub mod rocksdb;
 pub mod run;
+mod settle;
 pub mod tablespace;
 mod unidentified;
 pub mod vanished;

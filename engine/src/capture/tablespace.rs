@@ -325,7 +325,7 @@ impl<'a> TablespaceCopier<'a> {
         };
         let header = match job.role {
             Role::System(PageNo(first)) if first > 0 => None,
-            _ => self.read_header(&source, &job)?.or_else(|| job.header.clone()),
+            _ => self.read_header(&source, &job)?.or(job.header),
         };
         if header.is_none()
             && job.role == Role::Table

@@ -117,6 +117,9 @@ pub struct Rollback<'a> {
     pub cancel: &'a Cancel,
 }
 
+/// A row that is to be changed: its key, what was found out, and the changes of its record.
+type Found = (Key, Row, Vec<Edit>);
+
 /// What was found out about a row that is to be changed.
 enum Row {
     /// It goes, with its entries.
@@ -158,10 +161,11 @@ impl Rollback<'_> {
             Ok(rows) => rows,
             Err(what) => return refuse(&what),
         };
-        if !rows.is_empty() && !entries.is_empty() {
-            if let Err(what) = self.entries(&entries, &mut rows, &mut edits)? {
-                return refuse(&what);
-            }
+        if !rows.is_empty()
+            && !entries.is_empty()
+            && let Err(what) = self.entries(&entries, &mut rows, &mut edits)?
+        {
+            return refuse(&what);
         }
         for (page, edits) in &edits {
             let id = PageId { space: self.space.id, page: *page };
@@ -243,7 +247,7 @@ impl Rollback<'_> {
         entries: &[Entries<'_>],
         page: &IndexPage<'_>,
         record: &CompactRecord<'_>,
-    ) -> Result<Option<(Key, Row, Vec<Edit>)>, &'static str> {
+    ) -> Result<Option<Found>, &'static str> {
         const BROKEN: &str = "a row has not the fields of its table";
         let mut key = Key::default();
         for field in record.fields.iter().take(clustered.unique) {

@@ -47,6 +47,8 @@ const HEAP: usize = 120;
 /// Records of a group of the directory.
 const OWNED: usize = 4;
 const SLOT: usize = 2;
+/// Their numbers have 13 bits, and two are taken.
+const RECORDS_MAX: u16 = (1 << 13) - 2;
 /// What a page says of the order of inserts when there was none. The other bits are of an instant ALTER.
 const NO_DIRECTION: u16 = 5;
 const DIRECTION: u16 = 7;
@@ -161,7 +163,7 @@ impl Writer {
         // The group of the last record takes a slot, too.
         let slots = self.slots + 2;
         let limit = self.directory_end - (slots * SLOT).min(self.directory_end);
-        if self.top + bytes.len() > limit {
+        if self.top + bytes.len() > limit || self.count >= RECORDS_MAX {
             return Err(RewriteError::Full);
         }
         let (start, origin) = (self.top, self.top + origin);

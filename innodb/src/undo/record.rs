@@ -216,7 +216,7 @@ fn value<'u>(rest: &mut &'u [u8]) -> Option<OldValue<'u>> {
             let (content, reference) = bytes.split_at_checked(fetched.checked_sub(REFERENCE)?)?;
             Some(OldValue::Partly(content.get(..here)?, reference))
         }
-        EXTERNAL.. => {
+        _ if length > EXTERNAL => {
             let bytes = take(length - EXTERNAL)?;
             let (content, reference) =
                 bytes.split_at_checked(bytes.len().checked_sub(REFERENCE)?)?;
@@ -266,6 +266,7 @@ fn compressed_u32(rest: &mut &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn decoded(bytes: &[u8]) -> Option<(u64, usize)> {
