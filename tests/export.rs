@@ -12,6 +12,7 @@ use common::{assert_failed, exit, haulout, ok};
 use harness::compare::{Contents, quote};
 use harness::process;
 use harness::scratch::copy_tree;
+use harness::tool::BackupOptions;
 use harness::{Client, Generation, Result, Scratch, Server, ServerOptions, Tool};
 
 /// Tables of every shape that a `.cfg` describes, with rows; `{instant}` marks what follows as a
@@ -299,14 +300,19 @@ fn tables_of_open_transactions(options: ServerOptions) -> Result<()> {
     let scratch = Scratch::new()?;
     let source = options.start()?;
     source.run("CREATE DATABASE d")?;
-    let names = ["inserted", "updated", "deleted", "large", "xa", "ended", "undone", "quiet"];
+    let names =
+        ["inserted", "updated", "deleted", "large", "bulk", "xa", "ended", "undone", "quiet"];
     for name in names {
         source.run(&format!("CREATE TABLE d.{name} (a INT PRIMARY KEY, b VARCHAR(200))"))?;
         source.run(&format!("INSERT INTO d.{name} SELECT seq, 'x' FROM d.seq_1_to_5000"))?;
     }
+    source.run("TRUNCATE TABLE d.bulk")?;
     let mut open = source.client()?;
     for sql in [
+        "SET SESSION unique_checks = 0, foreign_key_checks = 0",
         "START TRANSACTION",
+        // Servers from 10.6 on keep no undo of these rows.
+        "INSERT INTO d.bulk SELECT seq, 'x' FROM d.seq_1_to_5000",
         "INSERT INTO d.inserted VALUES (10000, 'y')",
         "UPDATE d.updated SET b = 'y' WHERE a = 5",
         // More undo than a page holds.
@@ -337,11 +343,28 @@ fn tables_of_open_transactions(options: ServerOptions) -> Result<()> {
     let exported = || -> Result<Vec<_>> {
         Ok(cfg_files(&backup)?.into_iter().filter(|file| file.starts_with("d/")).collect())
     };
-    assert_eq!(exported()?, expected);
+    assert_eq!(exported()?, expected, "{}", finished.report());
     // Once more, with nothing left to roll back.
     let again = export(&haulout(), &backup)?;
     assert_failed(&again, exit::FAILED, &["d/xa"]);
     assert_eq!(exported()?, expected);
+
+    // A delta would not have what became of the transactions.
+    open.run("COMMIT")?;
+    let delta = scratch.join("delta");
+    let since = BackupOptions { extra: vec![haulout().since(&backup)], ..BackupOptions::default() };
+    process::run(haulout().backup(&source, &delta, &since))?.success()?;
+    let refused = process::run(haulout().apply_delta(&backup, &delta))?;
+    assert_failed(&refused, exit::USAGE, &["exported", "rolled back"]);
+    for sql in [
+        "DELETE FROM d.inserted WHERE a > 5000",
+        "UPDATE d.updated SET b = 'x'",
+        "UPDATE d.large SET b = 'x'",
+        "INSERT INTO d.deleted VALUES (7, 'x')",
+        "DELETE FROM d.bulk",
+    ] {
+        open.run(sql)?;
+    }
 
     // The backup is what it was: its first server finds what was rolled back, and keeps what is prepared.
     let datadir = scratch.join("copy");

@@ -225,7 +225,9 @@ fn tables_of_open_transactions() {
             assert_eq!(there, [true, true], "{name}: {files:?}");
         }
         assert!(!files.contains(&"prepared.ibd".to_owned()), "{files:?}");
-        assert!(!to.join("ib_logfile0").exists());
+        for name in ["ib_logfile0", "haulout_rolled_back"] {
+            assert!(!to.join(name).exists(), "{name}");
+        }
 
         let target = ServerOptions::default().start()?;
         let (mut from, mut to_server) = (source.client()?, target.client()?);

@@ -25,6 +25,7 @@ use super::plan::{Change, Plan};
 use super::progress::Progress;
 use super::source::{DeltaDir, LOG, WholeFile, header_of};
 use crate::io::durable;
+use crate::metadata::names::ROLLED_BACK;
 use crate::metadata::partial::Tables;
 use crate::metadata::{BackupType, Checkpoints, HauloutInfo, Naming, names};
 use crate::prepare::journal;
@@ -73,6 +74,17 @@ pub struct DeltaSummary {
 /// Whether `delta` can be applied to a base in the state of `base`, whose redo begins at `start`.
 fn check_chain((base, dir): (&Checkpoints, &Path), delta: &DeltaDir, allow: Allow) -> Result<()> {
     let own = &delta.checkpoints;
+    let mark = dir.join(ROLLED_BACK);
+    if mark.try_exists().map_err(|e| Error::io("inspect", &mark, e))? {
+        let message = format!(
+            "tables of {} were exported, which rolled back transactions that were open: a delta would \
+             not have what they did afterwards",
+            dir.display()
+        );
+        return Err(Error::new(ErrorKind::Usage, message).advise(
+            "apply deltas to a copy of the backup that was not exported, and export then",
+        ));
+    }
     if base.to_lsn != own.from_lsn {
         let message = format!(
             "This incremental backup seems not to be proper for the target: {} ends at LSN {} \

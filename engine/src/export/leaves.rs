@@ -4,7 +4,7 @@
 
 use innodb::page::{PageType, page_type};
 use innodb::space::{SpaceHeader, xdes};
-use innodb::tree::{IndexPage, Pages};
+use innodb::tree::{IndexPage, Pages, StructureError};
 use innodb::{PageId, PageNo};
 
 use super::page_count;
@@ -30,7 +30,9 @@ pub fn each(
             (descriptor_page, descriptors) = (described_by, files.page(id(described_by.0))?);
             cancel.check()?;
         }
-        if xdes::is_free(&descriptors, page_no, &space.flags) != Some(false) {
+        let is_free = xdes::is_free(&descriptors, page_no, &space.flags)
+            .ok_or(StructureError { page: id(descriptor_page.0), what: "it is cut short" })?;
+        if is_free {
             continue;
         }
         let bytes = files.page(id(number))?;

@@ -37,7 +37,7 @@ mod pages;
 mod rollback;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -100,6 +100,7 @@ pub(crate) fn export(
         .advise(ADVICE));
     }
 
+    let ids: BTreeSet<_> = open.iter().map(|transaction| transaction.id).collect();
     let undo = rollback::collect(&files, &dictionary, &open)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut summary = ExportSummary::default();
@@ -118,7 +119,8 @@ pub(crate) fn export(
         }
         exported.insert(table.space);
         let undo = undo.get(&table.id);
-        let one = Export { dir, table, file, spaces, files: &files, undo, page_size, cancel };
+        let one =
+            Export { dir, table, file, spaces, files: &files, undo, open: &ids, page_size, cancel };
         let reason = match one.content(&host) {
             Ok(Ok((bytes, rows))) => {
                 write_file(&file.path.with_extension("cfg"), &bytes)?;
@@ -195,6 +197,7 @@ struct Export<'a> {
     spaces: &'a HashMap<SpaceId, Tablespace>,
     files: &'a Files<'a>,
     undo: Option<&'a Result<Fates, String>>,
+    open: &'a BTreeSet<u64>,
     page_size: PageSize,
     cancel: &'a Cancel,
 }
@@ -243,7 +246,7 @@ impl Export<'_> {
     /// Does in the table's pages what an import would not do, or tells why that cannot be done. Returns
     /// how many rows were rolled back.
     fn finish(&self, root: &IndexPage<'_>) -> Result<Result<u64, String>> {
-        let Self { table, files, cancel, .. } = *self;
+        let Self { table, files, open, cancel, .. } = *self;
         let Some(space) = self.spaces.get(&table.space) else { return Ok(Ok(0)) };
         if let Some(page) = buffered::first(space, files)? {
             return Ok(Err(format!("the change buffer holds changes of its page {page}")));
@@ -253,7 +256,7 @@ impl Export<'_> {
             None => 0,
             Some(Err(reason)) => return Ok(Err(reason.clone())),
             Some(Ok(fates)) => {
-                let rollback = Rollback { table, space, files, fates, cancel };
+                let rollback = Rollback { table, space, files, fates, open, cancel };
                 match rollback.run(self.dir, instant)? {
                     Ok(rows) => rows,
                     Err(reason) => return Ok(Err(reason)),

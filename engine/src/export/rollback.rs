@@ -7,13 +7,17 @@
 //!
 //! Invariants:
 //! - Nothing is written before everything is found: every row that is to be restored, in every index,
-//!   and room for it on its page. Where something is not as expected the table is refused, and is as it was.
+//!   and room for it on its page. Where something is not as expected nothing is rolled back.
+//! - No row is left that an open transaction was the last to change.
 //! - It may be killed, and run again. The undo logs stay as they are: a server that starts on the backup
 //!   rolls back once more and finds that done, as after a crash in the middle of a rollback.
+//! - The pages keep their LSNs, so no delta fits any more: before the first page the backup gets a mark, and
+//!   deltas are refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
+use innodb::bytes::u32_at;
 use innodb::cfg::fields::{IndexFields, of_table};
 use innodb::dictionary::{Dictionary, Table};
 use innodb::tree::compact::{CompactRecord, StoredField, build};
@@ -31,17 +35,19 @@ use super::write;
 use crate::prepare::inventory::Tablespace;
 use crate::{Cancel, Error, ErrorKind, Result};
 
-/// Most memory that the rows of all tables may take which are to be rolled back.
+/// Most memory that the undo of all tables may take, and the same for the rows of one table.
 const SIZE_MAX: usize = 512 << 20;
 
-/// Most rows of one table that are rolled back.
-const ROWS_MAX: usize = 8 << 20;
+/// What stands on rows that every transaction may see.
+const NO_TRANSACTION: u64 = 0;
 
 /// Bytes of the fields for transaction and rollback pointer.
 const TRANSACTION_SIZE: usize = 6;
 const ROLLBACK_POINTER_SIZE: usize = 7;
 /// In a reference to other pages, counted from its end: the byte with these flags.
 const REFERENCE_FLAGS: usize = 8;
+/// In the same, counted likewise: the number of the first of the pages.
+const REFERENCE_PAGE: usize = 16;
 /// Another row has the pages: who removes this one must not free them.
 const NOT_OWNER: u8 = 0x80;
 /// They are of a row that was there before.
@@ -113,6 +119,8 @@ pub struct Rollback<'a> {
     pub files: &'a Files<'a>,
     /// What is to become of its rows.
     pub fates: &'a Fates,
+    /// All transactions that have no end.
+    pub open: &'a BTreeSet<u64>,
     /// To give up.
     pub cancel: &'a Cancel,
 }
@@ -126,6 +134,28 @@ enum Row {
     Gone,
     /// It stays: what its entry in each secondary index is, and whether that was found.
     Stays(Vec<(Box<[u8]>, bool)>),
+}
+
+impl Row {
+    /// Bytes of memory, about.
+    fn size(&self) -> usize {
+        const OF_ROW: usize = 128;
+        const OF_ENTRY: usize = 40;
+        OF_ROW
+            + match self {
+                Self::Gone => 0,
+                Self::Stays(entries) => entries.iter().map(|(e, _)| OF_ENTRY + e.len()).sum(),
+            }
+    }
+}
+
+/// The same of an edit.
+fn size_of_edit(edit: &Edit) -> usize {
+    const OF_EDIT: usize = 80;
+    match edit {
+        Edit::Replace { with, .. } => OF_EDIT + with.bytes.len(),
+        _ => OF_EDIT,
+    }
 }
 
 impl Rollback<'_> {
@@ -207,6 +237,7 @@ impl Rollback<'_> {
         edits: &mut Edits,
     ) -> Result<Result<HashMap<Key, Row>, String>> {
         let mut found = HashMap::new();
+        let mut size = 0;
         let mut refused = None;
         leaves::each(self.space, self.files, self.cancel, |page| {
             if page.index_id() != clustered.index.id {
@@ -217,8 +248,11 @@ impl Rollback<'_> {
                 match self.row(clustered, entries, page, &record) {
                     Ok(None) => {}
                     Ok(Some((key, row, changes))) => {
+                        size += key.size()
+                            + row.size()
+                            + changes.iter().map(size_of_edit).sum::<usize>();
                         let twice = found.insert(key, row).is_some();
-                        if twice || found.len() > ROWS_MAX {
+                        if twice || size > SIZE_MAX {
                             let what = if twice { "a row is there twice" } else { "too many rows" };
                             refused = Some(what.to_owned());
                             return Ok(Go::Enough);
@@ -262,20 +296,26 @@ impl Rollback<'_> {
         let pointer = number(at_pointer, ROLLBACK_POINTER_SIZE).ok_or(BROKEN)?;
         let gone = |key| Ok(Some((key, Row::Gone, remove(page, record))));
         if let Some(owner) = self.fates.emptied_by {
-            return match transaction == owner {
+            // It has the table for itself; rows that came in bulk have no transaction on them.
+            return match transaction == owner || transaction == NO_TRANSACTION {
                 true => gone(key),
                 // What another one had deleted before is on its way out.
                 false if page.is_deleted(record.origin) => Ok(None),
                 false => Err("it found the table empty, but there are rows of others"),
             };
         }
-        let Some(fate) = self.fates.of(&key) else { return Ok(None) };
+        // Of a row that stays as it is, no open transaction may be the last to have changed it.
+        let stays = match self.open.contains(&transaction) {
+            true => Err("it has a row that the undo log does not tell of"),
+            false => Ok(None),
+        };
+        let Some(fate) = self.fates.of(&key) else { return stays };
         let Fate { transaction: owner, before: Some(before) } = fate else {
-            // A row of another transaction came in its place once it was rolled back.
-            return if transaction == fate.transaction { gone(key) } else { Ok(None) };
+            // A row of another transaction may have come in its place once it was rolled back.
+            return if transaction == fate.transaction { gone(key) } else { stays };
         };
         let values = if transaction == *owner {
-            restored(record, before, at_transaction)
+            restored(record, before, at_transaction).ok_or(BROKEN)?
         } else if (transaction, pointer) == (before.transaction, before.rollback_pointer)
             && !page.is_deleted(record.origin)
         {
@@ -378,13 +418,16 @@ impl From<&StoredField<'_>> for Stored {
 }
 
 /// The values that a row had before.
-fn restored(record: &CompactRecord<'_>, before: &Restored, at_transaction: usize) -> Vec<Stored> {
+fn restored(
+    record: &CompactRecord<'_>,
+    before: &Restored,
+    at_transaction: usize,
+) -> Option<Vec<Stored>> {
     let mut values: Vec<Stored> = record.fields.iter().map(Stored::from).collect();
     for (place, value) in &before.values {
-        if let Some(stored) = values.get_mut(*place) {
-            stored.bytes = value.bytes().map(Into::into);
-            stored.is_external = matches!(value, Value::Partly(_));
-        }
+        let stored = values.get_mut(*place)?;
+        stored.bytes = value.bytes().map(Into::into);
+        stored.is_external = matches!(value, Value::Partly(_));
     }
     let transaction = before.transaction.to_be_bytes();
     let pointer = before.rollback_pointer.to_be_bytes();
@@ -392,9 +435,7 @@ fn restored(record: &CompactRecord<'_>, before: &Restored, at_transaction: usize
         (at_transaction, &transaction[transaction.len() - TRANSACTION_SIZE..]),
         (at_transaction + 1, &pointer[pointer.len() - ROLLBACK_POINTER_SIZE..]),
     ] {
-        if let Some(stored) = values.get_mut(place) {
-            stored.bytes = Some(bytes.into());
-        }
+        values.get_mut(place)?.bytes = Some(bytes.into());
     }
     // What a row that was to replace this one took over is its own again.
     for value in values.iter_mut().filter(|value| value.is_external) {
@@ -405,7 +446,7 @@ fn restored(record: &CompactRecord<'_>, before: &Restored, at_transaction: usize
             *flags &= !NOT_OWNER;
         }
     }
-    values
+    Some(values)
 }
 
 /// What removes a row. Of values on other pages that it took over from another row the pages stay.
@@ -415,7 +456,11 @@ fn remove(page: &IndexPage<'_>, record: &CompactRecord<'_>) -> Vec<Edit> {
     for field in &record.fields {
         at += field.bytes.map_or(0, <[u8]>::len);
         let flags = at - REFERENCE_FLAGS.min(at);
-        if field.is_external && page.bytes().get(flags).is_some_and(|byte| byte & INHERITED != 0) {
+        // What the backup has of a row that was just being inserted may not have its pages yet.
+        let is_unset =
+            at.checked_sub(REFERENCE_PAGE).and_then(|at| u32_at(page.bytes(), at)) == Some(0);
+        let is_inherited = page.bytes().get(flags).is_some_and(|byte| byte & INHERITED != 0);
+        if field.is_external && (is_inherited || is_unset) {
             edits.push(Edit::SetBits(flags, NOT_OWNER));
         }
     }

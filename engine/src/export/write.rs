@@ -11,11 +11,15 @@ use innodb::tree::Pages;
 use innodb::{PageId, PageNo};
 
 use super::pages::Files;
-use crate::io::holes;
+use crate::io::{durable, holes};
+use crate::metadata::names::ROLLED_BACK;
 use crate::prepare::codec::CodecScratch;
 use crate::prepare::inventory::Tablespace;
 use crate::prepare::journal::Journal;
 use crate::{Cancel, Error, Result};
+
+/// What the mark says, for people.
+const MARK: &[u8] = b"Exporting tables rolled back what open transactions had done. No delta fits this backup any more.\n";
 
 /// Changes the pages of `space` that are in `changes`, and makes them durable. Their LSNs stay: no redo
 /// goes with this.
@@ -28,6 +32,10 @@ pub fn pages<C>(
     change: impl Fn(PageId, &mut Vec<u8>, &C) -> Result<()>,
 ) -> Result<()> {
     let (Some(file), false) = (space.files.first(), changes.is_empty()) else { return Ok(()) };
+    let mark = dir.join(ROLLED_BACK);
+    if !mark.try_exists().map_err(|e| Error::io("inspect", &mark, e))? {
+        durable::write_file(&mark, MARK)?;
+    }
     let journal = Journal::open(dir)?;
     let target = File::options().write(true).open(&file.path);
     let target = target.map_err(|e| Error::io("open", &file.path, e))?;

@@ -19,6 +19,8 @@ pub enum Naming {
 pub const BACKUP_MY_CNF: &str = "backup-my.cnf";
 /// What the stock files have no room for.
 pub const HAULOUT_INFO: &str = "haulout_info.json";
+/// The mark of a backup in which an export has rolled back transactions.
+pub const ROLLED_BACK: &str = "haulout_rolled_back";
 /// Binary log position found in InnoDB by prepare. The old name in all generations.
 pub const BINLOG_POS_INNODB: &str = "xtrabackup_binlog_pos_innodb";
 /// Corrupt pages that the backup was told to accept.
@@ -87,15 +89,21 @@ impl Naming {
 /// Whether a file in the root of a backup describes the backup, of whichever generation, and is
 /// no file of the server.
 pub fn is_metadata(name: &str) -> bool {
-    let common =
-        [BACKUP_MY_CNF, HAULOUT_INFO, BINLOG_POS_INNODB, CORRUPTED_PAGES, DONOR_GALERA_INFO];
+    let common = [
+        BACKUP_MY_CNF,
+        HAULOUT_INFO,
+        ROLLED_BACK,
+        BINLOG_POS_INNODB,
+        CORRUPTED_PAGES,
+        DONOR_GALERA_INFO,
+    ];
     common.contains(&name) || Naming::PREFERRED_FIRST.iter().any(|n| n.all().contains(&name))
 }
 
 /// Whether a metadata file stays in the backup when its files are placed in a data directory.
 /// The info and Galera files go along, as with the stock tool: cluster scripts read them there.
 pub fn stays_in_backup(name: &str) -> bool {
-    let common = [BACKUP_MY_CNF, HAULOUT_INFO, CORRUPTED_PAGES, "xtrabackup_binary"];
+    let common = [BACKUP_MY_CNF, HAULOUT_INFO, ROLLED_BACK, CORRUPTED_PAGES, "xtrabackup_binary"];
     common.contains(&name)
         || Naming::PREFERRED_FIRST
             .iter()

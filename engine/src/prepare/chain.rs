@@ -38,7 +38,9 @@ pub fn apply(
         if let Some(next) = deltas.get(number + 1)
             && !can_follow_unprepared(delta, next)?
         {
-            prepare_locked(&LeftOut::of(base)?, None, options, cancel, reporter)?;
+            // Nothing is exported before the last one is there.
+            let between = PrepareOptions { export: false, ..options.clone() };
+            prepare_locked(&LeftOut::of(base)?, None, &between, cancel, reporter)?;
         }
     }
     Ok(summaries)

@@ -84,6 +84,7 @@ const MEMORY_REDO_MIN: usize = 8 << 20;
 const READ_STEP: u64 = 4 << 20;
 
 /// What to prepare and with how much memory.
+#[derive(Clone)]
 pub struct PrepareOptions {
     /// Folder that holds the backup.
     pub dir: PathBuf,
