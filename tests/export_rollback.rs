@@ -173,10 +173,10 @@ fn fill(client: &mut Client) -> Result<()> {
     Ok(())
 }
 
-/// Names of the tables that are imported. 11.8 does not come to an end when it imports a page-compressed
-/// table with rows to remove, its own exports included.
+/// Names of the tables that are imported. Servers after 10.5 often do not come to an end when they import
+/// a page-compressed table with rows to remove, their own exports included.
 fn tables(generation: Generation) -> impl Iterator<Item = &'static str> {
-    let hangs = move |name: &str| name == "squeezed" && generation >= Generation::V11_8;
+    let hangs = move |name: &str| name == "squeezed" && generation >= Generation::V10_11;
     SHAPES.iter().map(|(name, ..)| *name).filter(move |name| !hangs(name))
 }
 
@@ -227,7 +227,9 @@ fn random_transactions(seed: u64, generation: Generation, options: ServerOptions
     let refusals = finished.stderr.matches("is not exported").count();
     let of_room = finished.stderr.matches("has no room for an old row").count();
     assert!(refusals <= 2 && of_room >= refusals, "{}\n{}", done.join("\n"), finished.report());
-    let concerned = finished.stderr.lines().filter(|line| line.contains("rolled back")).count();
+    let said = |words: &str| finished.stderr.lines().filter(|line| line.contains(words)).count();
+    let concerned = said("rolled back");
+    assert_eq!(said("d/squeezed:"), said("d/squeezed is page-compressed"));
     println!("{concerned} tables, {of_room} without room, {} statements", done.len());
     assert!(concerned > SHAPES.len() / 2, "{}\n{}", done.join("\n"), finished.report());
     let context = |error: anyhow::Error| error.context(done.join("\n"));

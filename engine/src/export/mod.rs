@@ -129,6 +129,12 @@ pub(crate) fn export(
                 if rows > 0 {
                     let name = table.display_name();
                     reporter.info(format!("{name}: {rows} rows of open transactions rolled back"));
+                    if spaces.get(&table.space).is_some_and(Tablespace::has_holes) {
+                        reporter.warn(format!(
+                            "{name} is page-compressed: its import into a server after 10.5 may not \
+                             come to an end, because there are deleted rows to remove"
+                        ));
+                    }
                 }
                 continue;
             }
