@@ -227,11 +227,6 @@ fn the_stock_face_has_the_stock_exit_codes() {
         ("--no-defaults --copy-back --move-back", 1, "mutually exclusive"),
         ("--no-defaults --backup --stream=tar", 1, "Invalid --stream argument: tar"),
         ("--no-defaults --backup stray", 1, "unknown argument: 'stray'"),
-        (
-            "--no-defaults --backup --binlog-info=lockless",
-            1,
-            "--binlog-info=lockless is not supported yet by haulout",
-        ),
         ("--innobackupex --apply-log", 1, "Missing argument"),
         ("--backup --innobackupex", 2, "unknown option '--innobackupex'"),
         ("--no-defaults --backup --innodb-force-recovery", 1, r#"only be used with "--prepare""#),

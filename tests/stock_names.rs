@@ -191,3 +191,45 @@ fn a_lock_that_is_not_granted_ends_with_its_own_code() {
         Ok(())
     })());
 }
+
+/// What `--binlog-info` leaves out, and what prepare adds, as with the stock tool.
+#[test]
+fn the_binary_log_position_is_left_out_when_asked_for() {
+    common::ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let says = |dir: &Path| -> Result<[String; 3]> {
+            let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+            let line = |text: String, key: &str| {
+                text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned()
+            };
+            let position = read("xtrabackup_binlog_info");
+            let noted = line(read("xtrabackup_info"), "binlog_pos");
+            Ok([
+                position.split_whitespace().next().unwrap_or_default().to_owned(),
+                noted.split("position").next().unwrap_or_default().to_owned(),
+                line(read("xtrabackup_checkpoints"), "recover_binlog_info"),
+            ])
+        };
+        let tools = [links(&scratch)?, Tool::Stock(harness::Generation::V10_11)];
+        let source = ServerOptions::of(harness::Generation::V10_11).start()?;
+        source.run("CREATE DATABASE d")?;
+        source.run("CREATE TABLE d.t (a INT PRIMARY KEY)")?;
+        source.run("INSERT INTO d.t VALUES (1)")?;
+        for word in ["OFF", "LOCKLESS", "ON", "AUTO"] {
+            let mut found = Vec::new();
+            for (number, tool) in tools.iter().enumerate() {
+                let dir = scratch.join(&format!("{word}{number}"));
+                let extra = vec![format!("--binlog-info={word}")];
+                let options = BackupOptions { extra, ..BackupOptions::default() };
+                tool.checked(tool.backup(&source, &dir, &options))?;
+                let taken = says(&dir)?;
+                tool.run_prepare(&dir)?;
+                found.push((taken, says(&dir)?));
+            }
+            assert_eq!(found[0], found[1], "{word}");
+            let has_position = !found[0].0[0].is_empty();
+            assert_eq!(has_position, matches!(word, "ON" | "AUTO"), "{word}: {found:?}");
+        }
+        Ok(())
+    })());
+}

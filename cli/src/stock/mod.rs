@@ -225,11 +225,6 @@ fn failed(message: String) -> Refusal {
     Refusal::new(status::FAILED, message)
 }
 
-/// A refusal of something that the stock tool can do.
-fn not_yet(what: &str) -> Refusal {
-    failed(format!("{what} is not supported yet by haulout"))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

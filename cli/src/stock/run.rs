@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::Lsn;
-use engine::capture::{self, BackupOptions, BackupSummary, Extras, HistoryKey, Target};
+use engine::capture::{self, BackupOptions, BackupSummary, BinlogNote, Extras, HistoryKey, Target};
 use engine::delta::Base;
 use engine::keys::KeySettings;
 use engine::keys::settings::SERVER_GROUPS;
@@ -20,7 +20,7 @@ use engine::{Cancel, Error, ErrorKind, Result};
 use super::log::{self, StockLog};
 use super::settings::{Settings, TOOL_GROUPS};
 use super::value::Refusal;
-use super::{Ended, failed, not_yet};
+use super::{Ended, failed};
 use crate::commands::keys::from_environment;
 use crate::commands::needs_words;
 use crate::{machine, signals, streams};
@@ -73,11 +73,6 @@ pub fn run(
         if action != Action::Backup {
             log::line(0, "Warning: --stream has no effect without --backup");
         }
-    }
-    if let (Action::Backup, Some(word @ ("off" | "lockless"))) =
-        (action, settings.text("binlog-info"))
-    {
-        return Err(not_yet(&format!("--binlog-info={word}")).into());
     }
     check_write_ahead(settings)?;
     let force = force_recovery(settings);
@@ -245,6 +240,11 @@ fn extras(settings: &Settings) -> Result<Extras> {
         hold_replication: holds.then(|| Duration::from_secs(timeout)),
         checkpoint_first: settings.switch("innodb-log-checkpoint-now"),
         without_locks: settings.switch("no-lock"),
+        binlog_note: match settings.text("binlog-info") {
+            Some("off") => BinlogNote::LeftOut,
+            Some("lockless") => BinlogNote::ByPrepare,
+            _ => BinlogNote::Written,
+        },
     };
     if extras.without_locks && extras.replica_info && !holds {
         return Err(Error::new(

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use innodb::Lsn;
 use jiff::civil::DateTime;
 
-use super::history;
 use super::protocol::Captured;
 use super::run::Run;
 use super::tablespace::CorruptPage;
+use super::{BinlogNote, history};
 use crate::delta::Base;
 use crate::io::durable;
 use crate::metadata::checkpoints::Checkpoints;
@@ -41,6 +41,8 @@ pub struct Identity {
     pub compressed: bool,
     /// Of a partial backup: which tables it has.
     pub tables: Option<String>,
+    /// What becomes of the position in the binary log.
+    pub binlog_note: BinlogNote,
 }
 
 /// Writes all metadata; returns what it says for programs.
@@ -58,7 +60,8 @@ pub fn write_metadata(
     let naming = profile.naming();
     let followed = &captured.followed;
 
-    let binlog_info = BinlogInfo::from_position(&captured.positions.own);
+    let binlog_info = BinlogInfo::from_position(&captured.positions.own)
+        .filter(|_| identity.binlog_note == BinlogNote::Written);
     if let Some(binlog_info) = &binlog_info {
         write(naming.binlog_info(), &binlog_info.to_text())?;
     }
@@ -130,9 +133,8 @@ pub fn write_metadata(
     if let Some(base) = identity.base {
         checkpoints = checkpoints.since(base.lsn);
     }
-    if profile.version.generation() == Generation::V10_5 {
-        checkpoints.recover_binlog_info = None;
-    }
+    checkpoints.recover_binlog_info = (profile.version.generation() != Generation::V10_5)
+        .then_some(identity.binlog_note == BinlogNote::ByPrepare);
     write(naming.checkpoints(), &checkpoints.to_text())?;
     run.sink.finish()?;
     if let Some(dir) = &identity.extra_lsn_dir {

@@ -143,6 +143,20 @@ pub struct Extras {
     /// Locks nothing. The backup is good only if nobody writes to tables without transactions; it
     /// fails when a table is made, changed or dropped near its end.
     pub without_locks: bool,
+    /// What becomes of the position in the binary log in the stock tool's files.
+    pub binlog_note: BinlogNote,
+}
+
+/// Whether the stock tool's files say where the binary log was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BinlogNote {
+    /// They do.
+    #[default]
+    Written,
+    /// They do not.
+    LeftOut,
+    /// They will once prepare has found the position in InnoDB, from 10.6 on.
+    ByPrepare,
 }
 
 impl BackupOptions {
@@ -332,6 +346,7 @@ pub(crate) fn backup_in_detail(
         extra_lsn_dir: options.extra_lsn_dir,
         compressed: options.qpress_block.is_some(),
         tables: settings.tables.describe(),
+        binlog_note: settings.extras.binlog_note,
     };
     let details = finish::write_metadata(&run, &mut session, &profile, &captured, identity)?;
     session.close();

@@ -76,7 +76,12 @@ impl Checkpoints {
     /// The same backup, prepared.
     #[must_use]
     pub const fn prepared(self) -> Self {
-        Self { backup_type: BackupType::Prepared, from_lsn: Lsn(0), ..self }
+        // Prepare has written the position.
+        let recover_binlog_info = match self.recover_binlog_info {
+            Some(_) => Some(false),
+            None => None,
+        };
+        Self { backup_type: BackupType::Prepared, from_lsn: Lsn(0), recover_binlog_info, ..self }
     }
 
     /// The bytes of the file.
