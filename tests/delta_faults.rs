@@ -234,3 +234,32 @@ fn an_import_between_two_backups_is_in_the_delta() {
         Ok(())
     })());
 }
+
+/// A folder that is empty in a delta is a database all the same, as with the stock tool; one that is not
+/// there was dropped.
+#[test]
+fn databases_that_are_empty_or_dropped() {
+    common::ok((|| -> Result<()> {
+        let server = ServerOptions::default().start()?;
+        let scratch = Scratch::new()?;
+        let tool = common::haulout();
+        let (base, delta) = (scratch.join("base"), scratch.join("delta"));
+        for sql in ["CREATE DATABASE gone", "CREATE DATABASE bare", "CREATE TABLE gone.t (a INT)"] {
+            server.run(sql)?;
+        }
+        tool.run_backup(&server, &base)?;
+        server.run("DROP DATABASE gone")?;
+        let since = BackupOptions { extra: vec![tool.since(&base)], ..BackupOptions::default() };
+        tool.checked(tool.backup(&server, &delta, &since))?;
+        fs::remove_file(delta.join("bare/db.opt"))?;
+        tool.run_prepare(&base)?;
+        tool.checked(tool.apply_delta(&base, &delta))?;
+        let datadir = scratch.join("datadir");
+        tool.run_restore(&base, &datadir)?;
+        let copy = server.options().start_on(&datadir)?;
+        let names = "SELECT GROUP_CONCAT(schema_name) FROM information_schema.schemata \
+                     WHERE schema_name IN ('gone', 'bare')";
+        assert_eq!(copy.client()?.scalar(names)?.as_deref(), Some("bare"));
+        Ok(())
+    })());
+}

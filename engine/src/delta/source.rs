@@ -98,11 +98,7 @@ impl DeltaDir {
             changed: Vec::new(),
             whole: Vec::new(),
             plain: BTreeSet::new(),
-            // In ours each database has a file; an empty folder is left of one that was dropped.
-            empty_databases: match info.is_some() {
-                true => BTreeSet::new(),
-                false => empty_folders(dir)?,
-            },
+            empty_databases: empty_folders(dir)?,
         };
         let mut files = Vec::new();
         list(dir, Path::new(""), &mut files)?;
