@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use innodb::{Lsn, PageSize, page};
 
+use super::job::Role;
 use super::run::Run;
-use super::tablespace::Role;
 use crate::delta::format::{cluster_offset, header, pages_max};
 use crate::io::spool::Spool;
 use crate::sink::SinkFile;

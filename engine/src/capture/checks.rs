@@ -7,7 +7,7 @@ use innodb::space::header::SpaceHeader;
 use innodb::{PageId, PageNo, SpaceId};
 
 use super::inventory::ServerFile;
-use super::tablespace::{Job, Role};
+use super::job::{Job, Role};
 use crate::keys::SpaceKeys;
 use crate::{Error, ErrorKind, Result};
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use innodb::SpaceId;
 
 use super::inventory::ServerFile;
-use super::tablespace::{Copied, Identity};
+use super::job::{Copied, Identity};
 use crate::Result;
 use crate::sink::{StreamPath, backup_path};
 

@@ -14,7 +14,7 @@
 //! | [`inventory`] | what files there are and what each is to a backup |
 //! | `left_out` | what belongs to this server and to no copy |
 //! | [`redo`] | following the redo log |
-//! | [`tablespace`], `checks` | copying InnoDB files, every page checked |
+//! | [`tablespace`], [`job`], `checks` | copying InnoDB files, every page checked |
 //! | [`changed`] | of a delta: the pages that changed |
 //! | `unidentified` | what can be checked without page 0 |
 //! | [`plain`] | copying everything else until it equals the server |
@@ -36,6 +36,7 @@ pub mod foreign;
 pub mod galera;
 pub mod history;
 pub mod inventory;
+pub mod job;
 mod left_out;
 pub mod plain;
 pub mod positions;

@@ -22,13 +22,14 @@ use innodb::{Lsn, PageNo};
 
 use super::foreign::{self, Foreign};
 use super::inventory::{self, Class, Inventory, ServerFile};
+use super::job::{Copied, Job, Role};
 use super::plain::PlainCopier;
 use super::positions::Positions;
 use super::redo::{Followed, Follower, Source, standing};
 use super::release::{SetOnDrop, release_when_given_up};
 use super::rocksdb::Checkpoint;
 use super::run::Run;
-use super::tablespace::{Copied, CorruptPage, Job, Role, TablespaceCopier};
+use super::tablespace::{CorruptPage, TablespaceCopier};
 use super::{Extras, RocksDb, TableNeed, vanished};
 use crate::delta::Base;
 use crate::io::IoMode;

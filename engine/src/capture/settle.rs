@@ -11,9 +11,10 @@ use innodb::{PageNo, PageSize, SpaceId};
 
 use super::ddl::{self, Present};
 use super::inventory::{Inventory, ServerFile};
+use super::job::{Copied, Identity, Job, Role};
 use super::protocol::{Capture, job};
 use super::redo::Follower;
-use super::tablespace::{Copied, Identity, Job, Role, TablespaceCopier};
+use super::tablespace::TablespaceCopier;
 use crate::io::read_ahead::read_at;
 use crate::server::Session;
 use crate::server::session::Wait;

@@ -23,6 +23,7 @@ use innodb::{Lsn, PageId, PageNo, PageSize, SpaceId};
 use super::changed::{ChangedPages, Limit, Output};
 use super::checks::{damage_advice, known_id, look_inside, refuse_cut_short, refuse_other_undo};
 use super::inventory::ServerFile;
+use super::job::{Copied, Identity, Job, Role};
 use super::protocol::Settings;
 use super::run::Run;
 use super::unidentified;
@@ -45,50 +46,6 @@ const DEPTH: usize = 3;
 const TORN_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two reads of a torn page.
 const TORN_PAUSE: Duration = Duration::from_millis(10);
-
-/// Which tablespace a file is part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// A file of the system tablespace, beginning at this page of it.
-    System(PageNo),
-    /// An undo tablespace: may be truncated at any moment.
-    Undo,
-    /// A file-per-table tablespace.
-    Table,
-    /// A file-per-table tablespace that replaces one copied before, or whose page 0 was not there yet.
-    Late,
-}
-
-/// A tablespace file to copy.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// From where to where.
-    pub file: ServerFile,
-    /// Path in the backup: differs from that of `file` for late copies.
-    pub target: StreamPath,
-    /// What it is.
-    pub role: Role,
-    /// What its page 0 would say if it had been written, where that is known.
-    pub header: Option<SpaceHeader>,
-}
-
-/// What identifies a file, however it is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Tablespace id on page 0, or by the redo log when page 0 was never written.
-    pub space: Option<SpaceId>,
-    /// Device and inode.
-    pub inode: (u64, u64),
-}
-
-/// A tablespace file that was copied.
-#[derive(Clone, Debug)]
-pub struct Copied {
-    /// The job's file.
-    pub file: ServerFile,
-    /// What it was when it was opened.
-    pub identity: Identity,
-}
 
 /// A page that stayed corrupt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -151,12 +151,12 @@ pub fn build(fields: &[IndexField<'_>], values: &[StoredField<'_>]) -> Option<Ne
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::cfg::fields::Origin;
 
-    fn field(fixed_len: u32, nullable: bool, long: bool) -> IndexField<'static> {
+    pub fn field(fixed_len: u32, nullable: bool, long: bool) -> IndexField<'static> {
         let origin = Origin::Stored(0);
         IndexField {
             name: b"a",

@@ -234,26 +234,15 @@ impl Writer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::cfg::fields::Origin;
     use crate::page::PageType;
     use crate::page::layout::fil;
-    use crate::tree::compact::{StoredField, build};
+    use crate::tree::compact::{self, StoredField, build};
     use crate::{PageNo, SpaceId};
 
     const ID: PageId = PageId { space: SpaceId(5), page: PageNo(7) };
 
     fn field(fixed_len: u32) -> IndexField<'static> {
-        let origin = Origin::Stored(0);
-        let (nullable, long) = (false, true);
-        IndexField {
-            name: b"a",
-            origin,
-            prefix_len: 0,
-            fixed_len,
-            descending: false,
-            nullable,
-            long,
-        }
+        compact::tests::field(fixed_len, false, true)
     }
 
     fn new_record(number: u32, length: usize) -> NewRecord {
