@@ -6,10 +6,10 @@
 mod common;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use common::repo::Repo;
 use harness::certificate::Certificate;
 use harness::process::{self, Running, run};
@@ -196,6 +196,102 @@ fn random_faults_leave_no_gap_and_no_duplicate() {
         }
         Ok(())
     })());
+}
+
+/// The number of a transaction in its domain.
+fn sequence_number(gtid: &str) -> Result<u64> {
+    Ok(gtid.rsplit('-').next().unwrap_or_default().parse()?)
+}
+
+/// How many clients commit at the same time.
+const COMMITTING: u64 = 8;
+/// How often the stream is killed under them.
+const KILLS: u64 = 8;
+
+/// Of many that commit at the same time, nobody is told so before it is stored: whenever the stream is
+/// killed, the archive has all that anybody was told.
+#[test]
+fn nobody_is_told_of_a_commit_that_is_not_stored() {
+    for point in ["AFTER_SYNC", "AFTER_COMMIT"] {
+        common::ok(told_commits(point).context(point));
+    }
+}
+
+fn told_commits(point: &str) -> Result<()> {
+    let repo = Repo::init(false)?;
+    let server = ServerOptions::default()
+        .arg("--rpl-semi-sync-master-timeout=60000")
+        .arg(format!("--rpl-semi-sync-master-wait-point={point}"))
+        .arg("--max-binlog-size=64K")
+        .start()?;
+    server.run("CREATE DATABASE d")?;
+    server.run("CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, a INT) ENGINE=InnoDB")?;
+    let status = |name: &str| -> Result<u64> {
+        let like = format!("SHOW STATUS LIKE 'Rpl_semi_sync_master_{name}'");
+        Ok(server.client()?.text(&like)?[0][1].parse()?)
+    };
+    let start = || -> Result<Running> {
+        let running = stream(&repo, &server, &["--semi-sync"])?;
+        let began = Instant::now();
+        while status("clients")? == 0 {
+            if began.elapsed() > CATCH_UP {
+                running.signal(Signal::TERM)?;
+                bail!("no stream registered: {}", running.wait(CATCH_UP)?.report());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(running)
+    };
+    server.run("SET GLOBAL rpl_semi_sync_master_enabled = ON")?;
+    let (told, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let running = std::thread::scope(|scope| -> Result<Running> {
+        let commit = || -> Result<()> {
+            let mut client = server.client()?.with_timeout(Duration::from_secs(90));
+            while !stop.load(Ordering::Relaxed) {
+                client.run("INSERT INTO d.t (a) VALUES (1)")?;
+                let gtid = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
+                told.fetch_max(sequence_number(&gtid)?, Ordering::SeqCst);
+            }
+            Ok(())
+        };
+        let committing: Vec<_> = (0..COMMITTING).map(|_| scope.spawn(commit)).collect();
+        let killed = (|| -> Result<Running> {
+            // They wait before any stream is there.
+            std::thread::sleep(Duration::from_millis(500));
+            let mut running = start()?;
+            for _ in 0..KILLS {
+                std::thread::sleep(Duration::from_millis(fastrand::u64(50..800)));
+                let before = told.load(Ordering::SeqCst);
+                running.signal(Signal::KILL)?;
+                running.wait(CATCH_UP)?;
+                // Whoever was told just before says so by now; the others wait.
+                std::thread::sleep(Duration::from_millis(300));
+                let told = told.load(Ordering::SeqCst);
+                let stored = listed(&repo)?
+                    .iter()
+                    .filter_map(|file| file["gtids_after"].as_str())
+                    .filter(|gtids| !gtids.is_empty())
+                    .map(sequence_number)
+                    .try_fold(0, |most, number| number.map(|number| most.max(number)))?;
+                eprintln!("{point}: told {before}, {told}; stored {stored}");
+                ensure!(stored >= told, "{told} was told, and {stored} is stored");
+                running = start()?;
+            }
+            Ok(running)
+        })();
+        stop.store(true, Ordering::Relaxed);
+        // The stream is there until all of them have heard.
+        for thread in committing {
+            thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        }
+        killed
+    })?;
+    let told = told.into_inner();
+    ensure!(told > 100, "{told} commits only");
+    ensure!(status("no_tx")? == 0, "the server did not wait: {}", status("no_tx")?);
+    running.signal(Signal::TERM)?;
+    running.wait(CATCH_UP)?.success()?;
+    Ok(())
 }
 
 /// The only entry of a directory.

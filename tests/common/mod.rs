@@ -7,6 +7,7 @@ pub mod export;
 pub mod replay;
 pub mod repo;
 pub mod text;
+pub mod witness;
 
 use std::io::BufRead;
 use std::path::Path;

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use binlog::event::Rotate;
 use binlog::format::{Checksum, FIRST_EVENT, FormatDescription};
-use binlog::header::{Header, at, flag};
+use binlog::header::{CHECKSUM_LEN, HEADER_LEN, Header, at, flag};
 use binlog::reader::checksum_of;
 use binlog::{Event, EventType};
 
@@ -16,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a file of a server begins.
 pub(super) struct Identified {
+    /// What it is called.
+    pub name: String,
     /// Who wrote it.
     pub server: u32,
     /// What was logged before it.
@@ -24,37 +27,75 @@ pub(super) struct Identified {
     pub identity: String,
 }
 
-/// Asks a server how one of its files begins.
+/// Asks a server how one of its files begins, the first one if no name is said; `None` if it is not there.
 pub(super) fn identify(
     connect: &ConnectOptions,
     wanted: &Wanted<'_>,
     name: &str,
-) -> Result<Identified> {
+) -> Result<Option<Identified>> {
     // The server must not hold the file for long.
     let wanted = Wanted { file: name, waits: false, ..wanted.clone() };
     let mut source = Source::open(connect, &wanted)?;
-    let mut scanner = super::scan::Scanner::new(name);
+    let mut scanner: Option<super::scan::Scanner> = None;
     let mut position = FIRST_EVENT;
     let mut checksum = Checksum::None;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
-        let mut bytes = match source.receive()? {
-            Came::Event(bytes, _) => bytes,
-            Came::Nothing => continue,
-            Came::End => break,
+        let mut bytes = match source.receive_if_there()? {
+            Some(Came::Event(bytes, _)) => bytes,
+            Some(Came::Nothing) => continue,
+            Some(Came::End) => break,
+            None => return Ok(None),
         };
+        if let Some((file, _)) = begins(&bytes)? {
+            if scanner.is_some() {
+                // Another file, and this one has not said enough.
+                break;
+            }
+            scanner = Some(super::scan::Scanner::new(&file));
+        }
         let Some(event) = as_in_file(&mut bytes, position, &mut checksum)? else { continue };
         position = event.end();
-        scanner.event(&event).map_err(|fault| unreadable(name, event.offset, fault))?;
+        let scanner = scanner.as_mut().ok_or_else(nameless)?;
+        if let Err(fault) = scanner.event(&event) {
+            return Err(unreadable(scanner.file(), event.offset, fault));
+        }
         if let Some(beginning) = scanner.beginning() {
-            return Ok(Identified {
+            return Ok(Some(Identified {
+                name: scanner.file().to_owned(),
                 server: beginning.server,
                 before: scanner.state().clone(),
                 identity: beginning.identity.clone(),
-            });
+            }));
         }
     }
+    let name = if name.is_empty() { "its first log" } else { name };
     Err(Error::new(ErrorKind::Timeout, format!("the server does not send how {name} begins")))
+}
+
+/// If the event says that a file begins, which is in no file: the file's name, and the place in it.
+pub(super) fn begins(event: &[u8]) -> Result<Option<(String, u64)>> {
+    let header = Header::parse(event).map_err(|what| sent(what.to_string()))?;
+    if header.kind != EventType::ROTATE || !header.has(flag::ARTIFICIAL) {
+        return Ok(None);
+    }
+    // Whether it has a checksum is said by nothing that has come before the first one.
+    let stored = event.last_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    let tail = if stored == Some(checksum_of(event)) { CHECKSUM_LEN } else { 0 };
+    let body = event.get(HEADER_LEN..event.len() - tail).unwrap_or_default();
+    let rotate = Rotate::parse(body).map_err(|what| sent(what.to_string()))?;
+    let name = String::from_utf8_lossy(rotate.file).trim_end_matches('\0').to_owned();
+    Ok(Some((name, rotate.position)))
+}
+
+/// What came cannot be.
+pub(super) fn sent(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Damage, format!("the server sent {what}"))
+}
+
+/// An event of no file.
+pub(super) fn nameless() -> Error {
+    sent("no name of a file")
 }
 
 /// The event as it is in the file; `None` if it is in none.
@@ -97,7 +138,6 @@ fn unreadable(file: &str, position: u64, fault: binlog::Fault) -> Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use binlog::event::rows::stamp;
-    use binlog::header::HEADER_LEN;
 
     use super::*;
 

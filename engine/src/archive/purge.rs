@@ -126,7 +126,10 @@ impl Archive<'_> {
         cancel: &Cancel,
     ) -> Result<Option<String>> {
         let wanted = Wanted { server_id: options.server_id, ..Wanted::default() };
-        let Identified { server, identity, .. } = identify(&options.connect, &wanted, name)?;
+        let Some(there) = identify(&options.connect, &wanted, name)? else {
+            return Ok(Some("the server does not have it any more".to_owned()));
+        };
+        let Identified { server, identity, .. } = there;
         let found = self.logs.iter().find_map(|log| {
             let same = |file: &File| {
                 (file.server, &*file.name, &*file.identity) == (server, name, &*identity)

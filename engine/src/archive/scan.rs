@@ -138,6 +138,11 @@ impl Scanner {
         self.state = state;
     }
 
+    /// The name of the file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// How the file begins, as soon as that is known.
     pub fn beginning(&self) -> Option<&Beginning> {
         self.beginning.as_ref()

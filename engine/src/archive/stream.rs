@@ -1,28 +1,26 @@
 //! Archiving a binary log while it is written, as a replica gets it.
 //!
 //! Each connection begins at the beginning of a file, so that the file is known for what it is before
-//! anything is added to it: what is stored of it is passed over. Which file that is, the archive says:
-//! the last one that it has of this server; of a server that it does not know yet, the last one that
-//! begins with transactions that are all there. So a stream goes on after any interruption, its own
-//! or that of the server, and with another server after a failover.
+//! anything is added to it: what is stored of it is passed over. Which file that is, the archive says
+//! (`start`). So a stream goes on after any interruption, its own or that of the server, and with another
+//! server after a failover.
 //!
 //! What is stored ends between transactions: it is when it has waited for long enough, when there is
 //! enough of it, before a transaction that is long, or when the server waits for it. The server is told
 //! of nothing that is not stored. Of a file that is closed the small parts that this
 //! makes are merged, beside the stream, which does not wait for it.
 
+mod start;
+
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use binlog::EventType;
-use binlog::event::Rotate;
 use binlog::format::{Checksum, FIRST_EVENT};
-use binlog::header::{CHECKSUM_LEN, HEADER_LEN, Header, flag};
-use binlog::reader::checksum_of;
 
 use super::Archive;
 use super::anew::is_scattered;
-use super::arriving::{as_in_file, identify};
+use super::arriving::{as_in_file, begins, nameless, sent};
 use super::catalog::{File, Newcomer};
 use super::layout::number_of;
 use super::writer::Writer;
@@ -176,9 +174,7 @@ fn connect(
         return Err(Error::new(ErrorKind::Usage, message)
             .advise("choose a number that no server and no other replica has: --server-id"));
     }
-    let rows = session.query("SHOW BINARY LOGS", wait)?;
-    let names: Vec<String> =
-        rows.iter().filter_map(|row| Some(row.text("Log_name")?.into_owned())).collect();
+    let logs = session.value("SELECT @@GLOBAL.log_bin", wait)?;
     let semi_sync = options.semi_sync && {
         let sql = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_master_enabled'";
         let on = session.query(sql, wait)?;
@@ -193,13 +189,13 @@ fn connect(
         on == Some(true)
     };
     session.close();
-    if names.is_empty() {
+    if logs.as_deref() != Some("1") {
         return Err(Error::new(ErrorKind::Usage, "the server writes no binary log (log_bin)"));
     }
     let archive = Archive::read(repository, cancel)?;
     let mut wanted =
         Wanted { server_id: options.server_id, heartbeat: HEARTBEAT, ..Wanted::default() };
-    let first = first_file(&archive, server, &names, options, &wanted, reporter)?;
+    let first = start::first_file(&archive, server, options, &wanted, reporter)?;
     reporter.info(format!("streaming from {first} of server {server}"));
     wanted.file = &first;
     wanted.semi_sync = semi_sync;
@@ -219,61 +215,6 @@ fn connect(
         held: false,
     };
     stream.run(cancel)
-}
-
-/// The file to begin with.
-fn first_file(
-    archive: &Archive<'_>,
-    server: u32,
-    names: &[String],
-    options: &StreamOptions,
-    wanted: &Wanted<'_>,
-    reporter: &dyn Reporter,
-) -> Result<String> {
-    let latest = |file: &&File| file.parts.first().map_or(0, |part| part.head.about.created);
-    let known = archive.files().filter(|file| file.server == server);
-    if let Some(last) = known.max_by_key(|file| (latest(file), file.number)) {
-        if names.contains(&last.name)
-            && identify(&options.connect, wanted, &last.name)?.identity == last.identity
-        {
-            return Ok(last.name.clone());
-        }
-        // A log whose files were purged goes on; one that has the same names again does not.
-        let first = names.first().map_or(Ok(0), |name| number_of(name))?;
-        if first <= last.number {
-            if options.accept_new_server {
-                return Ok(names.first().cloned().unwrap_or_default());
-            }
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "server {server} has another {} than the archive: it was reset or restored, or \
-                     is another one",
-                    last.name
-                ),
-            )
-            .advise("if this is meant, say --accept-new-server once"));
-        }
-    }
-    // Backwards to one before which nothing was logged that is not there.
-    let mut all = binlog::GtidState::default();
-    for gtid in archive.files().filter_map(File::after).flat_map(|after| after.entries()) {
-        if !all.covers(*gtid) {
-            all.record(*gtid);
-        }
-    }
-    for name in names.iter().rev().filter(|_| !archive.logs.is_empty()) {
-        if all.includes(&identify(&options.connect, wanted, name)?.before) {
-            return Ok(name.clone());
-        }
-    }
-    if !archive.logs.is_empty() {
-        reporter.warn(
-            "the server has purged what follows the archive: there will be a gap; take a backup"
-                .to_owned(),
-        );
-    }
-    Ok(names.first().cloned().unwrap_or_default())
 }
 
 /// What a stream comes from.
@@ -384,11 +325,8 @@ impl Stream<'_, '_> {
     }
 
     fn event(&mut self, mut bytes: Vec<u8>, waits: bool) -> Result<()> {
-        let header = Header::parse(&bytes);
-        let header = header
-            .map_err(|what| Error::new(ErrorKind::Damage, format!("the server sent {what}")))?;
-        if header.kind == EventType::ROTATE && header.has(flag::ARTIFICIAL) {
-            return self.begin(&bytes);
+        if let Some((name, position)) = begins(&bytes)? {
+            return self.begin(name, position);
         }
         if self.file.as_ref().is_some_and(|file| file.writer.fills(bytes.len())) {
             // It may take long until a long transaction has come, and nobody waits for it.
@@ -396,7 +334,7 @@ impl Stream<'_, '_> {
             self.acknowledge()?;
         }
         let Some(file) = &mut self.file else {
-            return Err(Error::new(ErrorKind::Damage, "the server sent no name of a file"));
+            return Err(nameless());
         };
         let position = file.position;
         let Some(event) = as_in_file(&mut bytes, position, &mut file.checksum)? else {
@@ -447,20 +385,12 @@ impl Stream<'_, '_> {
     }
 
     /// A file begins. That before it is as long as it is going to be.
-    fn begin(&mut self, event: &[u8]) -> Result<()> {
-        let broken =
-            |what: String| Error::new(ErrorKind::Damage, format!("the server sent {what}"));
-        // Whether it has a checksum is said by nothing that has come before the first one.
-        let stored = event.last_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        let tail = if stored == Some(checksum_of(event)) { CHECKSUM_LEN } else { 0 };
-        let body = event.get(HEADER_LEN..event.len() - tail).unwrap_or_default();
-        let rotate = Rotate::parse(body).map_err(|what| broken(what.to_string()))?;
-        let name = String::from_utf8_lossy(rotate.file).trim_end_matches('\0').to_owned();
+    fn begin(&mut self, name: String, position: u64) -> Result<()> {
         if self.file.as_ref().is_some_and(|file| file.name == name) {
             return Ok(());
         }
-        if rotate.position != FIRST_EVENT {
-            return Err(broken(format!("{name} from {} on", rotate.position)));
+        if position != FIRST_EVENT {
+            return Err(sent(format!("{name} from {position} on")));
         }
         self.store()?;
         self.acknowledge()?;

@@ -6,17 +6,19 @@
 //!
 //! From files, or from an archive. With a certificate only encrypted connections are let in.
 //!
-//! Whoever connects is to log in, and takes a thread; there are not many at a time. One that does not read
-//! is left, and delays nobody.
+//! Whoever connects is to log in, and takes a thread; there are not many at a time, and who has not logged in
+//! makes room for others. One that does not read is left, and delays nobody.
 //!
 //! Only by GTID: the position of the replica says what it has. Events are sent as they are in the logs;
 //! encrypted ones are decrypted on the way.
 //!
 //! | module | what |
 //! |---|---|
+//! | `seats` | how many are connected |
 //! | `wire` | packets, login, answers |
 //! | `stream` | what a replica is sent |
 
+mod seats;
 mod stream;
 mod wire;
 
@@ -31,12 +33,13 @@ use crate::replay::source::LogSource;
 use crate::replay::{Cut, ReplayOptions};
 use crate::server::tls;
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+use seats::{Seat, Seats};
 use wire::{Account, Wire};
 
 /// How often a wait looks whether somebody interrupts.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Connections at a time.
-const CONNECTIONS: u32 = 64;
+const CONNECTIONS: usize = 64;
 
 /// Who may connect, and where.
 pub struct ServeOptions {
@@ -80,24 +83,36 @@ pub fn serve(
     reporter.info(format!("listening at {address}, up to {} ({})", cut.state, cut.words));
     let replicas = AtomicU32::new(0);
     let stop = cancel.child();
-    let connected = AtomicU32::new(0);
+    let seats = Seats::new(CONNECTIONS);
     std::thread::scope(|scope| {
         let mut number = 0;
         while !cancel.is_cancelled() {
             match listener.accept() {
                 Ok((stream, peer)) => {
                     number += 1;
-                    let seat = Seat::take(&connected);
-                    if seat.is_none() {
-                        reporter
-                            .warn(format!("{peer} is sent away: there are {CONNECTIONS} already"));
-                        continue;
-                    }
+                    let seat = match seats.take(number, peer, &stream) {
+                        Ok(Some(taken)) => {
+                            if let Some(stranger) = taken.sent_away {
+                                reporter.warn(format!(
+                                    "{stranger} is sent away: it has not logged in, and others come"
+                                ));
+                            }
+                            taken.seat
+                        }
+                        Ok(None) => {
+                            let words = format!("there are {CONNECTIONS} replicas already");
+                            reporter.warn(format!("{peer} is sent away: {words}"));
+                            continue;
+                        }
+                        Err(error) => {
+                            reporter.warn(format!("{peer} is sent away: {error}"));
+                            continue;
+                        }
+                    };
                     let keys = options.keys.clone();
                     let tls = tls.clone();
                     let (stop, cut, replicas) = (&stop, &cut, &replicas);
                     let talk = move || {
-                        let _seat = seat;
                         let mut replica = Replica {
                             source,
                             keys,
@@ -109,7 +124,7 @@ pub fn serve(
                             reporter,
                             served: replicas,
                         };
-                        match replica.talk(stream, number) {
+                        match replica.talk(stream, number, &seat) {
                             Ok(()) => reporter.info(format!("{peer} has left")),
                             Err(error) => reporter.warn(format!("{peer}: {error}")),
                         }
@@ -137,26 +152,6 @@ pub fn serve(
         Ok(())
     })?;
     Ok(ServeSummary { format: 1, replicas: replicas.load(Ordering::Relaxed) })
-}
-
-/// One of so many connections.
-struct Seat<'a>(&'a AtomicU32);
-
-impl<'a> Seat<'a> {
-    /// One that is free. Only one thread takes them.
-    fn take(connected: &'a AtomicU32) -> Option<Self> {
-        let is_free = connected.load(Ordering::Relaxed) < CONNECTIONS;
-        is_free.then(|| {
-            connected.fetch_add(1, Ordering::Relaxed);
-            Self(connected)
-        })
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A connection.
@@ -192,7 +187,7 @@ struct Wishes {
 }
 
 impl Replica<'_> {
-    fn talk(&mut self, stream: TcpStream, number: u32) -> Result<()> {
+    fn talk(&mut self, stream: TcpStream, number: u32, seat: &Seat<'_>) -> Result<()> {
         let lost =
             |cause| Error::new(ErrorKind::Server, "the connection is broken").caused_by(cause);
         stream.set_nonblocking(false).map_err(lost)?;
@@ -206,6 +201,9 @@ impl Replica<'_> {
         };
         if !wire.log_in(&version, number, &account).map_err(lost)? {
             return Err(Error::new(ErrorKind::Usage, "the login was refused"));
+        }
+        if !seat.keep() {
+            return Err(Error::new(ErrorKind::Usage, "others came before it had logged in"));
         }
         let mut wishes = Wishes::default();
         while let Some(request) = wire.request().map_err(lost)? {

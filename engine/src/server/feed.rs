@@ -10,7 +10,7 @@ use std::time::Duration;
 use binlog::reader::EVENT_MAX;
 
 use super::connect::ConnectOptions;
-use super::failure::connect_error;
+use super::failure::{Failure, ServerError, connect_error};
 pub use super::wire::GLANCE;
 use super::wire::{CHUNK, PACKET_FULL, Wire, answer, capability, command, refused};
 use crate::{Cancel, Error, ErrorKind, Result};
@@ -32,6 +32,14 @@ pub enum Came {
     Nothing,
     /// The server has no more.
     End,
+}
+
+/// `ER_MASTER_FATAL_ERROR_READING_BINLOG`, which has one number for many things.
+const FATAL: u16 = 1236;
+
+/// Whether a server says that its list of logs does not have the file. It says so in English always.
+fn is_absent(error: &ServerError) -> bool {
+    error.code == FATAL && error.message.contains("Could not find first log file name")
 }
 
 /// A connection that the log comes over.
@@ -136,6 +144,18 @@ impl Source {
 
     /// The next event.
     pub fn receive(&mut self) -> Result<Came> {
+        Ok(self.next()?)
+    }
+
+    /// The next event; `None` if the server does not have the file that was asked for.
+    pub fn receive_if_there(&mut self) -> Result<Option<Came>> {
+        match self.next() {
+            Err(Failure::Server(error)) if is_absent(&error) => Ok(None),
+            came => Ok(Some(came?)),
+        }
+    }
+
+    fn next(&mut self) -> Result<Came, Failure> {
         loop {
             let Some(packet) = self.wire.packet()? else { return Ok(Came::Nothing) };
             let full = packet.len() == PACKET_FULL;
@@ -143,11 +163,12 @@ impl Source {
                 match packet.first() {
                     Some(&answer::OK) => {}
                     Some(&answer::END) if packet.len() < 9 => return Ok(Came::End),
-                    _ => return Err(refused(&packet).into()),
+                    _ => return Err(refused(&packet)),
                 }
             }
             if self.event.len() + packet.len() > EVENT_MAX as usize + CHUNK {
-                return Err(Error::new(ErrorKind::Damage, "an event is longer than any may be"));
+                let message = "an event is longer than any may be";
+                return Err(Error::new(ErrorKind::Damage, message).into());
             }
             self.event.extend_from_slice(&packet);
             if full {

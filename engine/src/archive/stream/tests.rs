@@ -86,7 +86,7 @@ fn streamed(
     let mut rotate = Canned::new(1, 1, FILE, "");
     rotate.add(EventType::ROTATE, &body);
     let mut rotate = rotate.events.pop().unwrap();
-    rotate[binlog::header::at::FLAGS] |= flag::ARTIFICIAL as u8;
+    rotate[binlog::header::at::FLAGS] |= binlog::header::flag::ARTIFICIAL as u8;
     binlog::event::rows::stamp(&mut rotate, true);
     let mut next: VecDeque<Next> = next.into();
     next.push_front(Next::Event(rotate, false, true));

@@ -228,9 +228,9 @@ fn partitions(table: &Table, rng: &mut Rng) -> Operation {
     }
     Operation::plain(match rng.u32(0..4) {
         0 => vec![format!("ALTER TABLE {name} TRUNCATE PARTITION p{}", rng.u32(0..3))],
-        // Servers (10.11.19 for one) lose a table with such a name here: "unknown database", no
-        // table any more, and nothing in the binary log.
-        1 if name.table.contains('/') => vec![format!("ALTER TABLE {name} FORCE")],
+        // Servers lose a table with such a name here: "unknown database" (10.11.19) or "not
+        // partitioned" (11.8.6), no table any more, and nothing in the binary log.
+        1 | 2 if name.table.contains('/') => vec![format!("ALTER TABLE {name} FORCE")],
         1 => vec![format!("ALTER TABLE {name} REBUILD PARTITION p1")],
         2 => vec![
             format!(
