@@ -242,7 +242,15 @@ fn told_commits(point: &str) -> Result<()> {
         }
         Ok(running)
     };
+    // A stream that comes before the server waits for any is one that it waits for then.
+    let early = stream(&repo, &server, &["--semi-sync"])?;
+    let gtid = server.client()?.scalar("SELECT @@gtid_binlog_pos")?.context("no GTID")?;
+    wait_for(&repo, &gtid)?;
     server.run("SET GLOBAL rpl_semi_sync_master_enabled = ON")?;
+    server.run("INSERT INTO d.t (a) VALUES (1)")?;
+    ensure!((status("yes_tx")?, status("no_tx")?) == (1, 0), "{point}: not acknowledged");
+    early.signal(Signal::KILL)?;
+    early.wait(CATCH_UP)?;
     let (told, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let running = std::thread::scope(|scope| -> Result<Running> {
         let commit = || -> Result<()> {

@@ -5,7 +5,7 @@
 mod common;
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use common::replay::{json, run, state, target_options};
@@ -15,7 +15,7 @@ use harness::compare::Contents;
 use harness::load::{Load, LoadOptions, Mix};
 use harness::process::{self, Finished};
 use harness::tool::BinlogPosition;
-use harness::{Generation, Result, Scratch, Server, ServerOptions};
+use harness::{Client, Generation, Result, Scratch, Server, ServerOptions};
 
 /// How many targets a proof has.
 const TARGETS: &str = "HAULOUT_REPLAY_TARGETS";
@@ -125,6 +125,13 @@ impl Logged {
     }
 }
 
+/// How many transactions there were, in all domains.
+fn transactions(client: &mut Client) -> Result<u64> {
+    let position = client.scalar("SELECT @@gtid_binlog_pos")?.unwrap_or_default();
+    let numbers = position.split(',').filter_map(|gtid| gtid.rsplit('-').next());
+    Ok(numbers.filter_map(|number| number.parse::<u64>().ok()).sum())
+}
+
 /// What the stock tools make of the logs between two places.
 fn stock(source: &Server, copy: &Server, from: (&str, u64), to: (&str, u64)) -> Result<Finished> {
     let logs = source.client()?.text("SHOW BINARY LOGS")?;
@@ -182,7 +189,14 @@ fn left_out(targets: u64, seed: u64) -> Result<()> {
     std::thread::sleep(Duration::from_millis(500));
     let backup = scratch.join("backup");
     tool.run_backup(&source, &backup)?;
-    std::thread::sleep(Duration::from_secs(3));
+    let began = Instant::now();
+    let mut client = source.client()?;
+    let before = transactions(&mut client)?;
+    // A load may stand still for seconds, when its workers wait for each other.
+    while began.elapsed() < Duration::from_secs(3) || transactions(&mut client)? < before + 60 {
+        ensure!(began.elapsed() < Duration::from_secs(60), "the load stands still");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     load.stop()?;
     tool.run_prepare(&backup)?;
     let place = BinlogPosition::of_backup(&backup)?;

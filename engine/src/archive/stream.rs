@@ -175,19 +175,18 @@ fn connect(
             .advise("choose a number that no server and no other replica has: --server-id"));
     }
     let logs = session.value("SELECT @@GLOBAL.log_bin", wait)?;
-    let semi_sync = options.semi_sync && {
+    if options.semi_sync {
         let sql = "SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync_master_enabled'";
         let on = session.query(sql, wait)?;
         let on = on.first().and_then(|row| row.text("Value").map(|value| value == "ON"));
         if on != Some(true) {
             reporter.warn(
-                "the server does not wait for acknowledgements: rpl_semi_sync_master_enabled is \
-                 not ON"
+                "the server does not wait for acknowledgements until rpl_semi_sync_master_enabled is \
+                 set to ON"
                     .to_owned(),
             );
         }
-        on == Some(true)
-    };
+    }
     session.close();
     if logs.as_deref() != Some("1") {
         return Err(Error::new(ErrorKind::Usage, "the server writes no binary log (log_bin)"));
@@ -198,7 +197,7 @@ fn connect(
     let first = start::first_file(&archive, server, options, &wanted, reporter)?;
     reporter.info(format!("streaming from {first} of server {server}"));
     wanted.file = &first;
-    wanted.semi_sync = semi_sync;
+    wanted.semi_sync = options.semi_sync;
     let mut source = Source::open(&options.connect, &wanted)?;
     summary.connections += 1;
     let mut stream = Stream {
