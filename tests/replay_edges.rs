@@ -454,3 +454,44 @@ fn killed_near_temporary_tables() {
         Ok(())
     })());
 }
+
+/// A server that has logged nothing says by its data directory which backup it was restored from, and
+/// another one's logs are not for it; nor is a server that was restored from none.
+#[test]
+fn the_data_is_that_of_the_backup() {
+    ok((|| -> Result<()> {
+        let scratch = Scratch::new()?;
+        let (source, mut client) = source()?;
+        let tool = common::haulout();
+        let mut backup = |name: &str| -> Result<String> {
+            client.run("INSERT INTO m VALUES (1), (2)")?;
+            let dir = scratch.join(name);
+            tool.run_backup(&source, &dir)?;
+            tool.run_prepare(&dir)?;
+            client.run("INSERT INTO m VALUES (3)")?;
+            Ok(dir.to_str().unwrap().to_owned())
+        };
+        let (early, late) = (backup("early")?, backup("late")?);
+        let datadir = scratch.join("data");
+        tool.run_restore(Path::new(&early), &datadir)?;
+        let copy = target_options(source.options()).start_on(&datadir)?;
+        for more in [&[][..], &["--plan"]] {
+            let of_late = [&["--from-backup", &*late, "--until=end"], more].concat();
+            let refused = run(&copy, source.datadir(), &of_late)?;
+            common::assert_failed(&refused, exit::USAGE, &["was restored from the backup at"]);
+        }
+        let blank = target_options(source.options()).start()?;
+        let of_early = ["--from-backup", &*early, "--until=end"];
+        let refused = run(&blank, source.datadir(), &of_early)?;
+        common::assert_failed(&refused, exit::USAGE, &["was not restored from a backup"]);
+        json(&copy, source.datadir(), &of_early)?;
+        let differences = differences(&source, &copy)?;
+        ensure!(differences.is_empty(), "{differences}");
+        // That the source has all of it is no reason to reset it.
+        let refused =
+            run(&source, source.datadir(), &["--from-gtid=", "--until=0-1-2", "--before"])?;
+        common::assert_failed(&refused, exit::USAGE, &["the server that wrote them"]);
+        ensure!(!refused.stderr.contains("RESET MASTER"), "{}", refused.report());
+        Ok(())
+    })());
+}

@@ -43,6 +43,14 @@ impl BinlogInfo {
         )
     }
 
+    /// The place that such a sentence names; `None` if it makes no sense.
+    pub fn place_of_sentence(sentence: &str) -> Option<BinlogPosition> {
+        let rest = sentence.trim().strip_prefix("filename '")?;
+        let (file, rest) = rest.split_once("', position '")?;
+        let (offset, _) = rest.split_once('\'')?;
+        BinlogPosition::new(file, offset.parse().ok()?).ok()
+    }
+
     /// Reads the content; the GTID may be missing. The error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let line = text.lines().next().unwrap_or_default();
@@ -74,6 +82,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn sentences_name_places() {
+        let info = BinlogInfo::parse("bin.000001\t2614\t0-7-16\n").unwrap();
+        assert_eq!(BinlogInfo::place_of_sentence(&info.sentence()), Some(info.position));
+        for nonsense in ["", "filename 'a', position 'x', GTID", "filename 'a', position '1"] {
+            assert_eq!(BinlogInfo::place_of_sentence(nonsense), None);
+        }
+    }
 
     #[test]
     fn bytes_are_those_of_the_stock_tool() {

@@ -16,6 +16,7 @@
 //! | [`state`] | what has been logged up to a place |
 //! | [`target`] | where to stop |
 //! | [`filter`] | what is left out |
+//! | `origin` | of which backup the server's data is |
 //! | `definition` | which statements make or drop tables |
 //! | `temporary` | temporary tables, near which nothing can go on |
 //! | [`plan`] | start, end, and what is between them |
@@ -29,6 +30,7 @@ pub mod archived;
 mod batch;
 mod definition;
 pub mod filter;
+mod origin;
 pub mod plan;
 mod script;
 mod sequence;
@@ -123,8 +125,12 @@ pub fn plan(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<Plan> {
-    let server = connect.map(|connect| Server::connect(connect, cancel)).transpose()?;
-    let logged = server.map(|server| server.logged).filter(|state| !state.is_empty());
+    let mut logged = None;
+    if let Some(connect) = connect {
+        let mut server = Server::connect(connect, cancel)?;
+        server.check(options, reporter)?;
+        logged = Some(server.logged).filter(|state| !state.is_empty());
+    }
     make_plan(source, options, logged, cancel, reporter)
 }
 
@@ -224,7 +230,7 @@ pub fn replay(
     let mut server = Server::connect(connect, cancel)?;
     let mut pipeline = Pipeline::connect(connect, cancel)?;
     server.be_alone(&mut pipeline)?;
-    server.check()?;
+    server.check(options, reporter)?;
     let logged = Some(server.logged.clone()).filter(|state| !state.is_empty());
     let plan = make_plan(source, options, logged, cancel, reporter)?;
     let plan_seconds = clock.elapsed().as_secs_f64();
@@ -326,8 +332,8 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the server is set up so that a replay can be exact.
-    fn check(&mut self) -> Result<()> {
+    /// Whether the server has the right data, and is set up so that a replay can be exact.
+    fn check(&mut self, options: &ReplayOptions, reporter: &dyn Reporter) -> Result<()> {
         let wait = Wait::short("asking how the server is set up");
         let mut is_on = |variable: &str| -> Result<bool> {
             let value = self.session.value(&format!("SELECT @@GLOBAL.{variable}"), wait)?;
@@ -346,6 +352,9 @@ impl Server {
                 "the server runs events, which change what is replayed",
             )
             .advise("SET GLOBAL event_scheduler=OFF until the replay is done"));
+        }
+        if self.logged.is_empty() {
+            origin::check(&mut self.session, &options.anchor, reporter)?;
         }
         Ok(())
     }

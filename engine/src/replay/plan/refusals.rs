@@ -119,9 +119,18 @@ impl Planner<'_> {
              transactions of its own, or of another history",
             self.course.start_state, self.applied
         );
-        Error::new(ErrorKind::Usage, message).advise(
-            "restore the backup again and let nothing write before the replay; if none had begun, and \
-             what the server has logged since is unimportant, RESET MASTER on it",
-        )
+        let has_all = |server: &State| self.seen.position().iter().all(|gtid| server.has(gtid));
+        let is_source = self.server.as_ref().is_some_and(has_all);
+        Error::new(ErrorKind::Usage, message).advise(match is_source {
+            true => {
+                "it has all that the logs have, and more: this seems to be the server that wrote them; name \
+                 the one that was restored"
+            }
+            false => {
+                "restore the backup again and let nothing write before the replay; if none had begun, and \
+                 the server is the restored one, and what it has logged since is unimportant, RESET MASTER \
+                 on it"
+            }
+        })
     }
 }
