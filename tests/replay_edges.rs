@@ -212,6 +212,9 @@ fn the_place_that_a_backup_names_counts() {
         let copy = target_options(source.options()).start()?;
         let say = |file: &str, offset: u64, gtid: &str| -> Result<()> {
             let place = format!("{file}\t{offset}\t{gtid}\n");
+            // As if the copy had been restored from it.
+            let info = format!("binlog_pos = filename '{file}', position '{offset}', GTID\n");
+            std::fs::write(copy.datadir().join("xtrabackup_info"), info)?;
             Ok(std::fs::write(backup.join("xtrabackup_binlog_info"), place)?)
         };
         let arguments = ["--from-backup", from, "--until=end", "--plan"];

@@ -113,6 +113,15 @@ impl Canned {
         self
     }
 
+    /// From now on transactions are of later seconds. The file itself was begun then, too.
+    pub fn begun(mut self, created: u32) -> Self {
+        self.created = created;
+        let time = created.to_le_bytes();
+        self.events[0][..4].copy_from_slice(&time);
+        stamp(&mut self.events[0], true);
+        self
+    }
+
     /// The whole file.
     pub fn bytes(&self) -> Vec<u8> {
         [&binlog::format::MAGIC[..], &self.events.concat()].concat()

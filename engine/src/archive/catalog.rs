@@ -143,7 +143,7 @@ impl<'r> Archive<'r> {
                 }),
             }
         }
-        Ok(Self { repository, logs })
+        Ok(Self { repository, logs, history: None })
     }
 
     /// All files.

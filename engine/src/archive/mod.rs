@@ -86,6 +86,8 @@ pub struct Archive<'r> {
     repository: &'r Repository,
     /// What there is of each server and epoch, in the order of names.
     pub logs: Vec<Log>,
+    /// The epoch that ways are to go through, if one was chosen.
+    history: Option<String>,
 }
 
 /// Files that follow one another.

@@ -5,7 +5,9 @@
 //! behind it. It may come back to a log, further on. Each log that is entered adds something.
 //!
 //! The end of everything is one only if nothing is left that was written later: what no log leads to is
-//! said.
+//! said (`histories`).
+
+mod histories;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +18,7 @@ use super::catalog::{File, follows};
 use super::gaps::{Gap, between};
 use super::{Archive, Log};
 use crate::{Cancel, Error, ErrorKind, Result};
+use histories::unreachable;
 
 /// Where to begin.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Start {
     pub place: Option<(String, u64)>,
     /// `server_id` of that server.
     pub server: Option<u32>,
+    /// When that was, in seconds since 1970: a file of that name that was begun later is another one.
+    pub read: Option<u32>,
 }
 
 /// Where to end. Who reads decides exactly; files that lie behind it are not in the plan.
@@ -129,6 +134,11 @@ struct Course {
 }
 
 impl Course {
+    /// Logs that it goes through.
+    fn logs<'a>(&self, archive: &'a Archive<'_>) -> impl Iterator<Item = &'a Log> {
+        self.trail.iter().filter_map(|index| archive.logs.get(*index))
+    }
+
     /// When the last of its transactions was written.
     fn newest(&self) -> u32 {
         let parts =
@@ -159,7 +169,7 @@ impl Archive<'_> {
     /// something that was written later, and nothing leads to it.
     pub fn plan(&self, start: &Start, until: &Until, cancel: &Cancel) -> Result<Plan> {
         let course = self.best(start, until, cancel)?;
-        match self.beyond(&course, until) {
+        match self.beyond(&course, until, cancel)? {
             Some((log, gtid)) => Err(unreachable(&course, log, gtid)),
             None => Ok(course.plan),
         }
@@ -174,22 +184,57 @@ impl Archive<'_> {
 
     /// The best way from a place on.
     fn best(&self, start: &Start, until: &Until, cancel: &Cancel) -> Result<Course> {
-        let mut best: Option<(bool, Course)> = None;
+        let mut ways: Vec<(bool, Course)> = Vec::new();
+        let mut best = 0;
+        let read_at = self.read_at(start);
         for (index, log) in self.logs.iter().enumerate() {
             let Some(place) = entry(log, &start.position) else { continue };
+            if let Some(there) = read_at.and_then(|there| self.logs.get(there))
+                && self.is_another_history(there, log, &start.position, cancel)?
+            {
+                continue;
+            }
             let course = self.walk(index, place, start, until, cancel)?;
-            let there = is_there(log, start);
-            let is_better = match &best {
+            let is_chosen = |log: &Log| self.history.as_deref() == Some(log.epoch.as_str());
+            if self.history.is_some() && !course.logs(self).any(is_chosen) {
+                continue;
+            }
+            let there = read_at == Some(index);
+            let is_better = match ways.get(best) {
                 None => true,
                 Some((other_there, other)) => {
                     self.is_better((&course, there), (other, *other_there), until, cancel)?
                 }
             };
             if is_better {
-                best = Some((there, course));
+                best = ways.len();
             }
+            ways.push((there, course));
         }
-        best.map(|(_, course)| course).ok_or_else(|| self.nowhere(start))
+        if ways.is_empty() {
+            return Err(self.nowhere(start));
+        }
+        let (_, course) = ways.swap_remove(best);
+        for (_, other) in &ways {
+            self.refuse_two_histories(&course, other, until, cancel)?;
+        }
+        Ok(course)
+    }
+
+    /// The log that a position was read at. Of several files of that name it is the last one that had been
+    /// begun.
+    fn read_at(&self, start: &Start) -> Option<usize> {
+        let (name, offset) = start.place.as_ref()?;
+        let of_server = |log: &Log| start.server.is_none_or(|server| server == log.server);
+        let logs = self.logs.iter().enumerate().filter(|(_, log)| of_server(log));
+        let files = logs.flat_map(|(index, log)| log.files.iter().map(move |file| (index, file)));
+        let is_file = |file: &File| {
+            file.name == *name
+                && *offset <= file.end()
+                && start.read.is_none_or(|read| file.created() <= Some(read))
+        };
+        let found = files.filter(|(_, file)| is_file(file));
+        found.max_by_key(|(_, file)| file.created()).map(|(index, _)| index)
     }
 
     /// Whether of two ways the first one is to be taken: one that reaches the target; that has all of the
@@ -227,41 +272,6 @@ impl Archive<'_> {
             }
         }
         Ok(true)
-    }
-
-    /// Of a way that is taken to be one to the end of everything: what was written later than its end in the
-    /// domains that it goes through.
-    fn beyond(&self, course: &Course, until: &Until) -> Option<(&Log, Gtid)> {
-        let limit = match until {
-            Until::End => u32::MAX,
-            Until::Time(time) if !course.plan.reaches => *time,
-            _ => return None,
-        };
-        if course.plan.gap.is_some() {
-            return None;
-        }
-        let position = course.state.position();
-        let trail = course.trail.iter().filter_map(|index| self.logs.get(*index));
-        let passed =
-            trail.flat_map(Log::parts).filter(|part| course.state.includes(&part.head.about.after));
-        let newest = passed.filter_map(|part| part.head.times).map(|times| times.1).max();
-        let newest = newest.unwrap_or(0);
-        let mut found = None;
-        for (log, part) in self.logs.iter().flat_map(|log| log.parts().map(move |it| (log, it))) {
-            let (about, Some(times)) = (&part.head.about, part.head.times) else { continue };
-            // A server that was reset has the same numbers again.
-            let is_lost = |gtid: &&Gtid| {
-                position.get(gtid.domain).is_some()
-                    && !about.before.covers(**gtid)
-                    && (times.0 > newest || times.1 >= newest && !course.state.covers(**gtid))
-            };
-            if times.0 < limit
-                && let Some(gtid) = about.after.entries().iter().rev().find(is_lost)
-            {
-                found = Some((log, *gtid));
-            }
-        }
-        found
     }
 
     fn nowhere(&self, start: &Start) -> Error {
@@ -405,22 +415,6 @@ enum Way {
     Gap(Box<Gap>),
 }
 
-/// A way that ends before what was written later.
-fn unreachable(course: &Course, log: &Log, gtid: Gtid) -> Error {
-    let message = format!(
-        "what leads on from there ends at '{}', and {gtid} of server {} ({}), to which no log leads, \
-         was written later",
-        course.state, log.server, log.epoch
-    );
-    let last = course.state.entries().iter().rev().find(|last| last.domain == gtid.domain);
-    let last = last.map_or_else(|| "GTID".to_owned(), Gtid::to_string);
-    Error::new(ErrorKind::Gap, message).advise(format!(
-        "archive what is missing with haulout binlog push; what a server got from another one it logs with \
-         log_slave_updates only; or name the last transaction that is wanted: --until {last} --after, or \
-         --until {gtid} --after from a backup that leads there"
-    ))
-}
-
 /// Adds the parts of a log from a place on; why they end before the log does.
 fn follow(
     log: &Log,
@@ -519,14 +513,6 @@ fn begins_by(before: &GtidState, position: &GtidPosition) -> bool {
                 && (!same || there.sequence > gtid.sequence || is_newest)
         })
     })
-}
-
-/// Whether this is the log that a position was read at.
-fn is_there(log: &Log, start: &Start) -> bool {
-    start.server.is_none_or(|server| server == log.server)
-        && start.place.as_ref().is_some_and(|(name, offset)| {
-            log.files.iter().any(|file| file.name == *name && *offset <= file.end())
-        })
 }
 
 #[cfg(test)]

@@ -60,7 +60,15 @@ impl Anchor {
         let gtid = gtid.map_err(|_| unknown("has no GTID position that can be understood"))?;
         let place = replication.file.as_ref().zip(replication.position);
         let position = place.and_then(|(file, offset)| BinlogPosition::new(file, offset).ok());
-        Ok(Self { position, server: None, gtid })
+        Ok(Self { position, gtid, ..Self::default() })
+    }
+
+    /// What a backup in a repository is.
+    fn of_manifest(manifest: &Manifest) -> Result<Self> {
+        let anchor = Self::of_replication(manifest.name.as_str(), manifest.replication.as_ref())?;
+        let server = Some(manifest.server.server_id);
+        let read = u32::try_from(manifest.ended.as_second()).ok();
+        Ok(Self { server, read, ..anchor })
     }
 }
 
@@ -68,9 +76,7 @@ impl Anchor {
 /// it is of.
 pub fn anchor(options: &mut ReplayOptions, backup: Option<&Manifest>) -> Result<Option<u32>> {
     let Some(manifest) = backup else { return Ok(None) };
-    let name = manifest.name.as_str();
-    options.anchor = Anchor::of_replication(name, manifest.replication.as_ref())?;
-    options.anchor.server = Some(manifest.server.server_id);
+    options.anchor = Anchor::of_manifest(manifest)?;
     Ok(options.anchor.server)
 }
 
@@ -97,6 +103,7 @@ fn steps(
         position: anchor.gtid.clone(),
         place: place.map(|place| (place.file().to_owned(), place.offset())),
         server,
+        read: anchor.read,
     };
     if matches!(target, Target::Position { .. }) {
         let names = archive.names_from(&start, cancel)?;
@@ -208,7 +215,7 @@ fn lead(
     target: &Target,
     cancel: &Cancel,
 ) -> Result<Option<Recovery>> {
-    let anchor = Anchor::of_replication(manifest.name.as_str(), manifest.replication.as_ref())?;
+    let anchor = Anchor::of_manifest(manifest)?;
     let is_behind = match target {
         Target::Time(time) => manifest.ended > *time,
         Target::Gtid(gtid) => {

@@ -113,7 +113,7 @@ impl Anchor {
             Error::new(ErrorKind::Usage, message)
                 .advise("give the GTID position of the data with --from-gtid")
         })?;
-        Ok(Self { position: Some(info.position), server: None, gtid: info.gtid })
+        Ok(Self { position: Some(info.position), gtid: info.gtid, ..Self::default() })
     }
 }
 

@@ -31,13 +31,16 @@ pub struct Anchor {
     pub server: Option<u32>,
     /// The newest transaction of each domain.
     pub gtid: GtidPosition,
+    /// When that was, in seconds since 1970, if it is known.
+    pub read: Option<u32>,
 }
 
 impl Anchor {
-    /// Whether the place is in this log.
+    /// Whether the place is in this log. One that was begun later is another one of the same name.
     fn names(&self, log: &Log) -> bool {
         self.position.as_ref().is_some_and(|position| position.file() == log.name)
             && self.server.is_none_or(|server| server == log.server)
+            && self.read.is_none_or(|read| log.begun <= read)
     }
 }
 

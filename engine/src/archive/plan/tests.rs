@@ -58,6 +58,7 @@ fn way(repository: &Repository, position: &str, until: &Until) -> Result<Plan> {
         position: position.parse().unwrap(),
         place: Some(("binlog.000001".to_owned(), 4)),
         server: Some(1),
+        read: None,
     };
     Archive::read(repository, &Cancel::new()).unwrap().plan(&start, until, &Cancel::new())
 }
@@ -160,6 +161,7 @@ fn what_a_server_wrote_since_it_was_reset_is_behind_the_end() {
         position: "0-1-3".parse().unwrap(),
         place: Some(("binlog.000001".to_owned(), end)),
         server: Some(1),
+        read: None,
     };
     let error = archive.plan(&start, &Until::End, &cancel).unwrap_err();
     assert!(error.to_string().contains("0-1-2 of server 1"), "{error}");
@@ -182,6 +184,7 @@ fn up_to(repository: &Repository, position: &str, file: &str) -> Result<()> {
         position: BinlogPosition::new("binlog.000001", 4).ok(),
         server: Some(1),
         gtid: position.parse().unwrap(),
+        read: None,
     };
     let archive = Archive::read(repository, &Cancel::new()).unwrap();
     let target = Target::Position { file: file.to_owned(), offset: 300 };
@@ -206,4 +209,62 @@ fn a_place_in_several_logs_on_the_way_is_none() {
     let error = up_to(&repository, "0-1-1", "binlog.000001").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     up_to(&repository, "0-1-1", "binlog.000002").unwrap();
+}
+
+/// A server that was recovered, to before a transaction, goes on with the same numbers.
+#[test]
+fn after_a_recovery_there_are_two_histories() {
+    let cancel = Cancel::new();
+    // The new one has fewer transactions than the old one, or more.
+    for new in [&["0-1-3"][..], &["0-1-3", "0-1-4", "0-1-5", "0-1-6", "0-1-7"]] {
+        let (_dir, repository) = repository();
+        let old: &[&str] = &["0-1-1", "0-1-2", "0-1-3", "0-1-4", "0-1-5"];
+        log(&repository, 1, 100, &[(1, "", old)]);
+        // What was replayed has its old times.
+        let file = Canned::new(1, 100, "binlog.000001", "0-1-1").transactions(&["0-1-2"]);
+        file.begun(1000).transactions(new).store(&repository, None);
+        let mut archive = Archive::read(&repository, &cancel).unwrap();
+        let start = Start {
+            position: "0-1-1".parse().unwrap(),
+            place: Some(("binlog.000001".to_owned(), 300)),
+            server: Some(1),
+            read: Some(500),
+        };
+        // Before they part there is nothing to choose.
+        for until in [Until::Gtid("0-1-2".parse().unwrap()), Until::Time(103)] {
+            archive.plan(&start, &until, &cancel).unwrap();
+        }
+        for until in [Until::End, Until::Time(2000)] {
+            let error = archive.plan(&start, &until, &cancel).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Gap, "{until:?}");
+            assert!(error.to_string().contains("was written later"), "{error}");
+        }
+        let ambiguous = [
+            Until::Gtid("0-1-3".parse().unwrap()),
+            Until::Time(104),
+            Until::Position("binlog.000001".to_owned(), 400),
+        ];
+        for until in &ambiguous {
+            let error = archive.plan(&start, until, &cancel).unwrap_err();
+            assert!(error.to_string().contains("two histories"), "{until:?}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Usage, "{until:?}");
+        }
+        let epochs: Vec<_> = archive.logs.iter().map(|log| log.epoch.to_string()).collect();
+        for (epoch, last) in epochs.iter().zip(["0-1-5", new[new.len() - 1]]) {
+            archive.choose_history(epoch).unwrap();
+            let plan = archive.plan(&start, &Until::End, &cancel).unwrap();
+            assert_eq!(told(&plan).1, last, "{epoch}");
+            for until in &ambiguous {
+                assert!(archive.plan(&start, until, &cancel).unwrap().reaches, "{until:?}");
+            }
+        }
+        assert_eq!(archive.choose_history("none").unwrap_err().kind(), ErrorKind::Usage);
+        // From a backup that was taken since then only the new one leads on.
+        let archive = Archive::read(&repository, &cancel).unwrap();
+        let start = Start { position: "0-1-3".parse().unwrap(), read: Some(1500), ..start };
+        let plan = archive.plan(&start, &Until::End, &cancel).unwrap();
+        assert_eq!(told(&plan).1, new[new.len() - 1]);
+        let plan = archive.plan(&start, &Until::Gtid("0-1-5".parse().unwrap()), &cancel).unwrap();
+        assert_eq!(plan.reaches, new.len() > 1);
+    }
 }
