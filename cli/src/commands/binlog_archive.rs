@@ -66,9 +66,9 @@ impl Push {
             accept_new_server: self.accept_new_server,
             keys: super::binlog::key_source(self.keys.resolve(&**reporter)?),
         };
-        let before = Archive::read(&repository, cancel)?.gaps();
+        let before = Archive::read(&repository, cancel)?.gaps(cancel)?;
         let summary = push::push(&repository, &options, cancel, &**reporter)?;
-        let gaps = Archive::read(&repository, cancel)?.gaps();
+        let gaps = Archive::read(&repository, cancel)?.gaps(cancel)?;
         for gap in &gaps {
             reporter.warn(format!("the archive has a gap: {gap}"));
         }
@@ -177,7 +177,7 @@ impl List {
         let repository = self.repo.open(cancel, reporter)?;
         let archive = Archive::read(&repository, cancel)?;
         let files = archive.files().map(Line::from).collect();
-        let listed = Listed { format: 1, files, gaps: archive.gaps() };
+        let listed = Listed { format: 1, files, gaps: archive.gaps(cancel)? };
         let mut outcome = Outcome::data(&listed, table(&listed))?;
         outcome.words.push(counted(listed.files.len() as u64, "file.", "files."));
         outcome.words.extend(listed.gaps.iter().map(|gap| format!("GAP: {gap}")));

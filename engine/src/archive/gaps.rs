@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use binlog::GtidState;
+use binlog::{Gtid, GtidState};
 
 use super::catalog::follows;
+use super::part::Part;
 use super::{Archive, Log};
+use crate::repo::Repository;
+use crate::{Cancel, Result};
 
 /// Transactions of one domain and server.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -67,13 +70,19 @@ impl std::fmt::Display for Gap {
 struct Coverage(BTreeMap<(u32, u32), Vec<(u64, u64)>>);
 
 impl Coverage {
-    fn of<'a>(logs: impl Iterator<Item = &'a Log>) -> Self {
+    fn of<'a>(
+        logs: impl Iterator<Item = &'a Log>,
+        repository: &Repository,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         let mut coverage = Self::default();
         for part in logs.flat_map(|log| &log.files).flat_map(|file| &file.parts) {
             let about = &part.head.about;
             for gtid in about.after.entries() {
-                let before = about.before.of(gtid.domain, gtid.server);
-                let before = before.map_or(0, |before| before.sequence);
+                let before = match about.before.of(gtid.domain, gtid.server) {
+                    Some(before) => before.sequence,
+                    None => unlogged(part, *gtid, repository, cancel)?,
+                };
                 let runs = coverage.0.entry((gtid.domain, gtid.server)).or_default();
                 match runs.last_mut() {
                     Some(last) if last.1 == before => last.1 = gtid.sequence,
@@ -93,7 +102,7 @@ impl Coverage {
             }
             *runs = joined;
         }
-        coverage
+        Ok(coverage)
     }
 
     fn runs(&self, missing: &Missing) -> &[(u64, u64)] {
@@ -113,6 +122,18 @@ impl Coverage {
     }
 }
 
+/// The number before the first one that a server logged in a domain, in a part before which it had logged
+/// nothing there: a replica that was made from a backup does not begin with the first number.
+fn unlogged(part: &Part, last: Gtid, repository: &Repository, cancel: &Cancel) -> Result<u64> {
+    if part.head.transactions == last.sequence {
+        return Ok(0);
+    }
+    let index = part.index(repository, cancel)?;
+    let of_both = |gtid: &Gtid| (gtid.domain, gtid.server) == (last.domain, last.server);
+    let gtids = index.transactions.iter().map(|transaction| transaction.gtid).filter(of_both);
+    Ok(gtids.map(|gtid| gtid.sequence).min().unwrap_or(1).saturating_sub(1))
+}
+
 impl Archive<'_> {
     /// Whether what was logged between two states is in other logs than this one.
     pub(super) fn has_elsewhere(
@@ -120,22 +141,28 @@ impl Archive<'_> {
         log: Option<&Log>,
         last: &GtidState,
         next: &GtidState,
-    ) -> bool {
+        cancel: &Cancel,
+    ) -> Result<bool> {
         let is_other = |other: &&Log| log.is_none_or(|log| !std::ptr::eq(log, *other));
-        let others = Coverage::of(self.logs.iter().filter(is_other));
-        between(last, next).iter().all(|missing| others.has(missing))
+        let others = Coverage::of(self.logs.iter().filter(is_other), self.repository, cancel)?;
+        Ok(between(last, next).iter().all(|missing| others.has(missing)))
     }
 
     /// What is missing.
-    pub fn gaps(&self) -> Vec<Gap> {
+    ///
+    /// # Errors
+    /// What reading the archive meets.
+    pub fn gaps(&self, cancel: &Cancel) -> Result<Vec<Gap>> {
         let mut gaps = Vec::new();
         for (index, log) in self.logs.iter().enumerate() {
             let others = || self.logs.iter().enumerate().filter(|(other, _)| *other != index);
-            let others = Coverage::of(others().map(|(_, log)| log));
+            let others = others().map(|(_, log)| log);
+            let others = Coverage::of(others, self.repository, cancel)?;
             // A later history may have the same numbers again.
             let begun = |log: &Log| log.files.first().and_then(super::File::created);
             let is_older = |other: &&Log| begun(other) < begun(log);
-            let older = Coverage::of(self.logs.iter().filter(is_older));
+            let older = self.logs.iter().filter(is_older);
+            let older = Coverage::of(older, self.repository, cancel)?;
             let mut last: Option<(String, &GtidState)> = None;
             for file in &log.files {
                 let mut end = 0;
@@ -176,7 +203,7 @@ impl Archive<'_> {
                 }
             }
         }
-        gaps
+        Ok(gaps)
     }
 }
 

@@ -168,7 +168,13 @@ impl Archive<'_> {
     /// [`ErrorKind::Gap`] if the archive begins after that place, or ends before it; or if there is
     /// something that was written later, and nothing leads to it.
     pub fn plan(&self, start: &Start, until: &Until, cancel: &Cancel) -> Result<Plan> {
-        let course = self.best(start, until, cancel)?;
+        let mut course = self.best(start, until, cancel)?;
+        if let Until::Gtid(gtid) = until
+            && course.plan.reaches
+        {
+            // A later number of that server does not make it one that there is.
+            course.plan.reaches = self.time_on(&course.trail, *gtid, cancel)?.is_some();
+        }
         match self.beyond(&course, until, cancel)? {
             Some((log, gtid)) => Err(unreachable(&course, log, gtid)),
             None => Ok(course.plan),
@@ -192,6 +198,10 @@ impl Archive<'_> {
             if let Some(there) = read_at.and_then(|there| self.logs.get(there))
                 && self.is_another_history(there, log, &start.position, cancel)?
             {
+                continue;
+            }
+            // Where the log is that the position was read at, its place counts, whatever the position lacks.
+            if read_at != Some(index) && !self.passes(log, place, &start.position, cancel)? {
                 continue;
             }
             let course = self.walk(index, place, start, until, cancel)?;
@@ -219,6 +229,32 @@ impl Archive<'_> {
             self.refuse_two_histories(&course, other, until, cancel)?;
         }
         Ok(course)
+    }
+
+    /// Whether a log that is entered at a place comes by this position: it is right behind it, or has its
+    /// transactions, of the domains that it knows. One that says nothing of what was before it, as that of
+    /// a replica that was made from a backup, may begin later.
+    fn passes(
+        &self,
+        log: &Log,
+        place: Place,
+        position: &GtidPosition,
+        cancel: &Cancel,
+    ) -> Result<bool> {
+        let before = part(log, place).map(|part| part.head.about.before.position());
+        let before = before.unwrap_or_default();
+        let last = log.files.last().and_then(File::after);
+        for gtid in position.iter() {
+            let is_known =
+                last.is_some_and(|last| last.entries().iter().any(|it| it.domain == gtid.domain));
+            if is_known
+                && !before.iter().any(|before| before == gtid)
+                && self.time_of(log, gtid, cancel)?.is_none()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The log that a position was read at. Of several files of that name it is the last one that had been

@@ -489,7 +489,7 @@ impl<'r> Archive<'r> {
         let Some(until) = first.before() else { return false };
         newcomer.number < first.number
             && until.entries().iter().any(|gtid| !newcomer.before.covers(*gtid))
-            && self.has_elsewhere(log, newcomer.before, until)
+            && self.has_elsewhere(log, newcomer.before, until, &Cancel::new()).unwrap_or(false)
     }
 
     /// Whether a file is older than the first one of its log.

@@ -80,7 +80,7 @@ fn a_log_is_entered_again_behind_a_gap_that_another_one_fills() {
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     log(&repository, 2, 100, &[(1, "0-1-1", &all)]);
     let archive = Archive::read(&repository, &Cancel::new()).unwrap();
-    assert_eq!(archive.gaps(), []);
+    assert_eq!(archive.gaps(&Cancel::new()).unwrap(), []);
     for until in [Until::End, Until::Gtid("0-1-10".parse().unwrap()), Until::Time(110)] {
         // The other log alone begins too late.
         let plan = way(&repository, "", &until).unwrap();
@@ -112,7 +112,7 @@ fn a_gap_is_one_although_another_history_has_the_same_numbers() {
     // The same numbers at other times.
     log(&repository, 2, 50, &[(1, "0-1-1", &["0-1-2", "0-1-3", "0-1-4"])]);
     let archive = Archive::read(&repository, &Cancel::new()).unwrap();
-    assert_eq!(archive.gaps(), []);
+    assert_eq!(archive.gaps(&Cancel::new()).unwrap(), []);
     for until in [Until::End, Until::Time(1000), Until::Gtid("0-1-5".parse().unwrap())] {
         let plan = way(&repository, "", &until).unwrap();
         assert!(!plan.reaches, "{until:?}");
@@ -266,5 +266,34 @@ fn after_a_recovery_there_are_two_histories() {
         assert_eq!(told(&plan).1, new[new.len() - 1]);
         let plan = archive.plan(&start, &Until::Gtid("0-1-5".parse().unwrap()), &cancel).unwrap();
         assert_eq!(plan.reaches, new.len() > 1);
+    }
+}
+
+/// A replica that was made from a backup, later than a gap, says nothing of what was before it.
+#[test]
+fn a_gap_stays_one_after_a_failover() {
+    let (_dir, repository) = repository();
+    log(&repository, 1, 100, &[(1, "", &["0-1-1", "0-1-2"]), (3, "0-1-5", &["0-1-6", "0-1-7"])]);
+    log(&repository, 2, 100, &[(1, "", &["0-1-7", "0-2-8"])]);
+    let archive = Archive::read(&repository, &Cancel::new()).unwrap();
+    let gaps = archive.gaps(&Cancel::new()).unwrap();
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(gaps[0].missing[0].to_string(), "0-1-3 to 5");
+    for until in [Until::End, Until::Gtid("0-2-8".parse().unwrap())] {
+        let plan = way(&repository, "0-1-1", &until).unwrap();
+        assert!(!plan.reaches && plan.gap.is_some(), "{until:?}");
+        // Behind the gap all is well.
+        let plan = way(&repository, "0-1-6", &until).unwrap();
+        assert_eq!((told(&plan).1.as_str(), plan.reaches), ("0-1-7,0-2-8", true), "{until:?}");
+    }
+}
+
+#[test]
+fn a_number_that_nobody_used_is_no_target() {
+    let (_dir, repository) = repository();
+    log(&repository, 1, 100, &[(1, "", &["0-1-1", "0-1-2", "0-2-3", "0-1-4", "0-2-5"])]);
+    for (gtid, is_there) in [("0-2-3", true), ("0-1-4", true), ("0-2-4", false), ("0-1-3", false)] {
+        let plan = way(&repository, "0-1-1", &Until::Gtid(gtid.parse().unwrap())).unwrap();
+        assert_eq!(plan.reaches, is_there, "{gtid}");
     }
 }
