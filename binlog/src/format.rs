@@ -15,6 +15,12 @@ pub const INNODB_MAGIC: [u8; 4] = 0x010d_fefe_u32.to_le_bytes();
 /// What the files of binary logs that InnoDB keeps end with.
 pub const INNODB_SUFFIX: &str = ".ibb";
 
+/// What the indexes by GTID begin with that servers keep of their logs (11.4 and later).
+pub const GTID_INDEX_MAGIC: [u8; 4] = *b"\xfe\xfe\x0c\x01";
+
+/// What their names have behind that of the log.
+pub const GTID_INDEX_SUFFIX: &str = ".idx";
+
 /// What the versions of MariaDB have in them.
 const MARIADB: &str = "MariaDB";
 

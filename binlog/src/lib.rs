@@ -15,6 +15,7 @@
 //! | [`collation`] | names of collations by number |
 //! | [`dump`] | the text of the stock tool `mariadb-binlog` |
 //! | [`json`] | one line of JSON an event |
+//! | [`kind`] | what a file is, log or not |
 //! | [`error`] | which file, where, what |
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod header;
 #[cfg(test)]
 mod hostile_tests;
 pub mod json;
+pub mod kind;
 pub mod position;
 pub mod reader;
 pub mod row;
@@ -38,5 +40,6 @@ pub mod row;
 pub use error::{Error, Fault};
 pub use gtid::{Gtid, GtidError, GtidPosition, GtidState};
 pub use header::{EventType, Header, Operation};
+pub use kind::FileKind;
 pub use position::{BinlogPosition, BinlogPositionError};
 pub use reader::{Event, ReadOptions, Reader};

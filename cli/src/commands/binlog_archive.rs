@@ -99,6 +99,7 @@ fn told(summary: &PushSummary) -> Vec<String> {
         });
     }
     words.extend(summary.open.iter().map(|file| format!("{file}  is being written")));
+    words.extend(summary.missing.iter().map(|file| format!("{file}  is listed and not there")));
     let stored: Vec<_> =
         summary.files.iter().filter(|file| file.became == Became::Stored).collect();
     words.push(format!(

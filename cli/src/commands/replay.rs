@@ -87,6 +87,7 @@ impl Replay {
                 options.anchor = Anchor::of_backup(dir)?;
             }
             let logs = FileLogs::open(&self.binlogs, options.keys.as_ref())?;
+            logs.notes().iter().for_each(|note| reporter.warn(note.clone()));
             return replay_from(&logs, &options, &connect, self.plan, cancel, &**reporter);
         };
         let repository = self.access.open(place, cancel, reporter)?;

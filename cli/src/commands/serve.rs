@@ -108,6 +108,7 @@ impl Serve {
         };
         let Some(place) = &self.repo else {
             let logs = FileLogs::open(&self.binlogs, options.keys.as_ref())?;
+            logs.notes().iter().for_each(|note| reporter.warn(note.clone()));
             let summary = serve::serve(&logs, &options, &serve, cancel, &**reporter)?;
             return Outcome::new(&summary, describe(&summary));
         };

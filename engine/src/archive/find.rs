@@ -185,6 +185,7 @@ pub fn find_in_files(
     tell: &mut dyn FnMut(Found) -> Result<()>,
 ) -> Result<FindSummary> {
     let source = FileLogs::open(places, keys)?;
+    source.notes().iter().for_each(|note| reporter.warn(note.clone()));
     let mut search = Search::new(query, tell);
     for (number, log) in source.logs().iter().enumerate() {
         let mut scanner = Scanner::new(&log.name);
@@ -241,7 +242,9 @@ impl Archive<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::canned::Canned;
     use super::*;
+    use crate::report::Silent;
 
     #[test]
     fn tables_are_meant_by_patterns_and_by_their_database() {
@@ -254,6 +257,43 @@ mod tests {
         for wrong in ["orders", "a.[b"] {
             let error = Query::new(&[wrong.to_owned()]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{wrong}");
+        }
+    }
+
+    fn in_files(places: &[PathBuf], query: &Query) -> Result<(FindSummary, Vec<Found>)> {
+        let mut all = Vec::new();
+        let mut tell = |found| {
+            all.push(found);
+            Ok(())
+        };
+        let summary = find_in_files(places, None, query, (&Cancel::new(), &Silent), &mut tell)?;
+        Ok((summary, all))
+    }
+
+    #[test]
+    fn files_beside_logs_are_passed_over_or_explained() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let log = Canned::new(1, 100, "binlog.000001", "").transactions(&["0-1-1"]);
+        std::fs::write(at("binlog.000001"), log.bytes()).unwrap();
+        std::fs::write(at("binlog.000001.idx"), b"\xfe\xfe\x0c\x01\x01\0\0\0").unwrap();
+        let query = Query::default();
+        let named = [at("binlog.000001"), at("binlog.000001.idx")];
+        for places in [&named[..], &[dir.path().to_owned()]] {
+            assert_eq!(in_files(places, &query).unwrap().0.found, 1);
+        }
+        let error = in_files(&named[1..], &query).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NothingMatches);
+        std::fs::write(at("other"), "words").unwrap();
+        assert_eq!(in_files(&[at("other")], &query).unwrap_err().kind(), ErrorKind::Usage);
+        // Logs that InnoDB keeps.
+        std::fs::write(at("binlog-000000.ibb"), [0; 64]).unwrap();
+        assert_eq!(in_files(&[dir.path().to_owned()], &query).unwrap().0.found, 1);
+        std::fs::remove_file(at("binlog.000001")).unwrap();
+        for place in [dir.path().to_owned(), at("binlog-000000.ibb")] {
+            let error = in_files(&[place], &query).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains("InnoDB's format"), "{error}");
         }
     }
 }

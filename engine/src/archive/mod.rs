@@ -76,6 +76,8 @@ pub mod stream;
 pub mod verify;
 mod writer;
 
+use std::path::{Path, PathBuf};
+
 use crate::repo::Repository;
 use crate::{Error, ErrorKind};
 pub use catalog::File;
@@ -128,4 +130,28 @@ pub(crate) fn unreadable(error: binlog::Error) -> Error {
         Some(advice) => error.advise(advice),
         None => error,
     }
+}
+
+/// That a file is a binary log in InnoDB's format.
+pub(crate) fn of_innodb(path: &Path) -> Error {
+    let file = path.display().to_string();
+    unreadable(binlog::Error { file, position: 0, fault: binlog::Fault::InnodbBinlog })
+}
+
+/// Words for files beside logs that are passed over.
+pub(crate) fn no_logs(indexes: &[PathBuf], of_innodb: &[PathBuf]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !indexes.is_empty() {
+        let names: Vec<String> = indexes.iter().map(|path| path.display().to_string()).collect();
+        notes.push(format!("passed over, as they are GTID indexes of logs: {}", names.join(", ")));
+    }
+    if let Some(first) = of_innodb.first() {
+        notes.push(format!(
+            "passed over, as they are binary logs in InnoDB's format: {} from {} on; what was logged \
+             in them is not read",
+            of_innodb.len(),
+            first.display()
+        ));
+    }
+    notes
 }

@@ -14,12 +14,12 @@ use binlog::format::FIRST_EVENT;
 use binlog::{EventType, Fault, GtidState, ReadOptions};
 
 use super::catalog::{File, Newcomer};
-use super::files::{RELAY_LOG, closed, is_in_use, open};
+use super::files::{self, Chosen, Chosens, RELAY_LOG, is_in_use, open};
 use super::layout::{Epoch, number_of};
 use super::part::Part;
 use super::scan::{Beginning, Place, Scanner};
 use super::writer::Writer;
-use super::{Archive, Log, unreadable};
+use super::{Archive, Log, no_logs, unreadable};
 use crate::repo::Repository;
 use crate::{Cancel, Error, ErrorKind, Event, Phase, Reporter, Result};
 
@@ -82,6 +82,8 @@ pub struct PushSummary {
     pub files: Vec<Pushed>,
     /// Files that are still being written.
     pub open: Vec<String>,
+    /// Files that a list names and that are not there.
+    pub missing: Vec<String>,
 }
 
 /// Archives files.
@@ -94,25 +96,42 @@ pub fn push(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<PushSummary> {
-    let mut summary = PushSummary { format: 1, files: Vec::new(), open: Vec::new() };
-    let mut files = Vec::new();
+    let mut chosen = Chosens::default();
     for path in &options.paths {
-        closed(path, options, &mut files, &mut summary.open)?;
+        files::add(path, options, &mut chosen)?;
     }
+    let Chosens { closed, open, indexes, of_innodb } = chosen;
+    let mut summary = PushSummary { format: 1, files: Vec::new(), open, missing: Vec::new() };
+    no_logs(&indexes, &of_innodb).into_iter().for_each(|note| reporter.warn(note));
     let mut archive = Archive::read(repository, cancel)?;
-    let sizes =
-        |(path, _): &(PathBuf, bool)| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let total: u64 = files.iter().map(sizes).sum();
+    let sizes = |file: &Chosen| fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
+    let total: u64 = closed.iter().map(sizes).sum();
     let mut done = 0;
-    for (path, is_named) in files {
+    for chosen in closed {
         cancel.check()?;
-        let mut file = Source::open(&path, options)?;
-        file.is_named = is_named;
         let report = |offset: u64| {
             let done = done + offset;
             reporter.event(&Event::Progress { phase: Phase::Copy, done, total: Some(total) });
         };
-        let pushed = file.push(&mut archive, options, cancel, &report)?;
+        let pushed = Source::open(&chosen, options)
+            .and_then(|mut file| Ok((file.push(&mut archive, options, cancel, &report)?, file)));
+        let (pushed, file) = match pushed {
+            Ok(both) => both,
+            Err(error) if chosen.list.is_none() || !chosen.is_gone() => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            // The server removes logs while this runs, and then its list does not name them any more.
+            Err(_) => {
+                if let Some(list) = chosen.still_in() {
+                    let name = chosen.path.display().to_string();
+                    reporter.warn(format!(
+                        "{name} is not there, though {} lists it: the other files are archived",
+                        list.display()
+                    ));
+                    summary.missing.push(name);
+                }
+                continue;
+            }
+        };
         done += file.length;
         reporter.event(&Event::File {
             worker: 0,
@@ -156,7 +175,8 @@ struct Look {
 }
 
 impl Source {
-    fn open(path: &Path, options: &PushOptions) -> Result<Self> {
+    fn open(chosen: &Chosen, options: &PushOptions) -> Result<Self> {
+        let path: &Path = &chosen.path;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
         let number = number_of(&name)?;
@@ -164,7 +184,15 @@ impl Source {
         let length = metadata.len();
         let read = ReadOptions { keys: options.keys.clone(), ..ReadOptions::default() };
         let path = path.to_owned();
-        Ok(Self { path, name, number, read, length, limit: length, is_named: false })
+        Ok(Self {
+            path,
+            name,
+            number,
+            read,
+            length,
+            limit: length,
+            is_named: chosen.list.is_none(),
+        })
     }
 
     /// How it begins.

@@ -14,12 +14,11 @@ use std::sync::Arc;
 use binlog::bytes::Malformed;
 use binlog::crypt::KeySource;
 use binlog::event::GtidList;
-use binlog::format::MAGIC;
-use binlog::{Event, EventType, Fault, Gtid, ReadOptions, Reader};
+use binlog::{Event, EventType, Fault, FileKind, Gtid, ReadOptions, Reader};
 use zeroize::Zeroizing;
 
 use super::state::State;
-use crate::archive::unreadable;
+use crate::archive::{no_logs, of_innodb, unreadable};
 use crate::keys::settings::KeyStore;
 use crate::{Error, ErrorKind, Result};
 
@@ -72,28 +71,42 @@ impl KeySource for Ring {
 pub struct FileLogs {
     logs: Vec<Log>,
     paths: Vec<PathBuf>,
+    notes: Vec<String>,
 }
 
 impl FileLogs {
     /// The logs among these files, and in these directories.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a file that is named and is no binary log; in directories others are
-    /// passed over.
+    /// [`ErrorKind::Usage`] for a file that is named and is no binary log, unless it is the GTID index of
+    /// one; in directories others are passed over.
     pub fn open(places: &[PathBuf], keys: Option<&Arc<KeyStore>>) -> Result<Self> {
-        let mut found = Vec::new();
+        let (mut found, mut indexes, mut of_innodb_there) = (Vec::new(), Vec::new(), Vec::new());
         for place in places {
             if !place.is_dir() {
-                found.push(describe(place, keys)?);
+                match FileKind::of(place).map_err(|e| Error::io("open", place, e))? {
+                    FileKind::GtidIndex => indexes.push(place.clone()),
+                    FileKind::InnodbBinlog => return Err(of_innodb(place)),
+                    FileKind::Log | FileKind::Other => found.push(describe(place, keys)?),
+                }
                 continue;
             }
             let entries = std::fs::read_dir(place).map_err(|e| Error::io("read", place, e))?;
             for entry in entries {
                 let path = entry.map_err(|e| Error::io("read", place, e))?.path();
-                if path.is_file() && begins_as_log(&path)? {
-                    found.push(describe(&path, keys)?);
+                if !path.is_file() {
+                    continue;
+                }
+                match FileKind::of(&path).map_err(|e| Error::io("read", &path, e))? {
+                    FileKind::Log => found.push(describe(&path, keys)?),
+                    FileKind::InnodbBinlog => of_innodb_there.push(path),
+                    FileKind::GtidIndex | FileKind::Other => {}
                 }
             }
+        }
+        of_innodb_there.sort();
+        if let Some(first) = of_innodb_there.first().filter(|_| found.is_empty()) {
+            return Err(of_innodb(first));
         }
         if found.is_empty() {
             let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
@@ -105,7 +118,12 @@ impl FileLogs {
             (State::of(&log.before).extent(), log.begun, number(&log.name), log.name.clone())
         });
         let (logs, paths) = by_number(found).into_iter().unzip();
-        Ok(Self { logs, paths })
+        Ok(Self { logs, paths, notes: no_logs(&indexes, &of_innodb_there) })
+    }
+
+    /// What was passed over that somebody may miss.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
@@ -145,16 +163,6 @@ fn by_number(found: Vec<(Log, PathBuf)>) -> Vec<(Log, PathBuf)> {
 /// The number at the end of a log's name, which has more digits after a million logs.
 fn number(name: &str) -> u64 {
     name.rsplit('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
-}
-
-fn begins_as_log(path: &Path) -> Result<bool> {
-    let mut magic = [0; MAGIC.len()];
-    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    match file.read_exact(&mut magic) {
-        Ok(()) => Ok(magic == MAGIC),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(Error::io("read", path, error)),
-    }
 }
 
 /// Reads how a log begins.
