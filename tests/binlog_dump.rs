@@ -177,3 +177,60 @@ fn encrypted_logs_are_read_with_keys() {
         Ok(())
     })());
 }
+
+/// What is undone is of the domains that are meant; logs come by a pattern, and through a pipe.
+#[test]
+fn flashback_leaves_other_domains_alone() {
+    common::ok((|| -> Result<()> {
+        let server = ServerOptions::default().start()?;
+        let mut client = server.client()?;
+        client.run("CREATE DATABASE d")?;
+        client.run("CREATE TABLE d.i (id INT PRIMARY KEY)")?;
+        let mut insert = |domain: u32, id: u32| -> Result<String> {
+            client.run(&format!("SET SESSION gtid_domain_id = {domain}"))?;
+            client.run(&format!("INSERT INTO d.i VALUES ({id})"))?;
+            Ok(client.scalar("SELECT @@last_gtid")?.unwrap())
+        };
+        let starts = [insert(0, 1)?, insert(5, 2)?].join(",");
+        let (zero, five) = (insert(0, 3)?, insert(5, 4)?);
+        let five_start = starts.rsplit(',').next().unwrap_or_default();
+        server.run("FLUSH BINARY LOGS")?;
+        let log = server.datadir().join("binlog.000001");
+        let index = server.datadir().join("binlog.000001.idx");
+        let logs: Vec<PathBuf> =
+            [&log, &index].into_iter().filter(|it| it.exists()).cloned().collect();
+        let haulout = |command: &str, files: &[PathBuf], arguments: &[&str]| -> Result<Finished> {
+            let mut haulout = Command::new(env!("CARGO_BIN_EXE_haulout"));
+            haulout.args(["binlog", command]).args(arguments).args(files);
+            run(haulout)
+        };
+        let undo = |arguments: &[&str]| {
+            let all = [&["--flashback", "--rows", "--table", "i"][..], arguments].concat();
+            haulout("dump", &logs, &all)
+        };
+        let refused = undo(&["--after-gtid", &starts, "--until-gtid", &zero])?;
+        common::assert_failed(&refused, common::exit::USAGE, &[&five, "domain 5", "--until-gtid"]);
+        ensure!(!refused.stdout_text().contains("DELETE FROM"), "{}", refused.report());
+        let undone = |arguments: &[&str]| -> Result<usize> {
+            Ok(undo(arguments)?.success()?.stdout_text().matches("DELETE FROM").count())
+        };
+        let stops = format!("{zero},{five_start}");
+        ensure!(undone(&["--after-gtid", &starts, "--until-gtid", &stops])? == 1, "both named");
+        ensure!(undone(&["--until-gtid", &zero])? == 2, "domain 0 up to its stop");
+        ensure!(undone(&["--after-gtid", &starts])? == 2, "both domains from their starts");
+        ensure!(undone(&[])? == 4, "all");
+        // Two of the logs' neighbours are no logs, and a pipe is one.
+        let found = haulout("find", &logs, &["--table", "d.i", "--op", "insert"])?.success()?;
+        ensure!(found.stdout_text().lines().count() == 4, "{}", found.report());
+        let told = undo(&[])?;
+        ensure!(told.stderr.contains("GTID index") == index.exists(), "{}", told.report());
+        let piped = |arguments: &[&str]| -> Result<String> {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_haulout"));
+            command.args(["binlog", "dump"]).args(arguments).arg("-").stdin(fs::File::open(&log)?);
+            Ok(run(command)?.success()?.stdout_text())
+        };
+        ensure!(piped(&["--json"])?.lines().count() > 8, "{}", piped(&["--json"])?);
+        ensure!(piped(&["--rows"])?.contains("INSERT INTO"), "{}", piped(&["--rows"])?);
+        Ok(())
+    })());
+}

@@ -3,6 +3,7 @@
 use super::rows::{Statement, Tables};
 use super::session::Known;
 use crate::format::FormatDescription;
+use crate::gtid::Gtid;
 use crate::header::EventType;
 
 /// What is known in a file, and forgotten with it.
@@ -13,6 +14,8 @@ pub(super) struct FileState {
     pub last_kind: Option<EventType>,
     /// Whether the group that an event belongs to is printed.
     pub in_group: bool,
+    /// The number of that group.
+    pub gtid: Option<Gtid>,
     pub known: Known,
     pub tables: Tables,
     pub statement: Statement,
@@ -34,6 +37,7 @@ impl Default for FileState {
             stop: None,
             last_kind: None,
             in_group: true,
+            gtid: None,
             known: Known::default(),
             tables: Tables::default(),
             statement: Statement::default(),

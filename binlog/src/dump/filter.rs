@@ -27,6 +27,24 @@ impl Ids {
     }
 }
 
+/// One end of what is wanted of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// What to begin behind.
+    Start,
+    /// What to stop at.
+    Stop,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "begin behind",
+            Self::Stop => "stop at",
+        })
+    }
+}
+
 /// From where to where in each domain: a start is known already, a stop is still wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Windows {
@@ -40,6 +58,17 @@ impl Windows {
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty() && self.stops.is_empty()
+    }
+
+    /// The limit that other domains have and this one has not.
+    pub(super) fn unlimited(&self, domain: u32) -> Option<Limit> {
+        let lacks =
+            |limits: &BTreeMap<u32, Gtid>| !limits.is_empty() && !limits.contains_key(&domain);
+        match (lacks(&self.stops), lacks(&self.starts)) {
+            (true, _) => Some(Limit::Stop),
+            (false, true) => Some(Limit::Start),
+            (false, false) => None,
+        }
     }
 
     /// What a log that begins in this state lacks of what is asked for.
@@ -183,5 +212,20 @@ mod tests {
         assert_eq!(printed("", "0-1-2", log), ("0-1-1,0-1-2".to_owned(), true));
         assert_eq!(printed("0-1-1", "0-1-3", log), ("0-1-2,0-1-3".to_owned(), true));
         assert_eq!(printed("", "0-1-9,1-1-1", log).0, "0-1-1,0-1-2,1-1-1,0-1-3,0-1-4");
+    }
+
+    #[test]
+    fn a_domain_can_lack_a_limit_that_others_have() {
+        let unlimited = |starts, stops| {
+            Windows { starts: by_domain(starts), stops: by_domain(stops) }.unlimited(5)
+        };
+        for (starts, stops) in
+            [("", ""), ("5-1-2", ""), ("", "5-1-2"), ("0-1-1,5-1-2", "5-1-2,0-1-3")]
+        {
+            assert_eq!(unlimited(starts, stops), None, "{starts} {stops}");
+        }
+        assert_eq!(unlimited("0-1-1,5-1-2", "0-1-3"), Some(Limit::Stop));
+        assert_eq!(unlimited("0-1-1", "0-1-3,5-1-2"), Some(Limit::Start));
+        assert_eq!(unlimited("0-1-1", ""), Some(Limit::Start));
     }
 }

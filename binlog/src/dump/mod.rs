@@ -87,6 +87,14 @@ pub enum Failure {
     /// The log does not have what is asked for by GTID.
     #[error("{0}")]
     Gtids(String),
+    /// What would be undone is of a domain that not every limit names.
+    #[error("{gtid} would be undone, too: domain {} has no GTID to {limit}", .gtid.domain)]
+    OtherDomain {
+        /// The first such transaction.
+        gtid: Gtid,
+        /// What is missing.
+        limit: filter::Limit,
+    },
     /// Rows that cannot be undone, because the log does not have all of them.
     #[error("{file} at {position}: {why}")]
     NoUndo {
@@ -410,6 +418,7 @@ impl<'o, W: Write> Dump<'o, W> {
                 .map_err(|what| Problem::Malformed(header.kind, what))?
                 .gtid;
             self.seen.note(gtid);
+            self.file.gtid = Some(gtid);
             // A server that begins to send in the middle of a log leaves its list out.
             self.state_seen = true;
             if options.filters_groups() {

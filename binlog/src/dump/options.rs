@@ -31,6 +31,8 @@ pub struct Options {
     pub hexdump: bool,
     /// Print what undoes the log.
     pub flashback: bool,
+    /// Refuse to undo what is of a domain that some limit by GTID does not name.
+    pub undo_named_only: bool,
     /// Where events begin.
     pub positions: bool,
     /// How many rows a statement changed.
@@ -85,6 +87,7 @@ impl Default for Options {
             short_form: false,
             hexdump: false,
             flashback: false,
+            undo_named_only: false,
             positions: true,
             row_counts: true,
             table_metadata: false,

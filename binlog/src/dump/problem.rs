@@ -1,6 +1,7 @@
 //! Why an event cannot be printed, before it is known where the event stands.
 
 use super::Failure;
+use super::filter::Limit;
 use crate::bytes::Malformed;
 use crate::error::{Error, Fault};
 use crate::gtid::Gtid;
@@ -18,6 +19,7 @@ pub(super) enum Problem {
     OutOfOrder { got: Gtid, before: Gtid },
     NoUndo(&'static str),
     Gtids(String),
+    OtherDomain { gtid: Gtid, limit: Limit },
 }
 
 impl Problem {
@@ -32,6 +34,7 @@ impl Problem {
             Self::LoadFile(path, source) => return Failure::LoadFile { path, source },
             Self::OutOfOrder { got, before } => return Failure::OutOfOrder { got, before },
             Self::Gtids(words) => return Failure::Gtids(words),
+            Self::OtherDomain { gtid, limit } => return Failure::OtherDomain { gtid, limit },
             Self::NoUndo(why) => {
                 return Failure::NoUndo { file: file.to_owned(), position, why };
             }

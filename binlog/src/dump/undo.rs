@@ -32,6 +32,11 @@ impl<W: Write> Dump<'_, W> {
         ends: bool,
     ) -> Result<(), Problem> {
         let is_first = self.file.statement.undo.is_empty();
+        if let Some(gtid) = self.file.gtid.filter(|_| self.options.undo_named_only)
+            && let Some(limit) = self.options.windows.unlimited(gtid.domain)
+        {
+            return Err(Problem::OtherDomain { gtid, limit });
+        }
         let mut bytes = self.reversed(event)?;
         // What was last is printed first.
         let low = &mut bytes[HEADER_LEN + FLAGS_AT];

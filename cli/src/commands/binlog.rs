@@ -67,10 +67,11 @@ struct Dump {
     /// Byte before which to stop, in the last file
     #[arg(long, value_name = "BYTE")]
     stop_position: Option<u64>,
-    /// Print only what follows these GTIDs, one for each domain
+    /// Print only what follows these GTIDs, one for each domain of the log
     #[arg(long, value_name = "GTIDS")]
     after_gtid: Option<GtidPosition>,
-    /// Print only what comes up to these GTIDs, one for each domain
+    /// Print only what comes up to these GTIDs, one for each domain; a domain that only --after-gtid
+    /// names goes on to its end, but --flashback refuses to undo it
     #[arg(long, value_name = "GTIDS")]
     until_gtid: Option<GtidPosition>,
     /// From this local time on
@@ -125,13 +126,22 @@ impl Dump {
         let read = ReadOptions { keys, ..ReadOptions::default() };
         let stdout = std::io::stdout().lock();
         let mut sink = Interruptible { sink: stdout, cancel };
+        let (logs, indexes) = files::without_indexes(dump.files);
+        if !indexes.is_empty() {
+            let names = indexes.join(", ");
+            reporter.warn(format!("passed over, as they are GTID indexes of logs: {names}"));
+        }
+        if logs.is_empty() {
+            let message = "there is no binary log among the files that are named";
+            return Err(Error::new(ErrorKind::NothingMatches, message));
+        }
         if json {
-            lines(&dump.files, &read, &mut sink).map_err(told)?;
+            lines(&logs, &read, &mut sink).map_err(told)?;
         } else {
             let mut warn = |note| reporter.warn(note);
-            files::dump(&options, &read, &dump.files, &mut sink, &mut warn).map_err(told)?;
+            files::dump(&options, &read, &logs, &mut sink, &mut warn).map_err(told)?;
         }
-        Outcome::new(&serde_json::json!({ "format": 1, "files": dump.files.len() }), Vec::new())
+        Outcome::new(&serde_json::json!({ "format": 1, "files": logs.len() }), Vec::new())
     }
 
     fn options(&self) -> Result<Options> {
@@ -162,6 +172,8 @@ impl Dump {
         options.database = self.database.clone().map(String::into_bytes);
         options.table = self.table.clone().map(String::into_bytes);
         options.flashback = self.flashback;
+        // The stock tool goes on to the end in domains that no stop is said for.
+        options.undo_named_only = self.flashback;
         options.positions = !self.flashback;
         if let Some(dir) = &self.local_load {
             options.local_load.clone_from(dir);
@@ -174,7 +186,7 @@ impl Dump {
 fn lines(files: &[String], read: &ReadOptions, sink: &mut dyn Write) -> Result<(), Failure> {
     let mut sink = BufWriter::with_capacity(1 << 20, sink);
     for file in files {
-        let mut reader = files::open(file, read)?;
+        let mut reader = files::forward(file, read)?;
         let mut lines = Lines::default();
         let printed = loop {
             match reader.next_event() {
@@ -238,6 +250,13 @@ fn told(failure: Failure) -> Error {
             _ => (ErrorKind::Damage, None),
         },
         Failure::Gtids(_) => (ErrorKind::Gap, None),
+        Failure::OtherDomain { .. } => (
+            ErrorKind::Usage,
+            Some(
+                "name the domain with --after-gtid and with --until-gtid; with the same GTID in both \
+                 nothing of it is undone",
+            ),
+        ),
         _ => (ErrorKind::Failed, None),
     };
     let error = Error::new(kind, failure.to_string());

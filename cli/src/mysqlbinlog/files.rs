@@ -1,13 +1,13 @@
 //! From files to text.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use binlog::dump::options::Options;
 use binlog::dump::{Dump, Failure, Went};
 use binlog::format::INNODB_SUFFIX;
-use binlog::{Error, Fault, ReadOptions, Reader};
+use binlog::{Error, Fault, FileKind, ReadOptions, Reader};
 
 /// Prints files one after another; `-` is standard input. Returns the time of the last event.
 pub fn dump(
@@ -53,11 +53,51 @@ fn one<W: Write>(
 }
 
 /// Opens a file.
-pub fn open(file: &str, read: &ReadOptions) -> Result<Reader<File>, Error> {
+fn open(file: &str, read: &ReadOptions) -> Result<Reader<File>, Error> {
+    Reader::new(opened(file)?, file, read.clone())
+}
+
+fn opened(file: &str) -> Result<File, Error> {
     let error = |fault| Error { file: file.to_owned(), position: 0, fault };
     if Path::new(file).to_string_lossy().ends_with(INNODB_SUFFIX) {
         return Err(error(Fault::InnodbBinlog));
     }
-    let opened = File::open(file).map_err(|cause| error(Fault::Io(cause)))?;
-    Reader::new(opened, file, read.clone())
+    File::open(file).map_err(|cause| error(Fault::Io(cause)))
+}
+
+/// Opens a file that is only read forward; `-` is standard input.
+pub fn forward(file: &str, read: &ReadOptions) -> Result<Reader<Box<dyn Read>>, Error> {
+    if file == "-" {
+        return Reader::new(Box::new(std::io::stdin()), file, read.clone());
+    }
+    let opened = opened(file)?;
+    Reader::new(Box::new(opened), file, read.clone())
+}
+
+/// Takes the GTID indexes that servers keep beside their logs out of what a pattern of the shell found.
+pub fn without_indexes(files: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let is_index = |file: &String| {
+        file != "-" && FileKind::of(Path::new(file)).is_ok_and(|kind| kind == FileKind::GtidIndex)
+    };
+    let (indexes, logs) = files.into_iter().partition(is_index);
+    (logs, indexes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn gtid_indexes_are_told_from_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let [log, index] = ["binlog.000001", "binlog.000001.idx"]
+            .map(|name| dir.path().join(name).display().to_string());
+        std::fs::write(&log, b"\xfebin").unwrap();
+        std::fs::write(&index, b"\xfe\xfe\x0c\x01\x01\0\0\0").unwrap();
+        let files = vec![log.clone(), index.clone(), "-".to_owned(), "absent".to_owned()];
+        let (logs, indexes) = without_indexes(files);
+        assert_eq!(logs, [log, "-".to_owned(), "absent".to_owned()]);
+        assert_eq!(indexes, [index]);
+    }
 }
