@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use engine::archive::expire::ExpireOptions;
 use engine::archive::fetch::{FetchOptions, FetchSummary};
-use engine::archive::find::{Found, Query, find_in_files};
+use engine::archive::find::{Found, LogEnd, Query, find_in_files};
 use engine::archive::gaps::Gap;
 use engine::archive::push::{self, Became, PushOptions, PushSummary};
 use engine::archive::scan::Ending;
@@ -352,9 +352,8 @@ fn parse_time(text: &str) -> std::result::Result<u32, String> {
 impl Find {
     /// Finds them.
     pub fn run(self, cancel: &Cancel, reporter: &Arc<dyn Reporter>, json: bool) -> Result<Outcome> {
-        let mut query = Query::new(&self.tables)?;
+        let mut query = Query::new(&self.tables)?.between(self.between, self.to)?;
         query.operations = self.operations;
-        (query.from, query.to) = (self.between, self.to);
         let mut out = BufWriter::new(std::io::stdout().lock());
         let failed = |error| Error::io("write to", "standard output", error);
         let mut tell = |found| {
@@ -382,15 +381,27 @@ impl Find {
             }
         };
         out.flush().map_err(failed)?;
-        let words = vec![format!(
+        let mut words = vec![format!(
             "{} of {}.",
             counted(summary.found, "transaction", "transactions"),
             summary.transactions
         )];
+        words.extend(summary.ends.iter().map(ended));
         let mut outcome = Outcome::new(&summary, words)?;
         outcome.found = (summary.found == 0).then_some(ErrorKind::NothingMatches);
         Ok(outcome)
     }
+}
+
+fn ended(end: &LogEnd) -> String {
+    format!(
+        "The logs of server {} end with {} of {}, in {} at {}: what was done later is not in them.",
+        end.server,
+        end.gtid,
+        end.time.strftime("%F %TZ"),
+        end.file,
+        end.end
+    )
 }
 
 fn line(found: &Found) -> String {

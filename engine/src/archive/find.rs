@@ -8,9 +8,9 @@ use std::sync::Arc;
 use binlog::{Gtid, Reader};
 use glob::Pattern;
 
-use super::index::{Index, Transaction};
+use super::index::{Change, Index, Transaction};
 use super::scan::{Place, Scanner};
-use super::statement::Operation;
+use super::statement::{Operation, Touched, touched};
 use super::{Archive, unreadable};
 use crate::keys::settings::KeyStore;
 use crate::replay::source::{FileLogs, LogSource, reading};
@@ -26,10 +26,8 @@ pub struct Query {
     tables: Vec<(Pattern, Pattern)>,
     /// Any of these operations; all, if there is none.
     pub operations: Vec<Operation>,
-    /// From this second on.
-    pub from: Option<u32>,
-    /// Up to this second.
-    pub to: Option<u32>,
+    from: Option<u32>,
+    to: Option<u32>,
 }
 
 impl Query {
@@ -53,6 +51,24 @@ impl Query {
         Ok(Self { tables: patterns, ..Self::default() })
     }
 
+    /// From this second on, up to that one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if the second one is before the first.
+    pub fn between(mut self, from: Option<u32>, to: Option<u32>) -> Result<Self> {
+        if let (Some(from), Some(to)) = (from, to)
+            && to < from
+        {
+            let moment = |second: u32| moment(second).strftime("%F %TZ").to_string();
+            let message =
+                format!("{} is before {}: nothing is in between", moment(to), moment(from));
+            return Err(Error::new(ErrorKind::Usage, message)
+                .advise("name the earlier time with --between, and the later one with --and"));
+        }
+        (self.from, self.to) = (from, to);
+        Ok(self)
+    }
+
     fn means(&self, operation: Operation, database: &str, table: &str) -> bool {
         // A database that is removed takes its tables along.
         let all = table.is_empty() && operation == Operation::Drop;
@@ -73,7 +89,14 @@ impl Query {
         if !self.can_be_within((transaction.time, transaction.time)) {
             return Vec::new();
         }
-        let changes = transaction.changes.iter().filter_map(|change| {
+        let mut all = transaction.changes.clone();
+        // Indexes of before say of CREATE OR REPLACE only that something is made.
+        if let [Change(table, Operation::Create, _)] = transaction.changes.as_slice()
+            && replaces(&transaction.statement)
+        {
+            all.push(Change(*table, Operation::Drop, None));
+        }
+        let changes = all.iter().filter_map(|change| {
             let (database, table) = index.table(change);
             let wanted = self.operations.is_empty() || self.operations.contains(&change.1);
             (wanted && self.means(change.1, database, table)).then(|| Changed {
@@ -84,6 +107,28 @@ impl Query {
             })
         });
         changes.collect()
+    }
+}
+
+/// Whether a statement takes the place of what is there.
+fn replaces(statement: &str) -> bool {
+    touched(statement.as_bytes(), b"").iter().any(|touched| touched.operation == Operation::Drop)
+}
+
+/// The first statement of a transaction, if it is what did one of these changes. An index has no other.
+fn statement_of(transaction: &Transaction, changes: &[Changed]) -> String {
+    let is_all = changes.len() >= transaction.changes.len();
+    let did = |touched: &Touched| {
+        changes.iter().any(|change| {
+            // Which database was the default the index does not say.
+            let same_database = touched.database.is_empty() || touched.database == change.database;
+            let same_table = touched.table == change.table;
+            same_table && same_database && touched.operation == change.operation
+        })
+    };
+    match is_all || touched(transaction.statement.as_bytes(), b"").iter().any(did) {
+        true => transaction.statement.clone(),
+        false => String::new(),
     }
 }
 
@@ -120,12 +165,32 @@ pub struct Found {
     pub end: u64,
     /// What of it was looked for.
     pub changes: Vec<Changed>,
-    /// The beginning of its first statement, if the log has it.
+    /// The beginning of its first statement, if the log has it and it did one of these changes.
     pub statement: String,
 }
 
+/// A second since 1970.
+fn moment(second: u32) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(second.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// Where a log ends that was looked through.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LogEnd {
+    /// `server_id` of who wrote it.
+    pub server: u32,
+    /// Its last file.
+    pub file: String,
+    /// Offset behind what is there of it.
+    pub end: u64,
+    /// The last transaction of the log.
+    pub gtid: String,
+    /// When that was written.
+    pub time: jiff::Timestamp,
+}
+
 /// What was looked through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct FindSummary {
     /// Transactions that were found.
     pub found: u64,
@@ -133,6 +198,9 @@ pub struct FindSummary {
     pub transactions: u64,
     /// Bytes that were read: of indexes, or of logs.
     pub read_bytes: u64,
+    /// If nothing was found: where the logs end. What was done later may be in logs that are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<LogEnd>,
 }
 
 /// Looks through indexes.
@@ -160,15 +228,14 @@ impl<'a> Search<'a> {
             self.summary.found += 1;
             (self.tell)(Found {
                 gtid: transaction.gtid.to_string(),
-                time: jiff::Timestamp::from_second(transaction.time.into())
-                    .unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+                time: moment(transaction.time),
                 server,
                 epoch: epoch.to_owned(),
                 file: file.to_owned(),
                 position: transaction.begin,
                 end: transaction.end,
+                statement: statement_of(transaction, &changes),
                 changes,
-                statement: transaction.statement.clone(),
             })?;
         }
         Ok(())
@@ -187,6 +254,7 @@ pub fn find_in_files(
     let source = FileLogs::open(places, keys)?;
     source.notes().iter().for_each(|note| reporter.warn(note.clone()));
     let mut search = Search::new(query, tell);
+    let (mut last, mut end) = (None, None);
     for (number, log) in source.logs().iter().enumerate() {
         let mut scanner = Scanner::new(&log.name);
         let mut reader = Reader::new(source.open(number)?, log.name.clone(), reading(keys))
@@ -199,7 +267,9 @@ pub fn find_in_files(
             })?;
             if place == Place::Between && scanner.weight() > INDEX_MAX {
                 cancel.check()?;
-                search.index(&scanner.take_index(), about)?;
+                let index = scanner.take_index();
+                last = index.transactions.last().map(|last| (last.gtid, last.time)).or(last);
+                search.index(&index, about)?;
             }
         }
         if let Some(torn) = reader.torn() {
@@ -209,9 +279,22 @@ pub fn find_in_files(
             ));
         }
         search.summary.read_bytes += reader.offset();
-        search.index(&scanner.take_index(), about)?;
+        let index = scanner.take_index();
+        last = index.transactions.last().map(|last| (last.gtid, last.time)).or(last);
+        search.index(&index, about)?;
+        end = last.map(|(gtid, time)| LogEnd {
+            server: log.server,
+            file: log.name.clone(),
+            end: reader.offset(),
+            gtid: gtid.to_string(),
+            time: moment(time),
+        });
     }
-    Ok(search.summary)
+    let mut summary = search.summary;
+    if summary.found == 0 {
+        summary.ends.extend(end);
+    }
+    Ok(summary)
 }
 
 impl Archive<'_> {
@@ -235,14 +318,44 @@ impl Archive<'_> {
                 search.index(&index, (file.server, &file.epoch.to_string(), &file.name))?;
             }
         }
-        Ok(search.summary)
+        let mut summary = search.summary;
+        if summary.found == 0 {
+            summary.ends = self.ends(cancel)?;
+        }
+        Ok(summary)
+    }
+
+    /// Where the logs end, one of each server: that which was written last.
+    fn ends(&self, cancel: &Cancel) -> Result<Vec<LogEnd>> {
+        let mut ends: Vec<LogEnd> = Vec::new();
+        for log in &self.logs {
+            let Some(file) = log.files.last() else { continue };
+            let Some(part) = log.parts().filter(|part| part.head.transactions > 0).last() else {
+                continue;
+            };
+            let index = part.index(self.repository, cancel)?;
+            let Some(last) = index.transactions.last() else { continue };
+            let end = LogEnd {
+                server: log.server,
+                file: file.name.clone(),
+                end: file.end(),
+                gtid: last.gtid.to_string(),
+                time: moment(last.time),
+            };
+            match ends.iter_mut().find(|known| known.server == end.server) {
+                Some(known) if known.time > end.time => {}
+                Some(known) => *known = end,
+                None => ends.push(end),
+            }
+        }
+        Ok(ends)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::canned::Canned;
+    use super::super::canned::{Canned, repository};
     use super::*;
     use crate::report::Silent;
 
@@ -294,6 +407,108 @@ mod tests {
             let error = in_files(&[place], &query).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.to_string().contains("InnoDB's format"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_table_is_found_as_a_drop_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("binlog.000001");
+        let mut log = Canned::new(1, 100, "binlog.000001", "");
+        for (number, text) in
+            ["CREATE OR REPLACE TABLE x.t (a INT)", "CREATE OR REPLACE DATABASE x"]
+                .iter()
+                .enumerate()
+        {
+            log.begin(&format!("0-1-{}", number + 1));
+            log.statement(text);
+            log.commit();
+        }
+        std::fs::write(&place, log.bytes()).unwrap();
+        for operation in [Operation::Drop, Operation::Create] {
+            let mut query = Query::new(&["x.t".to_owned()]).unwrap();
+            query.operations = vec![operation];
+            let (summary, found) = in_files(std::slice::from_ref(&place), &query).unwrap();
+            // The database that is made has no table yet.
+            assert_eq!(summary.found, if operation == Operation::Drop { 2 } else { 1 });
+            assert!(found[0].statement.starts_with("CREATE OR REPLACE TABLE"), "{found:?}");
+        }
+        // An index that was written before says only that the table is made.
+        let index =
+            Index { tables: vec![("x".to_owned(), "t".to_owned())], transactions: Vec::new() };
+        let transaction = |statement: &str| Transaction {
+            gtid: "0-1-1".parse().unwrap(),
+            time: 9,
+            begin: 4,
+            end: 90,
+            changes: vec![Change(0, Operation::Create, None)],
+            statement: statement.to_owned(),
+        };
+        let mut query = Query::default();
+        query.operations = vec![Operation::Drop];
+        assert_eq!(
+            query.changes(&transaction("CREATE OR REPLACE TABLE t (a INT"), &index).len(),
+            1
+        );
+        assert_eq!(query.changes(&transaction("CREATE TABLE t (a INT"), &index).len(), 0);
+    }
+
+    #[test]
+    fn a_statement_is_shown_beside_its_own_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("binlog.000001");
+        let mut log = Canned::new(1, 100, "binlog.000001", "");
+        log.begin("0-1-1");
+        log.statement("UPDATE d2 SET a = 1");
+        log.statement("UPDATE shop.orders SET a = 2");
+        log.commit();
+        std::fs::write(&place, log.bytes()).unwrap();
+        let shown = |table: &[&str]| {
+            let tables: Vec<String> = table.iter().map(|table| (*table).to_owned()).collect();
+            let query = Query::new(&tables).unwrap();
+            in_files(std::slice::from_ref(&place), &query).unwrap().1.remove(0).statement
+        };
+        assert_eq!(shown(&["d.d2"]), "UPDATE d2 SET a = 1");
+        assert_eq!(shown(&["shop.orders"]), "");
+        assert_eq!(shown(&[]), "UPDATE d2 SET a = 1");
+    }
+
+    #[test]
+    fn where_the_logs_end_is_told_if_nothing_is_found() {
+        let (_place, repository) = repository();
+        let dir = tempfile::tempdir().unwrap();
+        let logs = [
+            Canned::new(1, 100, "binlog.000001", "").transactions(&["0-1-1", "0-1-2"]),
+            Canned::new(1, 200, "binlog.000002", "0-1-2"),
+        ];
+        let epoch = logs[0].store(&repository, None);
+        logs[1].store(&repository, Some(&epoch));
+        for log in &logs {
+            let name = if log.events.len() > 2 { "binlog.000001" } else { "binlog.000002" };
+            std::fs::write(dir.path().join(name), log.bytes()).unwrap();
+        }
+        let archive = Archive::read(&repository, &Cancel::new()).unwrap();
+        for tables in [vec!["a.b".to_owned()], Vec::new()] {
+            let query = Query::new(&tables).unwrap();
+            let archived = archive.find(&query, &Cancel::new(), &mut |_| Ok(())).unwrap();
+            let (summary, _) = in_files(&[dir.path().to_owned()], &query).unwrap();
+            assert_eq!(summary.ends, archived.ends);
+            let told: Vec<_> = summary
+                .ends
+                .iter()
+                .map(|end| (end.file.as_str(), end.gtid.as_str(), end.time.as_second()))
+                .collect();
+            let expected = [("binlog.000002", "0-1-2", 102)];
+            assert_eq!(told, if tables.is_empty() { &[][..] } else { &expected });
+        }
+    }
+
+    #[test]
+    fn times_in_the_wrong_order_are_refused() {
+        let between = |from, to| Query::default().between(from, to).map(|_| ());
+        assert_eq!(between(Some(2), Some(1)).unwrap_err().kind(), ErrorKind::Usage);
+        for (from, to) in [(Some(1), Some(1)), (Some(1), None), (None, Some(1)), (None, None)] {
+            between(from, to).unwrap();
         }
     }
 }

@@ -91,10 +91,11 @@ fn parse(words: &mut Words<'_>, default: &str) -> Vec<Touched> {
     let Some(first) = words.keyword() else { return Vec::new() };
     match first.as_str() {
         "CREATE" => {
-            words.skip(&["OR", "REPLACE", "TEMPORARY", "UNIQUE", "FULLTEXT", "SPATIAL", "ONLINE"]);
+            let replaces = words.take_keyword("OR");
+            words.skip(&["REPLACE", "TEMPORARY", "UNIQUE", "FULLTEXT", "SPATIAL", "ONLINE"]);
             match words.keyword().as_deref() {
-                Some("TABLE" | "SEQUENCE") => one(Create, words),
-                Some("DATABASE" | "SCHEMA") => of_database(Create, words),
+                Some("TABLE" | "SEQUENCE") => made(one(Create, words), replaces),
+                Some("DATABASE" | "SCHEMA") => made(of_database(Create, words), replaces),
                 Some("INDEX") => on_table(words, default),
                 _ => Vec::new(),
             }
@@ -148,6 +149,18 @@ fn parse(words: &mut Words<'_>, default: &str) -> Vec<Touched> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What is made anew takes the place of what was there, which is gone as if it had been dropped.
+fn made(mut found: Vec<Touched>, replaces: bool) -> Vec<Touched> {
+    if replaces {
+        let gone: Vec<Touched> = found
+            .iter()
+            .map(|touched| Touched { operation: Operation::Drop, ..touched.clone() })
+            .collect();
+        found.extend(gone);
+    }
+    found
 }
 
 /// One name, or several with commas between them.
@@ -364,7 +377,10 @@ mod tests {
             ("-- words\nTRUNCATE e.t", "truncate e.t"),
             ("TRUNCATE TABLE t WAIT 3", "truncate d.t"),
             ("DROP DATABASE IF EXISTS shop", "drop shop."),
-            ("CREATE OR REPLACE TABLE t (a INT)", "create d.t"),
+            ("CREATE OR REPLACE TABLE t (a INT)", "create d.t; drop d.t"),
+            ("create /* x */ or replace temporary table x.t (a INT)", "create x.t; drop x.t"),
+            ("CREATE OR REPLACE DATABASE shop", "create shop.; drop shop."),
+            ("CREATE OR REPLACE VIEW v AS SELECT 1", ""),
             ("CREATE TABLE IF NOT EXISTS `x`.`y` LIKE z", "create x.y"),
             ("create unique index i using btree on x.t (a)", "alter x.t"),
             ("DROP INDEX `on` ON t", "alter d.t"),
