@@ -54,9 +54,10 @@ pub struct ExpirySummary {
 }
 
 /// A backup, as far as logs go.
-struct Need {
+pub(super) struct Need {
     name: String,
-    state: GtidState,
+    /// What it has.
+    pub(super) state: GtidState,
 }
 
 impl Archive<'_> {
@@ -113,7 +114,7 @@ impl Archive<'_> {
 }
 
 /// Where the backups are in the logs; or why that cannot be told.
-fn needs(repository: &Repository, cancel: &Cancel) -> Result<Result<Vec<Need>, String>> {
+pub(super) fn needs(repository: &Repository, cancel: &Cancel) -> Result<Result<Vec<Need>, String>> {
     let backups = repository.backups(cancel)?;
     let mut needs = Vec::new();
     for backup in backups {

@@ -7,6 +7,9 @@
 //!
 //! After a failover the new server has logs that only repeat what the old one had logged. They are not
 //! archived again, and go when each of their transactions is in the archive, of the same time.
+//!
+//! Logs that expired in the archive are older than what it begins with. That one is known by its content in
+//! the server's own list; what stands before it there goes, if every backup has all that was logged before.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +17,7 @@ use binlog::format::{Checksum, FIRST_EVENT};
 
 use super::arriving::{Identified, as_in_file, identify};
 use super::catalog::{File, follows};
-use super::expire::{is_recent, recent};
+use super::expire::{is_recent, needs, recent};
 use super::push::Times;
 use super::scan::Scanner;
 use super::{Archive, Log, unreadable};
@@ -77,12 +80,20 @@ impl Archive<'_> {
             stays: String::new(),
             why: "the server writes it".to_owned(),
         };
+        let mut beginning = None;
         for (number, (name, size)) in there.iter().enumerate() {
             summary.stays.clone_from(name);
             if number + 1 == there.len() {
                 break;
             }
-            if let Some(why) = self.must_stay(options, name, *size, cancel)? {
+            let mut before = || -> Result<Option<u32>> {
+                let beginning = match &beginning {
+                    Some(known) => known,
+                    None => beginning.insert(self.beginning(options, &there, cancel)?),
+                };
+                Ok(beginning.filter(|(place, _)| number < *place).map(|(_, created)| created))
+            };
+            if let Some(why) = self.must_stay(options, (name, *size), &mut before, cancel)? {
                 summary.why = why;
                 break;
             }
@@ -117,12 +128,43 @@ impl Archive<'_> {
         Ok(summary)
     }
 
-    /// Why a log of a server must not go.
+    /// Which log in a server's list is the first one of its history that is archived, and when it was
+    /// begun. None, if a backup may need what was logged before it.
+    fn beginning(
+        &self,
+        options: &PurgeOptions,
+        there: &[(String, u64)],
+        cancel: &Cancel,
+    ) -> Result<Option<(usize, u32)>> {
+        let wanted = Wanted { server_id: options.server_id, ..Wanted::default() };
+        for first in self.logs.iter().filter_map(|log| log.files.first()) {
+            let Some(place) = there.iter().position(|(name, _)| *name == first.name) else {
+                continue;
+            };
+            // Of the same name there may be others, of a server that was reset or of another one.
+            let found = identify(&options.connect, &wanted, &first.name)?;
+            let is_same = |found: &Identified| {
+                (found.server, &*found.identity) == (first.server, &*first.identity)
+            };
+            let Some((before, created)) =
+                found.filter(is_same).and(first.before().zip(first.created()))
+            else {
+                continue;
+            };
+            let Ok(needs) = needs(self.repository, cancel)? else { return Ok(None) };
+            let is_enough = needs.iter().all(|need| need.state.includes(before));
+            return Ok(is_enough.then_some((place, created)));
+        }
+        Ok(None)
+    }
+
+    /// Why a log of a server must not go; `beginning` tells when the archive's beginning was begun, if the
+    /// log is before that.
     fn must_stay(
         &self,
         options: &PurgeOptions,
-        name: &str,
-        size: u64,
+        (name, size): (&str, u64),
+        beginning: &mut dyn FnMut() -> Result<Option<u32>>,
         cancel: &Cancel,
     ) -> Result<Option<String>> {
         let wanted = Wanted { server_id: options.server_id, ..Wanted::default() };
@@ -136,7 +178,12 @@ impl Archive<'_> {
             };
             Some((log, log.files.iter().position(same)?))
         });
-        let Some((log, number)) = found else { return self.says_more(options, name, size, cancel) };
+        let Some((log, number)) = found else {
+            return match beginning()? {
+                Some(created) => Ok(is_recent(created.into(), options.keep_within)),
+                None => self.says_more(options, name, size, cancel),
+            };
+        };
         Ok(match log.files.get(number) {
             Some(file) if !is_whole(log, number, size) => {
                 Some(format!("{} of {size} bytes of it are archived", file.end()))
