@@ -34,6 +34,14 @@ const OPTIONS: &[&str] = &[
     "--verify-binlog-checksum --database=other {0}",
     "--start-datetime=2001-09-09T01:46:41 {0}",
     "--stop-position=99999999 {1}",
+    "--stop-position=4000 {0}",
+    "--stop-position=4000 {1}",
+    "--stop-position=4000 {0} {1}",
+    "--stop-position=600 {1} {2}",
+    "--stop-datetime=2001-09-09T01:46:41 {0}",
+    "--stop-datetime=2001-09-09T01:46:41 {0} {1}",
+    "--stop-datetime=2001-09-09T01:46:41 -t {0}",
+    "--stop-position=4000 -t {0}",
     "absent.000001",
 ];
 
@@ -42,6 +50,8 @@ const GTIDS: &[&str] = &[
     "--stop-position=0-1-9 {0}",
     "--start-position=0-1-9 --stop-position=0-1-15 --skip-gtid-strict-mode {0}",
     "--start-position=0-1-9 -t --skip-gtid-strict-mode {0}",
+    "--start-position=0-1-9,7-1-2 -t --skip-gtid-strict-mode {0}",
+    "--stop-position=0-1-9,7-1-2 -t {0}",
 ];
 
 /// A run of a tool on the logs of a server.

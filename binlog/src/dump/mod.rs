@@ -230,6 +230,11 @@ impl<'o, W: Write> Dump<'o, W> {
         went
     }
 
+    /// Ends a log that was begun where it was said to stop.
+    pub fn stop_log(&mut self) {
+        self.delimit();
+    }
+
     fn delimit(&mut self) {
         if !self.options.flashback {
             self.out.extend_from_slice(b"DELIMITER ;\n");

@@ -229,6 +229,7 @@ fn print<W: Write>(dump: &mut Dump<'_, W>, mut feed: Feed<'_>) -> Result<Went, R
             Next::Event(event) => {
                 let went = dump.take(&feed.name, &event).map_err(Refusal::error)?;
                 if went == Went::Stopped {
+                    dump.stop_log();
                     return Ok(went);
                 }
             }
