@@ -449,3 +449,133 @@ fn a_held_server_keeps_its_logs() {
         Ok(())
     })());
 }
+
+/// A server that was made from a backup and made the primary: its first log says nothing of what was
+/// before it. And an account that is refused, at the first start and later.
+#[test]
+fn a_stream_goes_on_with_a_server_made_from_a_backup() {
+    common::ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let mut source = ServerOptions::default().start()?;
+        let schema =
+            ["CREATE DATABASE d", "CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)"];
+        let account = [
+            "CREATE USER repl@'127.0.0.1' IDENTIFIED BY 'repl'",
+            "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO repl@'127.0.0.1'",
+        ];
+        let mut client = source.client()?;
+        for sql in schema.iter().chain(&account) {
+            client.run(sql)?;
+        }
+        // Whoever is refused at the first start is told what is needed, and the stream ends.
+        source.run("CREATE USER nobody@'127.0.0.1' IDENTIFIED BY 'nobody'")?;
+        source.run("CREATE USER locked@'127.0.0.1' IDENTIFIED BY 'locked' ACCOUNT LOCK")?;
+        let as_user = |server: &Server, user: &str, password: &str| -> Result<Running> {
+            let mut command = repo.command("binlog stream");
+            command.args(["--no-defaults", "--json", "--rpo=100ms", "--host=127.0.0.1"]);
+            command.arg(format!("--port={}", server.port())).arg(format!("--user={user}"));
+            command.env("HAULOUT_PASSWORD", password);
+            process::start(command, None)
+        };
+        for (user, password) in
+            [("repl", "wrong"), ("stranger", ""), ("nobody", "nobody"), ("locked", "locked")]
+        {
+            let refused = as_user(&source, user, password)?.wait(CATCH_UP)?;
+            ensure!(refused.code() == Some(common::exit::SERVER), "{user}: {}", refused.report());
+            let told = refused.stdout_text();
+            ensure!(told.contains("REPLICATION SLAVE, BINLOG MONITOR"), "{user}: {told}");
+        }
+        let running = as_user(&source, "repl", "repl")?;
+        client.run("INSERT INTO d.t (a) VALUES (1)")?;
+        let backup = last_gtid(&mut client)?;
+        repo.backup(&source, &[])?;
+        for _ in 0..4 {
+            client.run("INSERT INTO d.t (a) VALUES (1)")?;
+        }
+        wait_for(&repo, &last_gtid(&mut client)?)?;
+        // One that worked is tried again.
+        client.run("SET SESSION sql_log_bin = 0")?;
+        client.run("SET PASSWORD FOR repl@'127.0.0.1' = PASSWORD('other')")?;
+        cut(&source)?;
+        std::thread::sleep(Duration::from_millis(1500));
+        client.run("SET PASSWORD FOR repl@'127.0.0.1' = PASSWORD('repl')")?;
+        client.run("SET SESSION sql_log_bin = 1")?;
+        client.run("INSERT INTO d.t (a) VALUES (2)")?;
+        wait_for(&repo, &last_gtid(&mut client)?)?;
+        running.signal(Signal::TERM)?;
+        let ended = running.wait(CATCH_UP)?.success()?;
+        ensure!(ended.stderr.contains("REPLICATION SLAVE, BINLOG MONITOR"), "{}", ended.report());
+
+        let made = |name: &str, server_id: u32| -> Result<Server> {
+            let datadir = repo.scratch.join(name);
+            repo.run("restore", &["LATEST", "--to", datadir.to_str().unwrap()])?.success()?;
+            let options = ServerOptions { server_id, ..ServerOptions::default() };
+            options.arg("--log-slave-updates").start_on(&datadir)
+        };
+        let replica = made("replica", 2)?;
+        let mut sql = replica.client()?;
+        sql.run(&format!("SET GLOBAL gtid_slave_pos = '{backup}'"))?;
+        let tls = if Generation::under_test() == Generation::V11_8 { ", MASTER_SSL=0" } else { "" };
+        sql.run(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='repl', \
+             MASTER_PASSWORD='repl', MASTER_USE_GTID=slave_pos{tls}",
+            source.port()
+        ))?;
+        sql.run("START SLAVE")?;
+        // What the stream did not see any more.
+        client.run("INSERT INTO d.t (a) VALUES (3)")?;
+        let last = last_gtid(&mut client)?;
+        let waited = sql.scalar(&format!("SELECT MASTER_GTID_WAIT('{last}', 30)"))?;
+        ensure!(waited.as_deref() == Some("0"), "the replica lags");
+        source.crash()?;
+        sql.run("STOP SLAVE")?;
+        sql.run("INSERT INTO d.t (a) VALUES (4)")?;
+        let running = stream(&repo, &replica, &[])?;
+        wait_for(&repo, &last_gtid(&mut sql)?)?;
+        running.signal(Signal::TERM)?;
+        running.wait(CATCH_UP)?.success()?;
+        // From one end to the other, each transaction comes once.
+        let fresh = made("fresh", 5)?;
+        let socket = format!("--socket={}", fresh.socket().display());
+        let onto = ["--no-defaults", "--user=root", &socket, "--from-backup=LATEST", "--until=end"];
+        repo.json("replay", &onto)?;
+        let rows = "SELECT * FROM d.t";
+        let (theirs, ours) = (sql.text(rows)?, fresh.client()?.text(rows)?);
+        ensure!(theirs == ours, "{ours:?} instead of {theirs:?}");
+
+        // A server that was reset, and one of another group.
+        let stranger = ServerOptions { server_id: 3, ..ServerOptions::default() }.start()?;
+        stranger.run("CREATE DATABASE e")?;
+        let refused = stream(&repo, &stranger, &[])?.wait(CATCH_UP)?;
+        ensure!(refused.code() == Some(common::exit::USAGE), "{}", refused.report());
+        // What the server removes before it was archived is missing: the stream that finds that says so at
+        // its end, too.
+        sql.run("INSERT INTO d.t (a) VALUES (5)")?;
+        let lost = last_gtid(&mut sql)?;
+        sql.run("FLUSH BINARY LOGS")?;
+        let last = sql.text("SHOW BINARY LOGS")?.pop().context("no log")?.swap_remove(0);
+        let began = Instant::now();
+        // The server may still need the one before for a moment.
+        while sql.text("SHOW BINARY LOGS")?.len() > 1 {
+            ensure!(began.elapsed() < CATCH_UP, "nothing was removed");
+            sql.run(&format!("PURGE BINARY LOGS TO '{last}'"))?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let running = stream(&repo, &replica, &[])?;
+        let began = Instant::now();
+        while repo.run("binlog list", &[])?.code() != Some(common::exit::GAP) {
+            ensure!(began.elapsed() < CATCH_UP, "no gap is listed");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        running.signal(Signal::TERM)?;
+        let ended = running.wait(CATCH_UP)?;
+        ensure!(ended.code() == Some(common::exit::GAP), "{}", ended.report());
+        let done: Value = serde_json::from_slice(&ended.stdout)?;
+        ensure!(done["missing"][0]["last"] == sequence_number(&lost)?, "{done}");
+        sql.run("RESET MASTER")?;
+        sql.run("INSERT INTO d.t (a) VALUES (5)")?;
+        let refused = stream(&repo, &replica, &[])?.wait(CATCH_UP)?;
+        ensure!(refused.code() == Some(common::exit::USAGE), "{}", refused.report());
+        Ok(())
+    })());
+}

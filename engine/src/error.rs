@@ -98,6 +98,11 @@ impl Error {
         self.kind
     }
 
+    /// What caused it, when that is known.
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.source.as_deref()
+    }
+
     /// What the user can do, when there is something.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref()

@@ -9,7 +9,7 @@ use engine::archive::Archive;
 use engine::archive::purge::{PurgeOptions, PurgeSummary};
 use engine::archive::stream::{self, StreamOptions};
 use engine::repo::Repository;
-use engine::{Cancel, Reporter, Result};
+use engine::{Cancel, ErrorKind, Reporter, Result};
 
 use super::connection::Connection;
 use super::counted;
@@ -25,7 +25,10 @@ use crate::size::Size;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   haulout binlog stream --repo s3://bucket/db1 --rpo 5s
-  haulout binlog stream --repo s3://bucket/db1 --host db1 --user archiver --semi-sync")]
+  haulout binlog stream --repo s3://bucket/db1 --host db1 --user archiver --semi-sync
+
+Exit code 4: the server refused the account at the first connection. Exit code 7: when it went on, the
+server had purged logs that were not archived.")]
 pub struct Stream {
     #[command(flatten)]
     repo: Repo,
@@ -69,14 +72,18 @@ impl Stream {
             patience: self.give_up,
         };
         let summary = stream::stream(&repository, &options, cancel, &**reporter)?;
-        let words = vec![format!(
+        let mut words: Vec<String> =
+            summary.missing.iter().map(|it| format!("GAP: the server had purged {it}")).collect();
+        words.push(format!(
             "Archived {} in {} ({}); nothing waited longer than {}.",
             counted(summary.transactions, "transaction", "transactions"),
             Size(summary.bytes),
             counted(summary.objects, "object", "objects"),
             duration::show_seconds(summary.longest_wait_seconds),
-        )];
-        Outcome::new(&summary, words)
+        ));
+        let mut outcome = Outcome::new(&summary, words)?;
+        outcome.found = (!summary.missing.is_empty()).then_some(ErrorKind::Gap);
+        Ok(outcome)
     }
 }
 

@@ -10,24 +10,29 @@
 //! of nothing that is not stored. Of a file that is closed the small parts that this
 //! makes are merged, beside the stream, which does not wait for it.
 
+mod kin;
+mod refusal;
 mod start;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use binlog::EventType;
+use binlog::event::GtidEvent;
 use binlog::format::{Checksum, FIRST_EVENT};
+use binlog::{EventType, Gtid};
 
 use super::Archive;
 use super::anew::is_scattered;
 use super::arriving::{as_in_file, begins, nameless, sent};
 use super::catalog::{File, Newcomer};
+use super::gaps::Missing;
 use super::layout::number_of;
 use super::writer::Writer;
 use crate::repo::Repository;
 use crate::server::feed::{Came, GLANCE, Source, Wanted};
 use crate::server::{ConnectOptions, Session, Wait};
 use crate::{Cancel, Error, ErrorKind, Reporter, Result};
+use kin::Kin;
 
 /// First and longest pause before connecting again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -56,7 +61,7 @@ pub struct StreamOptions {
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct StreamSummary {
     /// Version of this document's shape.
     pub format: u32,
@@ -74,6 +79,8 @@ pub struct StreamSummary {
     pub acknowledged: u64,
     /// The longest time that bytes had waited when they were stored.
     pub longest_wait_seconds: f64,
+    /// What the server had purged before it was archived: the archive has gaps there.
+    pub missing: Vec<Missing>,
 }
 
 /// Streams until `cancel` is raised; what has come until then is stored.
@@ -129,14 +136,18 @@ fn reconnecting(
     let mut summary = StreamSummary { format: 1, ..StreamSummary::default() };
     let mut pause = PAUSES.0;
     let mut good = Instant::now();
+    let mut worked = false;
     while !cancel.is_cancelled() {
         let before = summary.bytes;
-        let ended = connect(repository, options, (&mut summary, merge), cancel, reporter);
+        let told = (&mut summary, merge, &mut worked);
+        let ended = connect(repository, options, told, cancel, reporter);
         let error = match ended {
             Ok(()) => return Ok(summary),
-            Err(error) => error,
+            Err(error) => refusal::explained(error, options.hold),
         };
-        let passes = matches!(error.kind(), ErrorKind::Server | ErrorKind::Timeout);
+        // An account that worked may work again; one that never did is not set up.
+        let is_final = !worked && refusal::is_final(&error);
+        let passes = !is_final && matches!(error.kind(), ErrorKind::Server | ErrorKind::Timeout);
         if cancel.is_cancelled() && (passes || error.kind() == ErrorKind::Interrupted) {
             break;
         }
@@ -147,7 +158,8 @@ fn reconnecting(
         if !passes || !patient {
             return Err(error);
         }
-        reporter.warn(format!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
+        let advice = error.advice().map(|advice| format!(" ({advice})")).unwrap_or_default();
+        reporter.warn(format!("{error}{advice}; trying again in {:.1} s", pause.as_secs_f64()));
         let until = Instant::now() + pause;
         while Instant::now() < until && !cancel.is_cancelled() {
             std::thread::sleep(GLANCE);
@@ -161,7 +173,7 @@ fn reconnecting(
 fn connect(
     repository: &Repository,
     options: &StreamOptions,
-    (summary, merge): (&mut StreamSummary, &mpsc::Sender<File>),
+    (summary, merge, worked): (&mut StreamSummary, &mpsc::Sender<File>, &mut bool),
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<()> {
@@ -187,6 +199,7 @@ fn connect(
             );
         }
     }
+    let others = kin::of_others(&mut session, server, wait)?;
     session.close();
     if logs.as_deref() != Some("1") {
         return Err(Error::new(ErrorKind::Usage, "the server writes no binary log (log_bin)"));
@@ -194,7 +207,9 @@ fn connect(
     let archive = Archive::read(repository, cancel)?;
     let mut wanted =
         Wanted { server_id: options.server_id, heartbeat: HEARTBEAT, ..Wanted::default() };
-    let first = start::first_file(&archive, server, options, &wanted, reporter)?;
+    let start::First { name: first, missing } =
+        start::first_file(&archive, server, options, &wanted, reporter)?;
+    summary.missing.extend(missing);
     reporter.info(format!("streaming from {first} of server {server}"));
     wanted.file = &first;
     wanted.semi_sync = options.semi_sync;
@@ -212,6 +227,8 @@ fn connect(
         ack: None,
         heard: (Instant::now(), 0),
         held: false,
+        worked,
+        others,
     };
     stream.run(cancel)
 }
@@ -250,6 +267,8 @@ struct Receiving {
     position: u64,
     /// Where it is to be stored from on, once that is known.
     stored: Option<u64>,
+    /// Whether that it belongs here was only said, and not seen yet.
+    doubted: bool,
 }
 
 /// One connection.
@@ -270,6 +289,10 @@ struct Stream<'a, 'r> {
     heard: (Instant, u64),
     /// Whether the server was told to keep its logs.
     held: bool,
+    /// Whether a connection of this run was let in, to all that it needs.
+    worked: &'a mut bool,
+    /// What the server has that others wrote.
+    others: Vec<Gtid>,
 }
 
 impl Stream<'_, '_> {
@@ -294,6 +317,7 @@ impl Stream<'_, '_> {
                 super::hold::hold(&self.options.connect, cancel, self.reporter)?;
                 self.held = true;
             }
+            *self.worked |= self.source.received() > 0;
             if self.source.received() != self.heard.1 {
                 self.heard = (Instant::now(), self.source.received());
             } else if self.heard.0.elapsed() > HEARTBEAT * HEARTBEATS {
@@ -366,6 +390,19 @@ impl Stream<'_, '_> {
             }
             _ => {}
         }
+        if file.doubted && event.header.kind == EventType::GTID {
+            let gtid = GtidEvent::parse(event.body(), event.header.server_id);
+            let gtid = gtid.map_err(|what| sent(what.to_string()))?.gtid;
+            let server = file.writer.scanner.beginning().map_or(0, |beginning| beginning.server);
+            match kin::is_same(&self.archive, server, gtid, event.header.timestamp) {
+                Ok(is_same) => file.doubted = !is_same,
+                Err(error) => {
+                    // Nothing of it is stored.
+                    self.file = None;
+                    return Err(error);
+                }
+            }
+        }
         let repository = self.archive.repository;
         // Not interrupted: what was begun to be stored is stored.
         let part = file.writer.event(&event, repository, &Cancel::new())?;
@@ -412,7 +449,8 @@ impl Stream<'_, '_> {
         writer.magic()?;
         let position = FIRST_EVENT;
         let checksum = Checksum::None;
-        self.file = Some(Receiving { name, writer, checksum, position, stored: None });
+        self.file =
+            Some(Receiving { name, writer, checksum, position, stored: None, doubted: false });
         Ok(())
     }
 
@@ -440,24 +478,15 @@ impl Stream<'_, '_> {
         let logs = &self.archive.logs;
         let is_new = !logs.iter().any(|log| (log.server, &log.epoch) == (beginning.server, &epoch));
         if is_new && !logs.is_empty() && !self.options.accept_new_server {
-            let related = before.entries().iter().any(|gtid| {
-                let knows = |file: &File| {
-                    file.after().is_some_and(|after| after.of(gtid.domain, gtid.server).is_some())
-                };
-                self.archive.files().any(knows)
-            });
-            if !related {
-                return Err(Error::new(
-                    ErrorKind::Usage,
-                    format!(
+            match kin::kin(&self.archive, beginning.server, &before, &self.others) {
+                Kin::Listed => {}
+                Kin::Told => file.doubted = true,
+                Kin::Stranger => {
+                    return Err(kin::stranger(format!(
                         "server {} was reset, or has nothing in common with what the archive has",
                         beginning.server
-                    ),
-                )
-                .advise(
-                    "give each group of servers a repository of its own; if this is meant, say \
-                     --accept-new-server once",
-                ));
+                    )));
+                }
             }
         }
         let there = self.archive.file(beginning.server, &epoch, newcomer.number);
@@ -475,6 +504,10 @@ impl Stream<'_, '_> {
     fn store(&mut self) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         if file.writer.is_long() || file.stored.is_none() {
+            return Ok(());
+        }
+        // That a file of this server began is nothing to store before it is known whether it belongs here.
+        if file.doubted && file.writer.scanner.state().entries().is_empty() {
             return Ok(());
         }
         match file.writer.cut(self.archive.repository, &Cancel::new())? {

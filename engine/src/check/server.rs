@@ -109,7 +109,7 @@ fn unreadable(path: &Path, cause: std::io::Error) -> Error {
 
 /// What is not there any more is no failure, unless it is the data directory itself.
 fn gone<T>(error: Error) -> Result<Option<T>> {
-    let cause = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    let cause = error.cause().and_then(|cause| cause.downcast_ref::<std::io::Error>());
     match cause.map(std::io::Error::kind) {
         Some(std::io::ErrorKind::NotFound) => Ok(None),
         _ => Err(error),

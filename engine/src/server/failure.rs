@@ -78,9 +78,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let server = |message: String| Self::new(ErrorKind::Server, message);
         match failure {
-            Failure::Server(ServerError { code, message, .. }) => {
-                server(format!("the server refused: {message} ({code})"))
-            }
+            Failure::Server(error) => server("the server refused".to_owned()).caused_by(error),
             Failure::Lost(error) => server(LOST.to_owned()).caused_by(error),
             Failure::Other(error) => error,
             Failure::Closed => server("the connection to the server is closed".to_owned()),

@@ -11,18 +11,33 @@ use super::StreamOptions;
 use crate::archive::Archive;
 use crate::archive::arriving::{Identified, identify};
 use crate::archive::catalog::File;
+use crate::archive::gaps::{Missing, between};
 use crate::archive::layout::number_of;
 use crate::server::feed::Wanted;
 use crate::{Error, ErrorKind, Reporter, Result};
 
-/// The name of the file to begin with.
+/// Where a stream begins.
+pub(super) struct First {
+    /// The file.
+    pub name: String,
+    /// What was logged before it and is neither in the archive nor at the server.
+    pub missing: Vec<Missing>,
+}
+
+impl From<String> for First {
+    fn from(name: String) -> Self {
+        Self { name, missing: Vec::new() }
+    }
+}
+
+/// The file to begin with.
 pub(super) fn first_file(
     archive: &Archive<'_>,
     server: u32,
     options: &StreamOptions,
     wanted: &Wanted<'_>,
     reporter: &dyn Reporter,
-) -> Result<String> {
+) -> Result<First> {
     let ask = |name: &str| identify(&options.connect, wanted, name);
     let latest = |file: &&File| file.parts.first().map_or(0, |part| part.head.about.created);
     let known = archive.files().filter(|file| file.server == server);
@@ -30,7 +45,7 @@ pub(super) fn first_file(
     if let Some(last) = known
         && ask(&last.name)?.is_some_and(|there| there.identity == last.identity)
     {
-        return Ok(last.name.clone());
+        return Ok(last.name.clone().into());
     }
     let first = ask("")?.ok_or_else(|| Error::new(ErrorKind::Server, "the server has no logs"))?;
     // A log whose files were purged goes on; one that has the same names again does not.
@@ -38,7 +53,7 @@ pub(super) fn first_file(
         && number_of(&first.name)? <= last.number
     {
         if options.accept_new_server {
-            return Ok(first.name);
+            return Ok(first.name.into());
         }
         return Err(Error::new(
             ErrorKind::Usage,
@@ -51,7 +66,7 @@ pub(super) fn first_file(
         .advise("if this is meant, say --accept-new-server once"));
     }
     if archive.logs.is_empty() {
-        return Ok(first.name);
+        return Ok(first.name.into());
     }
     let mut all = binlog::GtidState::default();
     for gtid in archive.files().filter_map(File::after).flat_map(|after| after.entries()) {
@@ -60,13 +75,17 @@ pub(super) fn first_file(
         }
     }
     if let Some(name) = last_of(&first, &ask, |file| all.includes(&file.before))? {
-        return Ok(name);
+        return Ok(name.into());
     }
-    reporter.warn(
-        "the server has purged what follows the archive: there will be a gap; take a backup"
-            .to_owned(),
-    );
-    Ok(first.name)
+    let missing = between(&all, &first.before);
+    let words: Vec<String> = missing.iter().map(Missing::to_string).collect();
+    reporter.warn(format!(
+        "the server has purged what follows the archive: there will be a gap before {}, missing: {}; \
+         take a backup",
+        first.name,
+        words.join(", ")
+    ));
+    Ok(First { name: first.name, missing })
 }
 
 /// The last file that fits. Their numbers are without holes: the first ones are purged, or none.

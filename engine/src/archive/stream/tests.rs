@@ -82,6 +82,16 @@ fn streamed(
     rpo: Duration,
     next: Vec<Next>,
 ) -> (StreamSummary, Vec<(u64, u64, usize)>, Vec<u64>) {
+    streamed_from(repository, rpo, next, &[]).unwrap()
+}
+
+/// The same of a server that has this of others.
+fn streamed_from(
+    repository: &Repository,
+    rpo: Duration,
+    next: Vec<Next>,
+    others: &[&str],
+) -> Result<(StreamSummary, Vec<(u64, u64, usize)>, Vec<u64>)> {
     let body = [&FIRST_EVENT.to_le_bytes()[..], FILE.as_bytes()].concat();
     let mut rotate = Canned::new(1, 1, FILE, "");
     rotate.add(EventType::ROTATE, &body);
@@ -122,9 +132,11 @@ fn streamed(
         ack: None,
         heard: (Instant::now(), 0),
         held: false,
+        worked: &mut false,
+        others: others.iter().map(|gtid| gtid.parse().unwrap()).collect(),
     };
-    stream.run(&cancel).unwrap();
-    (summary, server.acknowledged, server.stored)
+    stream.run(&cancel)?;
+    Ok((summary, server.acknowledged, server.stored))
 }
 
 /// The events of two transactions, and where the first one ends. Of the second one the first event comes
@@ -226,4 +238,47 @@ fn what_was_committed_is_stored_before_a_long_transaction() {
     let told: Vec<_> = acknowledged.iter().map(|(end, stored, _)| (*end, *stored)).collect();
     assert_eq!(told, [(first, first), (last, last)]);
     assert_eq!((summary.transactions, summary.objects), (2, 2));
+}
+
+/// The first file of a server that was made from a backup has an empty list: what it says that it has of
+/// others, and what it repeats of them, tells whether it belongs to the archive.
+#[test]
+fn a_server_made_from_a_backup_is_known_by_what_it_has_of_others() {
+    let transactions = |server, time, gtids: &[&str]| {
+        let file = Canned::new(server, time, FILE, "").transactions(gtids);
+        file.events.into_iter().map(|bytes| Next::Event(bytes, false, false)).collect::<Vec<_>>()
+    };
+    let tried = |server, time, gtids: &[&str], others: &[&str]| {
+        let (dir, repository) = repository();
+        Canned::new(1, 100, FILE, "")
+            .transactions(&["0-1-1", "0-1-2", "0-1-3"])
+            .store(&repository, None);
+        let next = transactions(server, time, gtids);
+        let done = streamed_from(&repository, Duration::ZERO, next, others);
+        let archive = Archive::read(&repository, &Cancel::new()).unwrap();
+        let logs = archive.logs.len();
+        drop(dir);
+        (done.map(|(summary, ..)| summary.transactions), logs)
+    };
+    // It repeats some, which are stored as after other failovers, and goes on.
+    let goes_on = ["0-1-2", "0-1-3", "0-2-4"];
+    for others in [&["0-1-3"][..], &["0-1-1"], &["7-8-9", "0-1-3"]] {
+        let (done, logs) = tried(2, 100, &goes_on, others);
+        assert_eq!((done.unwrap(), logs), (3, 2), "{others:?}");
+    }
+    // It is further than the archive, which the first server's end left behind.
+    assert_eq!(tried(2, 100, &["0-1-5", "0-2-6"], &["0-1-5"]).0.unwrap(), 2);
+    let refused = |server, time, gtids: &[&str], others: &[&str], words: &str| {
+        let (done, logs) = tried(server, time, gtids, others);
+        let error = done.unwrap_err();
+        assert_eq!((error.kind(), logs), (ErrorKind::Usage, 1), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    // It has nothing of others; or nothing of these.
+    refused(2, 100, &["0-2-1"], &[], "nothing in common");
+    refused(2, 100, &["0-2-1"], &["0-7-3", "1-1-3"], "nothing in common");
+    // The same server once more, whatever it had of others.
+    refused(1, 500, &["0-1-1"], &["0-1-3"], "was reset");
+    // What it has under the same GTIDs is something else: a group with the same numbers.
+    refused(2, 500, &goes_on, &["0-1-3"], "another transaction 0-1-2");
 }
