@@ -263,7 +263,20 @@ fn what_was_archived_comes_back_and_is_found() {
             let sequence = gtid.rsplit('-').next().unwrap_or_default();
             ensure!(listed.stderr.contains(sequence), "{gtid} is not named: {}", listed.report());
         }
+        // Whoever does not list learns it from a check, or when the archive is verified.
+        let check = || repo.run("check", &["--no-server", "--json"]);
+        for verb in [&["verify"][..], &["check", "--no-server"]] {
+            for form in [&[][..], &["--json"]] {
+                let told = repo.run(verb[0], &[&verb[1..], form].concat())?;
+                ensure!(told.code() == Some(GAP), "{verb:?}: {}", told.report());
+                let said = format!("{}{}", told.stdout_text(), told.stderr);
+                let sequence = lost.last().and_then(|gtid| gtid.rsplit('-').next()).unwrap();
+                ensure!(said.to_lowercase().contains("gap"), "{verb:?}: {said}");
+                ensure!(said.contains(sequence), "{verb:?} does not name {sequence}: {said}");
+            }
+        }
         push(&repo, &server, &[])?;
+        check()?.success()?;
         ensure!(middle.exists(), "it was not brought back under the same name");
         repo.run("binlog list", &[])?.success()?;
 
@@ -276,6 +289,20 @@ fn what_was_archived_comes_back_and_is_found() {
         push(&repo, &server, &[])?;
         let all = planned(&repo, &at, &Until::End)?;
         ensure!(all.len() >= 2, "{all:?}");
+        // A gap that is older than the latest backup concerns older ones only; a later one concerns it.
+        fs::remove_file(&middle)?;
+        let told = check()?.success()?.stdout_text();
+        ensure!(told.contains("older than the latest backup"), "{told}");
+        work(&server, 1)?;
+        work(&server, 1)?;
+        push(&repo, &server, &[])?;
+        let files = walk(&repo.place().join("binlog"))?;
+        fs::remove_file(&files[files.len() - 2])?;
+        let told = check()?;
+        ensure!(told.code() == Some(GAP), "{}", told.report());
+        ensure!(told.stdout_text().contains("no backup is newer"), "{}", told.report());
+        push(&repo, &server, &[])?;
+        let all = planned(&repo, &at, &Until::End)?;
         let told = repo.json("binlog expire", &[])?;
         ensure!(going(&told).len() >= 3, "{told}");
         let recent = repo.json("binlog expire", &["--keep-within", "1h", "--delete"])?;

@@ -4,6 +4,7 @@
 //! and removed again. What would make a backup fail is bad; what would make it worth less is a note.
 //! Nothing of the server is changed, and no lock is taken.
 
+mod logs;
 mod server;
 mod store;
 
@@ -18,7 +19,7 @@ use crate::{Error, ErrorKind};
 pub enum State {
     /// As it should be.
     Good,
-    /// A backup succeeds, but somebody should know.
+    /// A backup succeeds, but somebody should know; that of a gap has its exit code.
     Note,
     /// A backup fails, or is of no use.
     Bad,
@@ -36,7 +37,7 @@ pub struct Finding {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// What a backup would fail with.
+    /// What a backup would fail with; of a note, what the check ends with.
     #[serde(skip)]
     pub kind: Option<ErrorKind>,
 }
@@ -87,9 +88,12 @@ impl CheckSummary {
         Self { format: 1, good, findings }
     }
 
-    /// What the first bad thing would make a backup fail with.
+    /// What the first bad thing would make a backup fail with; if nothing is bad, what there is besides.
     pub fn failure(&self) -> Option<ErrorKind> {
-        let bad = self.findings.iter().find(|finding| finding.state == State::Bad)?;
-        Some(bad.kind.unwrap_or(ErrorKind::Failed))
+        let bad = self.findings.iter().find(|finding| finding.state == State::Bad);
+        match bad {
+            Some(bad) => Some(bad.kind.unwrap_or(ErrorKind::Failed)),
+            None => self.findings.iter().find_map(|finding| finding.kind),
+        }
     }
 }

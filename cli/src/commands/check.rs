@@ -26,7 +26,9 @@ Prints a line for each thing, such as:
     set log_bin, if that matters
   ✗ put: …: access denied
     allow s3:PutObject on arn:aws:s3:::bucket/db1/*
-The exit code is 0 if nothing is bad, and else what a backup would end with.";
+The exit code is 0 if nothing is bad, and else what a backup would end with. It is 7 if a backup would
+succeed, but binary logs are missing that no backup is newer than: up to a new one there is no way back to
+the moments behind them.";
 
 /// See whether a backup would succeed: server, privileges, files, store, clock, space, key
 ///
@@ -84,9 +86,12 @@ impl Check {
         cancel.check()?;
         let summary = CheckSummary::new(findings);
         let found = summary.failure();
-        let words = vec![match summary.good {
-            true => "A backup should succeed.".to_owned(),
-            false => "A backup would fail, or be of no use.".to_owned(),
+        let words = vec![match (summary.good, found) {
+            (true, None) => "A backup should succeed.".to_owned(),
+            (true, Some(_)) => {
+                "A backup should succeed, and is needed: binary logs are missing.".to_owned()
+            }
+            (false, _) => "A backup would fail, or be of no use.".to_owned(),
         }];
         let data = summary.findings.iter().flat_map(lines).collect();
         Ok(Outcome { words, found, ..Outcome::data(&summary, data)? })

@@ -20,7 +20,8 @@ Examples:
   haulout verify --repo s3://bucket/db1 --sample 5
   haulout verify LATEST --repo s3://bucket/db1 --deep
 
-Exit code 3 says that something is wrong; every fault is named.";
+Exit code 3 says that something is wrong; every fault is named. Exit code 7 says that nothing is, but
+that binary logs are missing in between, which are named, too.";
 
 /// Prove that backups and binary logs are good: every pack and every frame, with --deep every page
 #[derive(Debug, Args)]
@@ -50,20 +51,32 @@ impl Verify {
         let summary = repository.verify(self.selection.as_ref(), &options, cancel, &**reporter)?;
         let mut outcome = Outcome::new(&summary, describe(&summary))?;
         let mut is_good = summary.is_good();
+        let mut has_gap = false;
         if self.selection.is_none() {
             let logs = archive::verify::verify(&repository, &options, cancel)?;
             outcome.words.extend(logs.faults.iter().map(|fault| format!("binary logs: {fault}")));
+            outcome.words.extend(logs.gaps.iter().map(|gap| format!("binary logs: GAP: {gap}")));
+            let state = match (logs.faults.is_empty(), logs.gaps.len()) {
+                (false, _) => "DAMAGED".to_owned(),
+                (true, 0) => "all good".to_owned(),
+                (true, gaps) => {
+                    format!("what is there is good, but {}", counted(gaps as u64, "GAP", "GAPS"))
+                }
+            };
             outcome.words.push(format!(
-                "Verified {}: read {} in {}; {}.",
+                "Verified {}: read {} in {}; {state}.",
                 counted(logs.files as u64, "binary log", "binary logs"),
                 Size(logs.stored_bytes),
                 counted(logs.objects as u64, "object", "objects"),
-                if logs.faults.is_empty() { "all good" } else { "DAMAGED" },
             ));
+            has_gap = !logs.gaps.is_empty();
             is_good &= logs.faults.is_empty();
             outcome.add("binlogs", &logs)?;
         }
-        outcome.found = (!is_good).then_some(ErrorKind::Damage);
+        outcome.found = match is_good {
+            true => has_gap.then_some(ErrorKind::Gap),
+            false => Some(ErrorKind::Damage),
+        };
         Ok(outcome)
     }
 }

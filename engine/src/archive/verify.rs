@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Archive;
+use super::gaps::Gap;
 use super::part::Part;
 use crate::repo::verify::VerifyOptions;
 use crate::repo::{Repository, panicked};
@@ -23,6 +24,8 @@ pub struct VerifiedLogs {
     pub stored_bytes: u64,
     /// What is wrong.
     pub faults: Vec<String>,
+    /// What is missing in between, or before.
+    pub gaps: Vec<Gap>,
 }
 
 /// Reads the parts of the archive and compares hashes; a thorough look unpacks them, too, and compares
@@ -46,6 +49,7 @@ pub fn verify(
     let parts = archive.files().flat_map(|file| &file.parts);
     let parts: Vec<&Part> = parts.filter(|_| share >= 1.0 || fastrand::f64() < share).collect();
     found.files = archive.files().count();
+    found.gaps = archive.gaps();
     found.objects = parts.len();
     found.stored_bytes = parts.iter().map(|part| part.stored).sum();
     let next = AtomicUsize::new(0);

@@ -56,6 +56,7 @@ pub fn check_repository(
         Some(last) => Finding::good("latest backup", format!("{} of {}", last.name, last.origin())),
         None => Finding::note("latest backup", "there is none", "take one"),
     });
+    findings.extend(super::logs::check_logs(repository, last.as_ref(), cancel));
     let needed = last.map_or(0, |last| last.stored());
     findings.extend(folder.map(|folder| space(folder, needed)));
     findings
