@@ -163,13 +163,21 @@ impl From<&File> for Line {
             transactions: file.transactions(),
             first_time: times.and_then(|times| time(times.0)),
             last_time: times.and_then(|times| time(times.1)),
-            gtids_before: file.before().map(ToString::to_string),
-            gtids_after: file.after().map(ToString::to_string),
+            gtids_before: file.before().map(by_domain),
+            gtids_after: file.after().map(by_domain),
             server_version: file.parts.first().map(|part| part.head.about.server_version.clone()),
             ending: file.ending().cloned(),
             has_holes: file.has_holes(),
         }
     }
+}
+
+/// A state in the order of the domains: logs have them in any. The newest of a domain stays its last.
+fn by_domain(state: &binlog::GtidState) -> String {
+    let mut gtids = state.entries().to_vec();
+    gtids.sort_by_key(|gtid| gtid.domain);
+    let gtids: Vec<String> = gtids.iter().map(ToString::to_string).collect();
+    gtids.join(",")
 }
 
 impl List {
@@ -429,4 +437,21 @@ fn line(found: &Found) -> String {
         found.position,
         changes.join(", "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn domains_are_in_one_order() {
+        for (state, shown) in [
+            ("3-1-7,0-1-5,0-2-6", "0-1-5,0-2-6,3-1-7"),
+            ("0-2-6,3-1-8,0-1-9", "0-2-6,0-1-9,3-1-8"),
+            ("", ""),
+        ] {
+            assert_eq!(by_domain(&state.parse().unwrap()), shown);
+        }
+    }
 }

@@ -11,6 +11,8 @@ use engine::keys::{CipherMode, KeySettings, Secret, file};
 use engine::server::option_file::{DefaultsChoice, OptionFiles};
 use engine::{Reporter, Result};
 
+use super::{absolute, options};
+
 /// Arguments about keys. What a running server or a backup says itself need not be repeated.
 #[derive(Debug, Default, Args)]
 #[command(
@@ -52,6 +54,21 @@ enum Cipher {
 }
 
 impl Keys {
+    /// What was said about keys, for another command.
+    pub fn arguments(&self) -> String {
+        let path = |path: &Option<PathBuf>| path.as_deref().map(absolute);
+        let cipher = self.keys_cipher.as_ref().and_then(clap::ValueEnum::to_possible_value);
+        options(&[
+            ("--keys-file", path(&self.keys_file)),
+            ("--keys-password-file", path(&self.keys_password_file)),
+            ("--keys-cipher", cipher.map(|cipher| cipher.get_name().to_owned())),
+            ("--vault-url", self.vault_url.clone()),
+            ("--vault-token-file", path(&self.vault_token_file)),
+            ("--vault-ca", path(&self.vault_ca)),
+            ("--keys-defaults-file", path(&self.keys_defaults_file)),
+        ])
+    }
+
     /// Everything that was said about keys.
     pub fn resolve(self, reporter: &dyn Reporter) -> Result<KeySettings> {
         let weak = match &self.keys_defaults_file {

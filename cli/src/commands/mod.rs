@@ -213,6 +213,18 @@ fn quoted(path: &std::path::Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Arguments with values, those that there are, as a shell takes them; a blank in front of each.
+fn options(given: &[(&str, Option<String>)]) -> String {
+    let given = given.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    given.map(|(name, value)| format!(" {name} {}", quoted(std::path::Path::new(value)))).collect()
+}
+
+/// A path that means the same everywhere.
+fn absolute(path: &std::path::Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
 /// At least one thread.
 fn parse_threads(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {

@@ -55,29 +55,28 @@ impl Way {
         )
     }
 
-    /// The command that follows it from the backup on.
-    fn command(&self, place: &str, socket: &str) -> String {
+    /// The command that follows it from the backup on; `given` is what was said about repository and keys.
+    fn command(&self, given: &str, socket: &str) -> String {
         format!(
-            "haulout replay --repo {} --from-backup {} {} --socket {socket}",
-            quoted(Path::new(place)),
+            "haulout replay{given} --from-backup {} {} --socket {socket}",
             self.recovery.backup,
             self.stop.arguments(),
         )
     }
 
     /// What is left to do behind a restore.
-    pub fn rest(&self, place: &str) -> Vec<String> {
+    pub fn rest(&self, given: &str) -> Vec<String> {
         vec![
             self.describe(),
             "With --log-bin, and so that nothing writes to it. Then replay the logs:".to_owned(),
-            self.command(place, "SOCKET"),
+            self.command(given, "SOCKET"),
         ]
     }
 
     /// Waits until the server is started on what was restored, and replays the logs onto it.
     pub fn follow(
         &self,
-        (repository, place): (&Repository, &str),
+        (repository, given): (&Repository, &str),
         (connect, datadir): (&ConnectOptions, &Path),
         cancel: &Cancel,
         reporter: &dyn Reporter,
@@ -90,7 +89,7 @@ impl Way {
         ));
         self.replay(repository, (connect, datadir), cancel, reporter).inspect_err(|_| {
             let socket = connect.socket.as_deref().map_or("SOCKET".to_owned(), quoted);
-            let command = self.command(place, &socket);
+            let command = self.command(given, &socket);
             reporter.warn(format!("the backup stays restored; to go on: {command}"));
         })
     }

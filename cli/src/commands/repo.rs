@@ -17,7 +17,7 @@ use engine::store::{
 };
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
-use super::parse_threads;
+use super::{absolute, options, parse_threads};
 use crate::duration;
 use crate::machine;
 use crate::size::Size;
@@ -246,6 +246,27 @@ impl Access {
                 .advise("a key is 32 bytes as 64 hex digits or as base64: haulout key new FILE")
         })?;
         Ok(Some(key))
+    }
+
+    /// What was said about it, for another command on `place`.
+    pub fn arguments(&self, place: &str) -> String {
+        let path = |path: &Option<PathBuf>| path.as_deref().map(absolute);
+        let s3 = &self.s3;
+        let place = match place.parse() {
+            Ok(Location::Folder(folder)) => absolute(&folder),
+            _ => place.to_owned(),
+        };
+        options(&[
+            ("--repo", Some(place)),
+            ("--key-file", path(&self.key_file)),
+            ("--key-fd", self.key_fd.map(|fd| fd.to_string())),
+            ("--s3-endpoint", s3.s3_endpoint.clone()),
+            ("--s3-region", s3.s3_region.clone()),
+            ("--s3-path-style", s3.s3_path_style.map(|yes| yes.to_string())),
+            ("--s3-ca", path(&s3.s3_ca)),
+            ("--s3-profile", s3.s3_profile.clone()),
+            ("--s3-customer-key-file", path(&s3.s3_customer_key_file)),
+        ])
     }
 
     fn reading(&self) -> ReadOptions {

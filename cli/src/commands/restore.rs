@@ -169,6 +169,8 @@ impl Restore {
         };
         if let Some(place) = &self.repo {
             let repository = self.access.open(place, cancel, shared)?;
+            // For the command that is printed.
+            let given = format!("{}{}", self.access.arguments(place), self.keys.arguments());
             let selection =
                 self.from.as_ref().map(|from| from.to_string_lossy().parse::<Selection>());
             let selection = selection
@@ -232,12 +234,12 @@ impl Restore {
             if let Some(connect) = &server {
                 // Where the restore went is known now: what follows may take long.
                 outcome.words.drain(..).for_each(|line| reporter.info(line));
-                let (from, to) = ((&repository, &**place), (connect, &*datadir));
+                let (from, to) = ((&repository, &*given), (connect, &*datadir));
                 let summary = way.follow(from, to, cancel, reporter)?;
                 outcome.words = describe_replay(&summary);
                 replayed = Some(summary);
             } else {
-                outcome.words.extend(way.rest(place));
+                outcome.words.extend(way.rest(&given));
             }
             way.add_to(&mut outcome, replayed.as_ref())?;
             return Ok(outcome);
@@ -329,5 +331,35 @@ fn next_step(datadir: &Path, owned: bool) -> String {
                 "Next, give the files to the server's user (chown -R) and start it on {datadir}."
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        restore: Restore,
+    }
+
+    #[test]
+    fn the_command_that_is_printed_has_what_was_given() {
+        let words = "restore --repo depot --until end --to /d --key-file k --keys-file /keys \
+                     --keys-cipher aes_ctr --s3-endpoint https://h:1";
+        let restore = Line::parse_from(words.split_whitespace()).restore;
+        let given = restore.access.arguments("depot") + &restore.keys.arguments();
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        let wanted = format!(
+            " --repo {here}/depot --key-file {here}/k --s3-endpoint https://h:1 --keys-file /keys \
+             --keys-cipher aes_ctr"
+        );
+        assert_eq!(given, wanted);
+        assert!(restore.access.arguments("s3://b/p").starts_with(" --repo s3://b/p "));
     }
 }

@@ -17,6 +17,7 @@ use engine::repo::catalog::Selection;
 use engine::serve::{self, ServeOptions};
 use engine::{Cancel, Error, ErrorKind, Reporter, Result};
 
+use super::counted;
 use super::keys::Keys;
 use super::repo::Access;
 use super::until::Until;
@@ -131,5 +132,5 @@ impl Serve {
 }
 
 fn describe(summary: &serve::ServeSummary) -> Vec<String> {
-    vec![format!("Served {} replicas.", summary.replicas)]
+    vec![format!("Served {}.", counted(summary.replicas.into(), "replica", "replicas"))]
 }

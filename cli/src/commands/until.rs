@@ -6,7 +6,7 @@ use std::path::Path;
 
 use binlog::Gtid;
 use clap::Args;
-use engine::replay::target::{Edge, Target};
+use engine::replay::target::{self, Edge, Target};
 use engine::{Error, ErrorKind, Result};
 
 use super::quoted;
@@ -53,7 +53,14 @@ impl Until {
             (_, true, _) => Edge::After,
             (.., Target::Gtid(gtid)) => {
                 let message = format!("whether {gtid} itself is to happen is not said");
-                return Err(Error::new(ErrorKind::Usage, message).advise("add --before or --after"));
+                let advice = match target::is_like_a_date(*gtid) {
+                    true => {
+                        "it is a GTID: add --before or --after; a day is written with a time, as in \
+                         '2026-02-28 00:00:00'"
+                    }
+                    false => "add --before or --after",
+                };
+                return Err(Error::new(ErrorKind::Usage, message).advise(advice));
             }
             _ => Edge::Before,
         };
@@ -64,15 +71,47 @@ impl Until {
 impl Stop {
     /// As arguments of a command.
     pub fn arguments(&self) -> String {
-        let until = match &self.target {
-            Target::End => "end".to_owned(),
-            target => quoted(Path::new(&target.to_string())),
-        };
-        let edge = match self.edge {
-            Edge::Before => "--before",
-            Edge::After => "--after",
+        let until = quoted(Path::new(&self.target.argument()));
+        let edge = match (&self.target, self.edge) {
+            // Nothing is behind the end.
+            (Target::End, _) => "",
+            (_, Edge::Before) => " --before",
+            (_, Edge::After) => " --after",
         };
         let skip = self.skip.iter().map(|gtid| format!(" --skip-gtid {gtid}"));
-        format!("--until {until} {edge}{}", skip.collect::<String>())
+        format!("--until {until}{edge}{}", skip.collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_another_command_mean_the_same() {
+        let stop = |target: &str, edge| Stop {
+            target: target.parse().unwrap(),
+            edge,
+            skip: BTreeSet::from(["0-1-3".parse().unwrap()]),
+        };
+        for (stop, arguments) in [
+            (stop("end", Edge::Before), "--until end --skip-gtid 0-1-3"),
+            (stop("0-1-5", Edge::After), "--until 0-1-5 --after --skip-gtid 0-1-3"),
+            (stop("2026-011-22", Edge::Before), "--until 2026-011-22 --before --skip-gtid 0-1-3"),
+        ] {
+            assert_eq!(stop.arguments(), arguments);
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_looks_like_a_day_is_said_to_be_none() {
+        let advice = |gtid: &str| {
+            let (until, skip_gtid) = (Some(gtid.parse().unwrap()), Vec::new());
+            let until = Until { until, before: false, after: false, skip_gtid };
+            until.resolve().unwrap_err().advice().unwrap().to_owned()
+        };
+        assert!(advice("2027-1-1").contains("with a time"));
+        assert_eq!(advice("0-1-1"), "add --before or --after");
     }
 }

@@ -52,12 +52,41 @@ pub enum TargetError {
          which to stop"
     )]
     List,
+    /// A date and a GTID at once.
+    #[error(
+        "'{date}' may be a date or a GTID: for the day write the time as well, '{date} 00:00:00'; for the \
+         transaction {sequence} of server {server} in domain {domain} write {}", unmistakable(.domain, .server, .sequence)
+    )]
+    DateOrGtid {
+        /// As it was written.
+        date: String,
+        /// Domain of the GTID.
+        domain: u32,
+        /// Server of the GTID.
+        server: u32,
+        /// Number of the GTID.
+        sequence: u64,
+    },
     /// None of the known forms.
     #[error(
         "'{0}' is neither a time such as '2026-02-28 17:30:00.25' or 2026-02-28T17:30:00Z, nor a \
          GTID such as 0-1-42, nor a place such as binlog.000042:1234"
     )]
     Unknown(String),
+}
+
+/// Years that a log can have times of.
+const YEARS: std::ops::RangeInclusive<u32> = 1970..=2106;
+
+/// Whether a GTID has the numbers of a day.
+pub fn is_like_a_date(gtid: Gtid) -> bool {
+    let Gtid { domain, server, sequence } = gtid;
+    YEARS.contains(&domain) && (1..=12).contains(&server) && (1..=31).contains(&sequence)
+}
+
+/// A GTID so that nobody takes it for a date.
+fn unmistakable(domain: &u32, server: &u32, sequence: &u64) -> String {
+    format!("{domain}-{server:03}-{sequence}")
 }
 
 impl FromStr for Target {
@@ -68,7 +97,13 @@ impl FromStr for Target {
         if text.eq_ignore_ascii_case("end") {
             return Ok(Self::End);
         }
-        if let Ok(gtid) = text.parse() {
+        if let Ok(gtid) = text.parse::<Gtid>() {
+            let Gtid { domain, server, sequence } = gtid;
+            let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+            if lengths == [4, 2, 2] && is_like_a_date(gtid) {
+                let date = text.to_owned();
+                return Err(TargetError::DateOrGtid { date, domain, server, sequence });
+            }
             return Ok(Self::Gtid(gtid));
         }
         let parts = || text.split(',').map(|part| part.trim().parse::<Gtid>());
@@ -106,6 +141,19 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 impl Target {
+    /// As it is written so that it is understood as what it is.
+    pub fn argument(&self) -> String {
+        match self {
+            Self::End => "end".to_owned(),
+            Self::Gtid(Gtid { domain, server, sequence }) => match self.to_string().parse::<Self>()
+            {
+                Ok(_) => self.to_string(),
+                Err(_) => unmistakable(domain, server, sequence),
+            },
+            other => other.to_string(),
+        }
+    }
+
     /// Refuses a place in a log if several of the logs have that name, as those of several servers may.
     pub(crate) fn is_in_one<'a>(&self, names: impl Iterator<Item = &'a str>) -> Outcome<()> {
         let Self::Position { file, .. } = self else { return Ok(()) };
@@ -176,6 +224,29 @@ mod tests {
         }
         for bad in ["", "yesterday", "17:30", "a/b:4", "2026-13-01 00:00:00", "0-1"] {
             assert!(matches!(target(bad), Err(TargetError::Unknown(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_not_taken_for_a_transaction() {
+        let target = |text: &str| text.parse::<Target>();
+        for day in ["2026-11-22", "2027-01-01", "1999-12-31", "2026-02-31"] {
+            let Err(why) = target(day) else { panic!("{day} was taken") };
+            let why = why.to_string();
+            assert!(
+                why.contains(&format!("'{day} 00:00:00'")) && why.contains("in domain"),
+                "{why}"
+            );
+        }
+        for gtid in ["0-1-42", "2026-13-22", "2026-11-32", "2026-1-1", "2026-11-222", "0001-01-01"]
+        {
+            assert_eq!(target(gtid), Ok(Target::Gtid(gtid.parse().unwrap())), "{gtid}");
+        }
+        // What is offered instead is understood, and what is printed as well.
+        let meant = Target::Gtid("2026-11-22".parse().unwrap());
+        assert_eq!(target("2026-011-22"), Ok(meant.clone()));
+        for target in [meant, Target::End, target("2026-11-22 00:00:00").unwrap()] {
+            assert_eq!(target.argument().parse(), Ok(target));
         }
     }
 

@@ -46,8 +46,8 @@ impl Replica<'_> {
         match self.stream(wire, wishes) {
             Ok(()) => Ok(()),
             Err(error) => {
-                // The replica shows it.
-                let _ = wire.error(CANNOT_DUMP, &error.to_string());
+                // The replica shows it, and nothing else.
+                let _ = wire.error(CANNOT_DUMP, &super::with_advice(&error));
                 Err(error)
             }
         }
