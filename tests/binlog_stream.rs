@@ -553,12 +553,12 @@ fn a_stream_goes_on_with_a_server_made_from_a_backup() {
         sql.run("INSERT INTO d.t (a) VALUES (5)")?;
         let lost = last_gtid(&mut sql)?;
         sql.run("FLUSH BINARY LOGS")?;
-        let last = sql.text("SHOW BINARY LOGS")?.pop().context("no log")?.swap_remove(0);
+        let open = sql.text("SHOW BINARY LOGS")?.pop().context("no log")?.swap_remove(0);
         let began = Instant::now();
         // The server may still need the one before for a moment.
         while sql.text("SHOW BINARY LOGS")?.len() > 1 {
             ensure!(began.elapsed() < CATCH_UP, "nothing was removed");
-            sql.run(&format!("PURGE BINARY LOGS TO '{last}'"))?;
+            sql.run(&format!("PURGE BINARY LOGS TO '{open}'"))?;
             std::thread::sleep(Duration::from_millis(50));
         }
         let running = stream(&repo, &replica, &[])?;
@@ -576,6 +576,36 @@ fn a_stream_goes_on_with_a_server_made_from_a_backup() {
         sql.run("INSERT INTO d.t (a) VALUES (5)")?;
         let refused = stream(&repo, &replica, &[])?.wait(CATCH_UP)?;
         ensure!(refused.code() == Some(common::exit::USAGE), "{}", refused.report());
+
+        // The first server, brought back to a moment: nothing of it gets in before it was said that it takes
+        // the old one's place, and from the new backup on there is one history.
+        let back = made("back", 1)?;
+        let socket = format!("--socket={}", back.socket().display());
+        let onto = ["--no-defaults", "--user=root", &socket, "--from-backup=LATEST"];
+        repo.json("replay", &[&onto[..], &["--until", &last, "--before"]].concat())?;
+        let mut sql = back.client()?;
+        sql.run("INSERT INTO d.t (a) VALUES (6)")?;
+        sql.run("FLUSH BINARY LOGS")?;
+        let datadir = back.datadir().to_str().unwrap();
+        let connect = ["--no-defaults", "--user=root", &socket];
+        for (verb, arguments) in
+            [("binlog push", &[datadir][..]), ("binlog stream", &connect), ("backup", &connect)]
+        {
+            let refused = repo.run(verb, arguments)?;
+            common::assert_failed(&refused, common::exit::USAGE, &["--accept-new-server"]);
+        }
+        repo.backup(&back, &["--accept-new-server"])?;
+        repo.run("binlog push", &["--accept-new-server", datadir])?;
+        sql.run("INSERT INTO d.t (a) VALUES (7)")?;
+        let newest = last_gtid(&mut sql)?;
+        sql.run("FLUSH BINARY LOGS")?;
+        repo.run("binlog push", &[datadir])?;
+        repo.backup(&back, &[])?;
+        let plan = ["--until", &newest, "--before", "--to=/x", "--plan"];
+        let plan = repo.json("restore", &plan)?;
+        ensure!(plan["recovery"]["logs"].as_array().is_some_and(|logs| !logs.is_empty()), "{plan}");
+        let check = repo.run("check", &["--no-server"])?;
+        check.success()?;
         Ok(())
     })());
 }
