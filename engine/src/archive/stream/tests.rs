@@ -76,12 +76,11 @@ impl Feed for Server<'_> {
     }
 }
 
+/// What was done, what was acknowledged, and what was stored at the end of each pause.
+type Streamed = (StreamSummary, Vec<(u64, u64, usize)>, Vec<u64>);
+
 /// Streams what a server sends; the server, as it is then.
-fn streamed(
-    repository: &Repository,
-    rpo: Duration,
-    next: Vec<Next>,
-) -> (StreamSummary, Vec<(u64, u64, usize)>, Vec<u64>) {
+fn streamed(repository: &Repository, rpo: Duration, next: Vec<Next>) -> Streamed {
     streamed_from(repository, rpo, next, &[]).unwrap()
 }
 
@@ -91,7 +90,7 @@ fn streamed_from(
     rpo: Duration,
     next: Vec<Next>,
     others: &[&str],
-) -> Result<(StreamSummary, Vec<(u64, u64, usize)>, Vec<u64>)> {
+) -> Result<Streamed> {
     let body = [&FIRST_EVENT.to_le_bytes()[..], FILE.as_bytes()].concat();
     let mut rotate = Canned::new(1, 1, FILE, "");
     rotate.add(EventType::ROTATE, &body);
