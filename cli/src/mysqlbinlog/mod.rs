@@ -28,8 +28,8 @@ use engine::server::TlsOptions;
 use engine::server::option_file::OptionFiles;
 
 use crate::console::say;
-use crate::stock::split_defaults;
 use crate::stock::value::Refusal;
+use crate::stock::{print, split_defaults};
 use parse::Given;
 use request::Request;
 pub use table::definition;
@@ -62,13 +62,20 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Refusal> {
         .map_err(|bad| Refusal::error(format!("the argument '{}' is not UTF-8", bad.display())))?;
     let (defaults, rest) =
         split_defaults(&arguments).map_err(|refusal| Refusal::error(refusal.message))?;
+    if let Some((first, typed)) = rest.split_first()
+        && first == "--print-defaults"
+    {
+        let files = OptionFiles::load(&defaults).map_err(|e| Refusal::error(e.to_string()))?;
+        print::defaults(name, &files, GROUPS, typed);
+        return Ok(());
+    }
     let parsed = parse::arguments(name, rest)?;
     if parsed.given.iter().any(|given| given.entry.name == "version") {
-        print(&format!("{name} of haulout {}\n", env!("CARGO_PKG_VERSION")))?;
+        say_out(&format!("{name} of haulout {}\n", env!("CARGO_PKG_VERSION")))?;
         return Ok(());
     }
     if parsed.given.iter().any(|given| given.entry.name == "help") {
-        return print(&table::help(name));
+        return say_out(&table::help(name));
     }
     let files = OptionFiles::load(&defaults).map_err(|error| Refusal::error(error.to_string()))?;
     let mut given = from_files(name, &files)?;
@@ -149,7 +156,7 @@ fn is_cut_short(given: &Given, written: &str) -> bool {
     is_of_connection && name.starts_with(written) && name != written
 }
 
-fn print(text: &str) -> Result<(), Refusal> {
+fn say_out(text: &str) -> Result<(), Refusal> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| Refusal::error(format!("cannot write: {error}")))

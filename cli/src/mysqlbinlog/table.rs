@@ -156,7 +156,9 @@ pub fn definition() -> clap::Command {
 pub fn help(name: &str) -> String {
     let mut text = format!(
         "{name} of haulout: the text of binary logs, to read or to replay.\n\n\
-         Usage: {name} [OPTIONS] FILES...\n\nOptions:\n"
+         Usage: {name} [OPTIONS] FILES...\n\n\
+         First arguments: --no-defaults, --defaults-file=#, --defaults-extra-file=#, \
+         --defaults-group-suffix=#, --print-defaults\n\nOptions:\n"
     );
     for entry in TABLE.iter().filter(|entry| !entry.about.is_empty()) {
         let letter = match entry.letter {

@@ -24,7 +24,7 @@ mod innobackupex;
 pub mod log;
 mod manual;
 mod parse;
-mod print;
+pub(crate) mod print;
 mod run;
 mod settings;
 mod table;
@@ -111,7 +111,7 @@ fn start(name: &str, arguments: &[OsString]) -> Result<(), Ended> {
     if let Some((first, rest)) = rest.split_first()
         && first == "--print-defaults"
     {
-        print::defaults(name, &OptionFiles::load(&defaults)?, rest);
+        print::defaults(name, &OptionFiles::load(&defaults)?, &print::groups(), rest);
         return Ok(());
     }
     let parsed = if older { parse::older_arguments(rest)? } else { parse::arguments(rest)? };

@@ -25,11 +25,18 @@ const PARAMETERS: &[&str] = &[
 /// Words at the end of names whose values are secrets.
 const SECRETS: [&str; 3] = ["password", "filekey", "token"];
 
-/// Prints with which arguments the option files have the program started.
-pub fn defaults(name: &str, files: &OptionFiles, typed: &[String]) {
-    let groups: Vec<&str> =
-        SERVER_GROUPS.iter().chain(CLIENT_GROUPS).chain(TOOL_GROUPS).copied().collect();
-    let options = files.options(&groups).into_iter().map(|option| {
+/// Groups that the tools for backups read.
+pub fn groups() -> Vec<&'static str> {
+    SERVER_GROUPS.iter().chain(CLIENT_GROUPS).chain(TOOL_GROUPS).copied().collect()
+}
+
+/// Prints with which arguments these groups of the option files have the program started.
+pub fn defaults(name: &str, files: &OptionFiles, groups: &[&str], typed: &[String]) {
+    out(&started(name, files, groups, typed));
+}
+
+fn started(name: &str, files: &OptionFiles, groups: &[&str], typed: &[String]) -> String {
+    let options = files.options(groups).into_iter().map(|option| {
         let loose = if option.loose { "loose-" } else { "" };
         let secret = SECRETS.iter().any(|word| option.name.ends_with(word));
         match option.value {
@@ -39,10 +46,10 @@ pub fn defaults(name: &str, files: &OptionFiles, typed: &[String]) {
         }
     });
     let all = options.chain(typed.iter().cloned()).map(|argument| format!("{argument} "));
-    out(&format!(
+    format!(
         "{name} would have been started with the following arguments:\n{}\n",
         all.collect::<String>()
-    ));
+    )
 }
 
 /// Prints the settings of the server that were found, as an option file.
@@ -60,4 +67,29 @@ pub fn parameters(settings: &Settings) {
 /// Nobody may be reading; the status does not depend on it.
 fn out(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use engine::server::option_file::DefaultsChoice;
+
+    use super::*;
+
+    #[test]
+    fn what_the_option_files_say_comes_before_what_was_typed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my.cnf");
+        let text = "[client]\nuser=x\npassword=secret\n[mysqlbinlog]\nverbose\nshort-form=1\n\
+                    [mysqldump]\nquick\n";
+        std::fs::write(&file, text).unwrap();
+        let choice = DefaultsChoice { file: Some(file), ..DefaultsChoice::default() };
+        let files = OptionFiles::load(&choice).unwrap();
+        let typed = ["-v".to_owned(), "binlog.000001".to_owned()];
+        assert_eq!(
+            started("mariadb-binlog", &files, &["mysqlbinlog", "client"], &typed),
+            "mariadb-binlog would have been started with the following arguments:\n--user=x \
+             --password=... --verbose --short-form=1 -v binlog.000001 \n"
+        );
+    }
 }
