@@ -180,6 +180,8 @@ fn what_was_archived_comes_back_and_is_found() {
         client.run("SET SESSION binlog_format = STATEMENT")?;
         client.run("DELETE FROM shop.orders WHERE id = 5")?;
         let statement = last_gtid(&mut client)?;
+        client.run("CREATE OR REPLACE TABLE shop.swap (a INT)")?;
+        let replace = last_gtid(&mut client)?;
         work(&server, 3)?;
         client.run("ALTER TABLE shop.orders ADD b INT")?;
         client.run("TRUNCATE TABLE shop.orders")?;
@@ -214,6 +216,9 @@ fn what_was_archived_comes_back_and_is_found() {
         ensure!(found[0]["changes"][0]["rows"] == 2, "{found:?}");
         let found = find(&repo, &["--table", "sh?p.ord*", "--op", "drop,truncate"])?;
         ensure!(gtids(&found) == [truncate.as_str(), drop.as_str()], "{found:?}");
+        let found = find(&repo, &["--table", "shop.swap", "--op", "drop"])?;
+        ensure!(gtids(&found) == [replace.as_str(), drop.as_str()], "{found:?}");
+        let found = find(&repo, &["--table", "sh?p.ord*", "--op", "drop,truncate"])?;
         // Without an archive, in the logs themselves.
         let mut command = common::repo::haulout();
         command.args(["binlog", "find", "--table", "sh?p.ord*", "--op", "drop,truncate"]);
@@ -237,6 +242,7 @@ fn what_was_archived_comes_back_and_is_found() {
         for nothing in [["--table", "nowhere.*"], ["--and", "2001-01-01T00:00:00Z"]] {
             let run = repo.run("binlog find", &nothing)?;
             ensure!(run.code() == Some(NOTHING), "{}", run.report());
+            ensure!(run.stderr.contains("end with"), "{}", run.report());
         }
 
         // A transaction is not torn apart by a crash, and the log goes on.

@@ -444,8 +444,7 @@ mod tests {
             changes: vec![Change(0, Operation::Create, None)],
             statement: statement.to_owned(),
         };
-        let mut query = Query::default();
-        query.operations = vec![Operation::Drop];
+        let query = Query { operations: vec![Operation::Drop], ..Query::default() };
         assert_eq!(
             query.changes(&transaction("CREATE OR REPLACE TABLE t (a INT"), &index).len(),
             1

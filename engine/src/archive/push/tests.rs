@@ -102,3 +102,14 @@ fn gtid_indexes_among_named_files_are_passed_over() {
     let summary = push(&repository, &options, &Cancel::new(), &Silent).unwrap();
     assert_eq!(summary.files.len(), 1);
 }
+
+#[test]
+fn what_a_server_removed_meanwhile_is_not_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("binlog.index");
+    let chosen = Chosen { path: dir.path().join("binlog.000001"), list: Some(list.clone()) };
+    fs::write(&list, "./binlog.000001\n./binlog.000002\n").unwrap();
+    assert!(chosen.is_gone() && chosen.still_in() == Some(&*list));
+    fs::write(&list, "./binlog.000002\n").unwrap();
+    assert_eq!(chosen.still_in(), None);
+}
