@@ -24,12 +24,12 @@ impl FileKind {
     /// What the file at a path is. Of what can be read only once nothing is read: only its name tells.
     pub fn of(path: &Path) -> io::Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        // Whoever writes into a pipe is not to find it opened and closed again.
+        if !std::fs::metadata(path)?.is_file() {
             return Ok(if name.ends_with(INNODB_SUFFIX) { Self::InnodbBinlog } else { Self::Log });
         }
         let mut first = Vec::new();
-        file.take(MAGIC.len() as u64).read_to_end(&mut first)?;
+        File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut first)?;
         Ok(Self::by(&name, &first))
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Chosen {
 
 /// What paths mean.
 #[derive(Default)]
-pub(super) struct Chosens {
+pub(super) struct Choice {
     /// Files that are closed.
     pub closed: Vec<Chosen>,
     /// Files that are still being written.
@@ -42,7 +42,7 @@ pub(super) struct Chosens {
 }
 
 /// Adds what a path means.
-pub(super) fn add(path: &Path, options: &PushOptions, chosen: &mut Chosens) -> Result<()> {
+pub(super) fn add(path: &Path, options: &PushOptions, chosen: &mut Choice) -> Result<()> {
     let is_dir = path.is_dir();
     if !is_dir && !path.to_string_lossy().ends_with(INDEX_SUFFIX) {
         match FileKind::of(path).map_err(|error| Error::io("open", path, error))? {

@@ -179,8 +179,12 @@ impl Archive<'_> {
             Some((log, log.files.iter().position(same)?))
         });
         let Some((log, number)) = found else {
-            return match beginning()? {
-                Some(created) => Ok(is_recent(created.into(), options.keep_within)),
+            let beginning = beginning()?;
+            let recent = beginning.map(|at| is_recent(at.into(), options.keep_within));
+            return match recent {
+                Some(None) => Ok(None),
+                // What it says itself may be longer ago than what was begun behind it.
+                Some(recent) => Ok(self.says_more(options, name, size, cancel)?.and(recent)),
                 None => self.says_more(options, name, size, cancel),
             };
         };

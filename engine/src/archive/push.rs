@@ -14,7 +14,7 @@ use binlog::format::FIRST_EVENT;
 use binlog::{EventType, Fault, GtidState, ReadOptions};
 
 use super::catalog::{File, Newcomer};
-use super::files::{self, Chosen, Chosens, RELAY_LOG, is_in_use, open};
+use super::files::{self, Choice, Chosen, RELAY_LOG, is_in_use, open};
 use super::layout::{Epoch, number_of};
 use super::part::Part;
 use super::scan::{Beginning, Place, Scanner};
@@ -96,11 +96,11 @@ pub fn push(
     cancel: &Cancel,
     reporter: &dyn Reporter,
 ) -> Result<PushSummary> {
-    let mut chosen = Chosens::default();
+    let mut chosen = Choice::default();
     for path in &options.paths {
         files::add(path, options, &mut chosen)?;
     }
-    let Chosens { closed, open, indexes, of_innodb } = chosen;
+    let Choice { closed, open, indexes, of_innodb } = chosen;
     let mut summary = PushSummary { format: 1, files: Vec::new(), open, missing: Vec::new() };
     no_logs(&indexes, &of_innodb).into_iter().for_each(|note| reporter.warn(note));
     let mut archive = Archive::read(repository, cancel)?;
