@@ -286,6 +286,19 @@ fn what_was_archived_comes_back_and_is_found() {
         ensure!(middle.exists(), "it was not brought back under the same name");
         repo.run("binlog list", &[])?.success()?;
 
+        // Nor does the server give up what is older than the archive, if nothing says that nobody needs it.
+        let socket = format!("--socket={}", server.socket().display());
+        let purge = |arguments: &[&str]| -> Result<Value> {
+            let server = ["--no-defaults", "--user=root", &socket];
+            repo.json("binlog purge", &[&server[..], arguments].concat())
+        };
+        let (first, aside) =
+            (walk(&repo.place().join("binlog"))?[0].clone(), repo.scratch.join("aside"));
+        fs::rename(&first, &aside)?;
+        let told = purge(&[])?;
+        ensure!(told["why"] == "it is not archived" && told["stays"] == *name(&files[0]), "{told}");
+        fs::rename(&aside, &first)?;
+
         // What a backup needs stays, and what is older goes.
         let kept = repo.json("binlog expire", &["--delete"])?;
         ensure!(going(&kept).is_empty(), "there is no backup, and this goes: {kept}");
@@ -323,11 +336,6 @@ fn what_was_archived_comes_back_and_is_found() {
         ensure!(!words(&document).contains("stored"), "{document}");
 
         // The server need not keep what expired, but what it keeps for other reasons it does.
-        let socket = format!("--socket={}", server.socket().display());
-        let purge = |arguments: &[&str]| -> Result<Value> {
-            let server = ["--no-defaults", "--user=root", &socket];
-            repo.json("binlog purge", &[&server[..], arguments].concat())
-        };
         let older = became(&document).iter().filter(|it| it.1 == "older").count();
         let told = purge(&[])?;
         ensure!(told["purged"].as_array().is_some_and(|it| it.len() > older), "{told}");
