@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use engine::archive::Archive;
 use engine::replay::archived::{self, ArchivedLogs, Recovery};
 use engine::replay::plan::Anchor;
 use engine::replay::{self, ReplayOptions, ReplaySummary, started};
@@ -32,8 +31,9 @@ impl Way {
         cancel: &Cancel,
     ) -> Result<Self> {
         let only = selection.map(|chosen| repository.select(chosen, cancel)).transpose()?;
-        let archive = Archive::read(repository, cancel)?;
-        let recovery = archived::choose(repository, &archive, &stop.target, only, cancel)?;
+        let archive = stop.read_archive(repository, cancel)?;
+        let wanted = (&stop.target, &stop.skip);
+        let recovery = archived::choose(repository, &archive, wanted, only, cancel)?;
         Ok(Self { recovery, stop })
     }
 
@@ -55,6 +55,17 @@ impl Way {
         )
     }
 
+    /// What is not there of it.
+    fn lacks(&self) -> Option<String> {
+        let recovery = &self.recovery;
+        let last = recovery.last_time.filter(|_| !recovery.target_found)?;
+        Some(format!(
+            "THE ARCHIVE ENDS BEFORE {}: its last transaction is of {last}. Archive what is missing first \
+             (haulout binlog push), if it is there.",
+            recovery.until
+        ))
+    }
+
     /// The command that follows it from the backup on; `given` is what was said about repository and keys.
     fn command(&self, given: &str, socket: &str) -> String {
         format!(
@@ -66,11 +77,13 @@ impl Way {
 
     /// What is left to do behind a restore.
     pub fn rest(&self, given: &str) -> Vec<String> {
-        vec![
-            self.describe(),
+        let mut rest = vec![self.describe()];
+        rest.extend(self.lacks());
+        rest.push(
             "With --log-bin, and so that nothing writes to it. Then replay the logs:".to_owned(),
-            self.command(given, "SOCKET"),
-        ]
+        );
+        rest.push(self.command(given, "SOCKET"));
+        rest
     }
 
     /// Waits until the server is started on what was restored, and replays the logs onto it.
@@ -112,7 +125,7 @@ impl Way {
         let manifest = repository.select(&self.backup(), cancel)?;
         let server = archived::anchor(&mut options, Some(&manifest))?;
         started::await_server(connect, datadir, cancel)?;
-        let archive = Archive::read(repository, cancel)?;
+        let archive = self.stop.read_archive(repository, cancel)?;
         let anchor = (&options.anchor, server);
         let logs = ArchivedLogs::open(&archive, anchor, &options.target, cancel)?;
         replay::replay(&logs, &options, connect, cancel, reporter)

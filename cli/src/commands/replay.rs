@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use binlog::GtidPosition;
 use clap::Args;
-use engine::archive::Archive;
 use engine::keys::settings::KeyStore;
 use engine::replay::archived::{self, ArchivedLogs};
 use engine::replay::plan::{Anchor, Plan};
@@ -75,14 +74,15 @@ impl Replay {
         let keys = self.keys.resolve(&**reporter)?;
         let mut options = ReplayOptions {
             anchor: Anchor { gtid: self.from_gtid.unwrap_or_default(), ..Anchor::default() },
-            target: stop.target,
+            target: stop.target.clone(),
             edge: stop.edge,
-            skip: stop.skip,
+            skip: stop.skip.clone(),
             exclude: self.exclude_table.into_iter().collect(),
             keys: (!keys.is_empty()).then(|| KeyStore::new(keys)),
         };
         let connect = self.connection.resolve(&**reporter)?;
         let Some(place) = &self.repo else {
+            stop.of_files()?;
             if let Some(dir) = &self.from_backup {
                 options.anchor = Anchor::of_backup(dir)?;
             }
@@ -99,7 +99,7 @@ impl Replay {
             backup = Some(repository.select(&selection, cancel)?);
         }
         let server = archived::anchor(&mut options, backup.as_ref())?;
-        let archive = Archive::read(&repository, cancel)?;
+        let archive = stop.read_archive(&repository, cancel)?;
         let anchor = (&options.anchor, server);
         let logs = ArchivedLogs::open(&archive, anchor, &options.target, cancel)?;
         replay_from(&logs, &options, &connect, self.plan, cancel, &**reporter)

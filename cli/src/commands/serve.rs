@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use binlog::GtidPosition;
 use clap::Args;
-use engine::archive::Archive;
 use engine::keys::settings::KeyStore;
 use engine::replay::ReplayOptions;
 use engine::replay::archived::{self, ArchivedLogs};
@@ -94,9 +93,9 @@ impl Serve {
                 gtid: self.from_gtid.clone().unwrap_or_default(),
                 ..Anchor::default()
             },
-            target: stop.target,
+            target: stop.target.clone(),
             edge: stop.edge,
-            skip: stop.skip,
+            skip: stop.skip.clone(),
             exclude: BTreeSet::new(),
             keys: (!keys.is_empty()).then(|| KeyStore::new(keys)),
         };
@@ -108,18 +107,20 @@ impl Serve {
             server_id: self.server_id,
         };
         let Some(place) = &self.repo else {
+            stop.of_files()?;
             let logs = FileLogs::open(&self.binlogs, options.keys.as_ref())?;
             logs.notes().iter().for_each(|note| reporter.warn(note.clone()));
             let summary = serve::serve(&logs, &options, &serve, cancel, &**reporter)?;
             return Outcome::new(&summary, describe(&summary));
         };
         let repository = self.access.open(place, cancel, reporter)?;
-        let archive = Archive::read(&repository, cancel)?;
+        let archive = stop.read_archive(&repository, cancel)?;
         let mut server = None;
         if self.from_gtid.is_none() {
             let only = self.from_backup.as_ref();
             let only = only.map(|named| repository.select(named, cancel)).transpose()?;
-            let chosen = archived::choose(&repository, &archive, &options.target, only, cancel)?;
+            let wanted = (&stop.target, &stop.skip);
+            let chosen = archived::choose(&repository, &archive, wanted, only, cancel)?;
             let manifest = repository.select(&Selection::Named(chosen.backup), cancel)?;
             server = archived::anchor(&mut options, Some(&manifest))?;
             reporter.info(format!("for replicas that have the backup {}", manifest.name));

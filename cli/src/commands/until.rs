@@ -6,8 +6,10 @@ use std::path::Path;
 
 use binlog::Gtid;
 use clap::Args;
+use engine::archive::Archive;
 use engine::replay::target::{self, Edge, Target};
-use engine::{Error, ErrorKind, Result};
+use engine::repo::Repository;
+use engine::{Cancel, Error, ErrorKind, Result};
 
 use super::quoted;
 
@@ -26,6 +28,10 @@ pub struct Until {
     /// Leave out a transaction; others that need it will fail
     #[arg(long, value_name = "GTID")]
     skip_gtid: Vec<Gtid>,
+    /// Which history is meant, where there are several since a recovery, by the epoch of its log as
+    /// 'haulout binlog list' shows it
+    #[arg(long, value_name = "EPOCH")]
+    epoch: Option<String>,
 }
 
 /// What they say.
@@ -37,6 +43,8 @@ pub struct Stop {
     pub edge: Edge,
     /// Transactions to leave out.
     pub skip: BTreeSet<Gtid>,
+    /// The epoch of the log to go through.
+    pub epoch: Option<String>,
 }
 
 impl Until {
@@ -64,7 +72,7 @@ impl Until {
             }
             _ => Edge::Before,
         };
-        Ok(Stop { target, edge, skip: self.skip_gtid.into_iter().collect() })
+        Ok(Stop { target, edge, skip: self.skip_gtid.into_iter().collect(), epoch: self.epoch })
     }
 }
 
@@ -79,7 +87,31 @@ impl Stop {
             (_, Edge::After) => " --after",
         };
         let skip = self.skip.iter().map(|gtid| format!(" --skip-gtid {gtid}"));
-        format!("--until {until}{edge}{}", skip.collect::<String>())
+        let epoch = self.epoch.as_ref().map(|epoch| format!(" --epoch {epoch}"));
+        let epoch = epoch.unwrap_or_default();
+        format!("--until {until}{edge}{}{epoch}", skip.collect::<String>())
+    }
+
+    /// The archive of a repository, with the history chosen that is meant.
+    pub fn read_archive<'r>(
+        &self,
+        repository: &'r Repository,
+        cancel: &Cancel,
+    ) -> Result<Archive<'r>> {
+        let mut archive = Archive::read(repository, cancel)?;
+        self.epoch.as_ref().map_or(Ok(()), |epoch| archive.choose_history(epoch))?;
+        Ok(archive)
+    }
+
+    /// Refuses what means nothing where logs are files.
+    pub fn of_files(&self) -> Result<()> {
+        match self.epoch {
+            Some(_) => {
+                Err(Error::new(ErrorKind::Usage, "--epoch chooses among the logs of a repository")
+                    .advise("give the files of the log that is meant"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -94,6 +126,7 @@ mod tests {
             target: target.parse().unwrap(),
             edge,
             skip: BTreeSet::from(["0-1-3".parse().unwrap()]),
+            epoch: None,
         };
         for (stop, arguments) in [
             (stop("end", Edge::Before), "--until end --skip-gtid 0-1-3"),
@@ -108,7 +141,7 @@ mod tests {
     fn a_transaction_that_looks_like_a_day_is_said_to_be_none() {
         let advice = |gtid: &str| {
             let (until, skip_gtid) = (Some(gtid.parse().unwrap()), Vec::new());
-            let until = Until { until, before: false, after: false, skip_gtid };
+            let until = Until { until, before: false, after: false, skip_gtid, epoch: None };
             until.resolve().unwrap_err().advice().unwrap().to_owned()
         };
         assert!(advice("2027-1-1").contains("with a time"));

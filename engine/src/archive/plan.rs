@@ -139,6 +139,11 @@ impl Course {
         self.trail.iter().filter_map(|index| archive.logs.get(*index))
     }
 
+    /// How many transactions are on the way, and in what is passed over at its beginning.
+    fn transactions(&self) -> u64 {
+        self.plan.steps.iter().map(|step| step.file.transactions()).sum()
+    }
+
     /// When the last of its transactions was written.
     fn newest(&self) -> u32 {
         let parts =
@@ -291,7 +296,9 @@ impl Archive<'_> {
                 return Ok(ahead);
             }
         }
-        Ok((one_there, one.newest()) >= (other_there, other.newest()))
+        // Of two with the same end one may begin later: that of a server that was made from a backup.
+        let worth = |course: &Course, there| (there, course.newest(), course.transactions());
+        Ok(worth(one, one_there) >= worth(other, other_there))
     }
 
     /// Whether a way has all of another one, of the same history, and more.
@@ -418,6 +425,22 @@ impl Archive<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a plan comes by a transaction.
+    pub fn comes_by(&self, plan: &Plan, gtid: Gtid, cancel: &Cancel) -> Result<bool> {
+        for step in &plan.steps {
+            for part in step.file.parts.iter().filter(|part| part.head.about.begin < step.end) {
+                let about = &part.head.about;
+                if about.after.covers(gtid) && !about.before.covers(gtid) {
+                    let index = part.index(self.repository, cancel)?;
+                    if index.transactions.iter().any(|it| it.gtid == gtid) {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// When a transaction was written, as the last one of these logs says that has it.

@@ -49,7 +49,7 @@ pub fn verify(
     let parts = archive.files().flat_map(|file| &file.parts);
     let parts: Vec<&Part> = parts.filter(|_| share >= 1.0 || fastrand::f64() < share).collect();
     found.files = archive.files().count();
-    found.gaps = archive.gaps();
+    found.gaps = archive.gaps(cancel)?;
     found.objects = parts.len();
     found.stored_bytes = parts.iter().map(|part| part.stored).sum();
     let next = AtomicUsize::new(0);

@@ -3,6 +3,8 @@
 //! A backup succeeds whatever is missing of them. But from a backup that is older than a gap there is no way
 //! to a moment behind it, and nobody should learn that when it is needed.
 
+use std::collections::BTreeSet;
+
 use super::Finding;
 use crate::archive::Archive;
 use crate::archive::gaps::Gap;
@@ -21,20 +23,21 @@ pub(super) fn check_logs(
     latest: Option<&Manifest>,
     cancel: &Cancel,
 ) -> Vec<Finding> {
-    let archive = match Archive::read(repository, cancel) {
-        Ok(archive) => archive,
+    let read =
+        Archive::read(repository, cancel).and_then(|archive| Ok((archive.gaps(cancel)?, archive)));
+    let (gaps, archive) = match read {
+        Ok(read) => read,
         Err(error) => return vec![Finding::bad(WHAT, &error)],
     };
     let files = archive.files().count();
-    let gaps = archive.gaps();
     if gaps.is_empty() {
         let found = format!("{files} in the archive, without a gap");
         return if files == 0 { Vec::new() } else { vec![Finding::good(WHAT, found)] };
     }
     // An archive that has not caught up with the backup yet has no way on from it, but that is no gap.
     let leads = latest.is_some_and(|latest| {
-        let way =
-            archived::choose(repository, &archive, &Target::End, Some(latest.clone()), cancel);
+        let to_the_end = (&Target::End, &BTreeSet::new());
+        let way = archived::choose(repository, &archive, to_the_end, Some(latest.clone()), cancel);
         way.err().is_none_or(|error| error.kind() != ErrorKind::Gap)
     });
     gaps.iter()

@@ -4,9 +4,10 @@
 //! read as they are replayed. Where the log of one server ends and that of another goes on, what both
 //! have is passed over.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
-use binlog::{BinlogPosition, Reader};
+use binlog::{BinlogPosition, Gtid, Reader};
 use jiff::Timestamp;
 
 use super::ReplayOptions;
@@ -42,6 +43,10 @@ pub struct Recovery {
     pub from: String,
     /// What was asked for.
     pub until: String,
+    /// Whether the archive reaches what was asked for.
+    pub target_found: bool,
+    /// When the last transaction of the logs was written.
+    pub last_time: Option<Timestamp>,
     /// Logs that lead to it.
     pub logs: Vec<String>,
     /// Bytes of them in the store.
@@ -174,12 +179,12 @@ impl LogSource for ArchivedLogs<'_> {
     }
 }
 
-/// The newest backup that is before a target and from which the archive leads to it. With `only`, that
-/// one or none.
+/// The newest backup that is before a target, and before all that is to be left out, and from which the
+/// archive leads to it. With `only`, that one or none.
 pub fn choose(
     repository: &Repository,
     archive: &Archive<'_>,
-    target: &Target,
+    (target, skip): (&Target, &BTreeSet<Gtid>),
     only: Option<Manifest>,
     cancel: &Cancel,
 ) -> Result<Recovery> {
@@ -193,7 +198,7 @@ pub fn choose(
     manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.order()));
     let mut why = None;
     for manifest in &manifests {
-        match lead(archive, manifest, target, cancel) {
+        match lead(archive, manifest, (target, skip), cancel) {
             Ok(Some(recovery)) => return Ok(recovery),
             Ok(None) => {}
             // The reason of the newest one is what there is to mend.
@@ -212,18 +217,19 @@ pub fn choose(
 fn lead(
     archive: &Archive<'_>,
     manifest: &Manifest,
-    target: &Target,
+    (target, skip): (&Target, &BTreeSet<Gtid>),
     cancel: &Cancel,
 ) -> Result<Option<Recovery>> {
     let anchor = Anchor::of_manifest(manifest)?;
+    let has = |gtid: &Gtid| {
+        anchor.gtid.get(gtid.domain).is_some_and(|there| there.sequence >= gtid.sequence)
+    };
     let is_behind = match target {
         Target::Time(time) => manifest.ended > *time,
-        Target::Gtid(gtid) => {
-            anchor.gtid.get(gtid.domain).is_some_and(|there| there.sequence >= gtid.sequence)
-        }
+        Target::Gtid(gtid) => has(gtid),
         Target::Position { .. } | Target::End => false,
     };
-    if is_behind {
+    if is_behind || skip.iter().any(has) {
         return Ok(None);
     }
     let plan = steps(archive, (&anchor, Some(manifest.server.server_id)), target, cancel)?;
@@ -238,12 +244,26 @@ fn lead(
             return Ok(None);
         }
     }
+    for gtid in skip {
+        if !archive.comes_by(&plan, *gtid, cancel)? {
+            let message = format!(
+                "{gtid}, which is to be left out, is not in the logs that lead from the backup {} to {target}",
+                manifest.name
+            );
+            return Err(Error::new(ErrorKind::NothingMatches, message)
+                .advise("haulout binlog find shows the transactions that there are"));
+        }
+    }
+    let times = plan.steps.iter().flat_map(|step| &step.file.parts).filter_map(|it| it.head.times);
+    let last = times.map(|(_, last)| last).max();
     Ok(Some(Recovery {
         format: 1,
         backup: manifest.name.to_string(),
         ended: manifest.ended,
         from: anchor.gtid.to_string(),
         until: target.to_string(),
+        target_found: plan.reaches,
+        last_time: last.and_then(|time| Timestamp::from_second(time.into()).ok()),
         logs: plan.steps.iter().map(|step| step.file.name.clone()).collect(),
         stored_bytes: plan.steps.iter().map(|step| step.stored).sum(),
     }))

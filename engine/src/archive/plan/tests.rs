@@ -297,3 +297,15 @@ fn a_number_that_nobody_used_is_no_target() {
         assert_eq!(plan.reaches, is_there, "{gtid}");
     }
 }
+
+#[test]
+fn from_the_beginning_on_nothing_is_left_out() {
+    for servers in [[1, 2], [2, 1]] {
+        let (_dir, repository) = repository();
+        log(&repository, servers[0], 100, &[(1, "", &["0-1-1", "0-1-2", "0-1-3"])]);
+        log(&repository, servers[1], 100, &[(1, "", &["0-1-2", "0-1-3"])]);
+        let archive = Archive::read(&repository, &Cancel::new()).unwrap();
+        let plan = archive.plan(&Start::default(), &Until::End, &Cancel::new()).unwrap();
+        assert_eq!(plan.steps[0].file.server, servers[0]);
+    }
+}

@@ -63,7 +63,7 @@ fn what_is_listed_and_not_there_does_not_keep_the_others_from_the_archive() {
             assert_eq!(summary.missing, [dir.path().join(names[gone]).display().to_string()]);
         }
         let archive = Archive::read(&repository, &Cancel::new()).unwrap();
-        assert_eq!(archive.gaps().len(), gaps, "without {}", names[gone]);
+        assert_eq!(archive.gaps(&Cancel::new()).unwrap().len(), gaps, "without {}", names[gone]);
     }
 }
 
