@@ -315,8 +315,8 @@ fn what_was_archived_comes_back_and_is_found() {
         work(&server, 1)?;
         work(&server, 1)?;
         push(&repo, &server, &[])?;
-        let files = walk(&repo.place().join("binlog"))?;
-        fs::remove_file(&files[files.len() - 2])?;
+        let objects = walk(&repo.place().join("binlog"))?;
+        fs::remove_file(&objects[objects.len() - 2])?;
         let told = check()?;
         ensure!(told.code() == Some(GAP), "{}", told.report());
         ensure!(told.stdout_text().contains("no backup is newer"), "{}", told.report());

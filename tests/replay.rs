@@ -516,6 +516,20 @@ fn from_a_repository() {
         }
         ensure!(chosen(&["--until", "end"])? == second["name"]);
         ensure!(chosen(&["--until", "2999-01-01T00:00:00Z"])? == second["name"]);
+        // A plan says what a replay would: that the logs end before, that something is not in them.
+        let plan = |arguments: &[&str]| {
+            repo.run("restore", &[arguments, &["--plan", "--to=/x/y"]].concat())
+        };
+        let told = plan(&["--until=2999-01-01T00:00:00Z"])?.success()?;
+        ensure!(told.stderr.contains("THE ARCHIVE ENDS BEFORE"), "{}", told.report());
+        let refused = plan(&["--until=end", "--skip-gtid=0-1-99999"])?;
+        common::assert_failed(
+            &refused,
+            exit::NOTHING_MATCHES,
+            &["0-1-99999", "is not in the logs"],
+        );
+        // What is to be left out is in no backup that is begun with.
+        ensure!(chosen(&["--until=end", "--skip-gtid", &drop])? == first["name"]);
         let refused =
             repo.run("restore", &["--until=0-1-99999", "--after", "--to=/x", "--plan"])?;
         common::assert_failed(&refused, exit::NOTHING_MATCHES, &["0-1-99999"]);

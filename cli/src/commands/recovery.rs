@@ -42,28 +42,27 @@ impl Way {
         Selection::Named(self.recovery.backup.clone())
     }
 
-    /// Where it leads along.
-    pub fn describe(&self) -> String {
+    /// Where it leads along, and what is not there of it.
+    pub fn describe(&self) -> Vec<String> {
         let recovery = &self.recovery;
         let first = recovery.logs.first().map_or("", String::as_str);
         let last = recovery.logs.last().map_or("", String::as_str);
-        format!(
+        let mut words = vec![format!(
             "From there to {}: {}, {first} to {last}, {} in the archive, without a gap.",
             recovery.until,
             counted(recovery.logs.len() as u64, "log", "logs"),
             Size(recovery.stored_bytes),
-        )
-    }
-
-    /// What is not there of it.
-    fn lacks(&self) -> Option<String> {
-        let recovery = &self.recovery;
-        let last = recovery.last_time.filter(|_| !recovery.target_found)?;
-        Some(format!(
-            "THE ARCHIVE ENDS BEFORE {}: its last transaction is of {last}. Archive what is missing first \
-             (haulout binlog push), if it is there.",
-            recovery.until
-        ))
+        )];
+        if !recovery.target_found {
+            let time = recovery.last_time;
+            words.push(format!(
+                "THE ARCHIVE ENDS BEFORE {}: its last transaction is of {}. Archive what is missing first \
+                 (haulout binlog push), if it is there.",
+                recovery.until,
+                time.map_or_else(|| "unknown time".to_owned(), |time| time.to_string())
+            ));
+        }
+        words
     }
 
     /// The command that follows it from the backup on; `given` is what was said about repository and keys.
@@ -77,8 +76,7 @@ impl Way {
 
     /// What is left to do behind a restore.
     pub fn rest(&self, given: &str) -> Vec<String> {
-        let mut rest = vec![self.describe()];
-        rest.extend(self.lacks());
+        let mut rest = self.describe();
         rest.push(
             "With --log-bin, and so that nothing writes to it. Then replay the logs:".to_owned(),
         );

@@ -214,7 +214,7 @@ impl Restore {
             if self.plan {
                 let plan = repository.plan(&selection, cancel)?;
                 let mut words = describe_plan(&plan);
-                words.extend(way.as_ref().map(Way::describe));
+                words.extend(way.iter().flat_map(Way::describe));
                 let mut outcome = Outcome::new(&plan, words)?;
                 way.iter().try_for_each(|way| way.add_to(&mut outcome, None))?;
                 return Ok(outcome);

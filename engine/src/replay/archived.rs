@@ -207,7 +207,21 @@ pub fn choose(
         }
     }
     Err(why.unwrap_or_else(|| {
-        let message = format!("no backup of {} leads to {target}", manifests.len());
+        let at = |time: Option<Timestamp>| time.map_or("?".to_owned(), |time| time.to_string());
+        let oldest = manifests.iter().map(|manifest| manifest.ended).min();
+        let times = archive.files().filter_map(crate::archive::File::times);
+        let last = times.map(|times| times.1).max();
+        let last = last.and_then(|time| Timestamp::from_second(time.into()).ok());
+        let message = match manifests.is_empty() {
+            true => format!("no backup leads to {target}: there is none"),
+            false => format!(
+                "no backup of {} leads to {target}: the oldest one is of {}, and the archive's last \
+                 transaction of {}",
+                manifests.len(),
+                at(oldest),
+                at(last)
+            ),
+        };
         Error::new(ErrorKind::NothingMatches, message)
             .advise("haulout list and haulout binlog list show what there is")
     }))

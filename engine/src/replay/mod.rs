@@ -107,6 +107,11 @@ pub struct ReplaySummary {
 impl Anchor {
     /// What the metadata of a backup say.
     pub fn of_backup(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            let message = format!("there is no folder {} with a backup", dir.display());
+            return Err(Error::new(ErrorKind::Usage, message)
+                .advise("name the folder of the backup, or with --repo one of the repository's"));
+        }
         let info = BinlogInfo::read(dir)?.ok_or_else(|| {
             let message =
                 format!("the backup in {} does not say where its binary log was", dir.display());
