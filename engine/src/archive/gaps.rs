@@ -70,18 +70,14 @@ impl std::fmt::Display for Gap {
 struct Coverage(BTreeMap<(u32, u32), Vec<(u64, u64)>>);
 
 impl Coverage {
-    fn of<'a>(
-        logs: impl Iterator<Item = &'a Log>,
-        repository: &Repository,
-        cancel: &Cancel,
-    ) -> Result<Self> {
+    fn of<'a>(logs: impl Iterator<Item = &'a Log>, unlogged: &mut Unlogged<'_>) -> Result<Self> {
         let mut coverage = Self::default();
         for part in logs.flat_map(|log| &log.files).flat_map(|file| &file.parts) {
             let about = &part.head.about;
             for gtid in about.after.entries() {
                 let before = match about.before.of(gtid.domain, gtid.server) {
                     Some(before) => before.sequence,
-                    None => unlogged(part, *gtid, repository, cancel)?,
+                    None => unlogged.of(part, *gtid)?,
                 };
                 let runs = coverage.0.entry((gtid.domain, gtid.server)).or_default();
                 match runs.last_mut() {
@@ -122,16 +118,36 @@ impl Coverage {
     }
 }
 
-/// The number before the first one that a server logged in a domain, in a part before which it had logged
+/// The numbers before the first ones that servers logged in a domain, in parts before which they had logged
 /// nothing there: a replica that was made from a backup does not begin with the first number.
-fn unlogged(part: &Part, last: Gtid, repository: &Repository, cancel: &Cancel) -> Result<u64> {
-    if part.head.transactions == last.sequence {
-        return Ok(0);
+struct Unlogged<'a> {
+    repository: &'a Repository,
+    cancel: &'a Cancel,
+    /// What was read already, by object, domain and server.
+    known: BTreeMap<(String, u32, u32), u64>,
+}
+
+impl<'a> Unlogged<'a> {
+    fn new(repository: &'a Repository, cancel: &'a Cancel) -> Self {
+        Self { repository, cancel, known: BTreeMap::new() }
     }
-    let index = part.index(repository, cancel)?;
-    let of_both = |gtid: &Gtid| (gtid.domain, gtid.server) == (last.domain, last.server);
-    let gtids = index.transactions.iter().map(|transaction| transaction.gtid).filter(of_both);
-    Ok(gtids.map(|gtid| gtid.sequence).min().unwrap_or(1).saturating_sub(1))
+
+    /// Of the domain and server of the last transaction of a part.
+    fn of(&mut self, part: &Part, last: Gtid) -> Result<u64> {
+        if part.head.transactions == last.sequence {
+            return Ok(0);
+        }
+        let key = (part.key.to_string(), last.domain, last.server);
+        if let Some(known) = self.known.get(&key) {
+            return Ok(*known);
+        }
+        let index = part.index(self.repository, self.cancel)?;
+        let of_both = |gtid: &Gtid| (gtid.domain, gtid.server) == (last.domain, last.server);
+        let gtids = index.transactions.iter().map(|transaction| transaction.gtid).filter(of_both);
+        let before = gtids.map(|gtid| gtid.sequence).min().unwrap_or(1).saturating_sub(1);
+        self.known.insert(key, before);
+        Ok(before)
+    }
 }
 
 impl Archive<'_> {
@@ -144,7 +160,8 @@ impl Archive<'_> {
         cancel: &Cancel,
     ) -> Result<bool> {
         let is_other = |other: &&Log| log.is_none_or(|log| !std::ptr::eq(log, *other));
-        let others = Coverage::of(self.logs.iter().filter(is_other), self.repository, cancel)?;
+        let mut unlogged = Unlogged::new(self.repository, cancel);
+        let others = Coverage::of(self.logs.iter().filter(is_other), &mut unlogged)?;
         Ok(between(last, next).iter().all(|missing| others.has(missing)))
     }
 
@@ -154,15 +171,16 @@ impl Archive<'_> {
     /// What reading the archive meets.
     pub fn gaps(&self, cancel: &Cancel) -> Result<Vec<Gap>> {
         let mut gaps = Vec::new();
+        let mut unlogged = Unlogged::new(self.repository, cancel);
         for (index, log) in self.logs.iter().enumerate() {
             let others = || self.logs.iter().enumerate().filter(|(other, _)| *other != index);
             let others = others().map(|(_, log)| log);
-            let others = Coverage::of(others, self.repository, cancel)?;
+            let others = Coverage::of(others, &mut unlogged)?;
             // A later history may have the same numbers again.
             let begun = |log: &Log| log.files.first().and_then(super::File::created);
             let is_older = |other: &&Log| begun(other) < begun(log);
             let older = self.logs.iter().filter(is_older);
-            let older = Coverage::of(older, self.repository, cancel)?;
+            let older = Coverage::of(older, &mut unlogged)?;
             let mut last: Option<(String, &GtidState)> = None;
             for file in &log.files {
                 let mut end = 0;

@@ -209,6 +209,9 @@ fn connect(
         Wanted { server_id: options.server_id, heartbeat: HEARTBEAT, ..Wanted::default() };
     let start::First { name: first, missing } =
         start::first_file(&archive, server, options, &wanted, reporter)?;
+    // Told again when a connection ended before anything was stored.
+    let is_new = |it: &Missing| !summary.missing.contains(it);
+    let missing: Vec<Missing> = missing.into_iter().filter(is_new).collect();
     summary.missing.extend(missing);
     reporter.info(format!("streaming from {first} of server {server}"));
     wanted.file = &first;

@@ -154,6 +154,20 @@ impl Archive<'_> {
         found.map_or(Ok(()), |conflict| Err(self.ambiguous(one, other, conflict)))
     }
 
+    /// Whether another way has one of the last transactions of a way with another time.
+    fn ends_otherwise(&self, one: &Course, other: &Course, cancel: &Cancel) -> Result<bool> {
+        for gtid in one.state.position().iter().filter(|gtid| other.state.covers(*gtid)) {
+            let times = (
+                self.time_on(&one.trail, gtid, cancel)?,
+                self.time_on(&other.trail, gtid, cancel)?,
+            );
+            if times.0.zip(times.1).is_some_and(|(one, other)| one != other) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The first transaction, by time, that two ways have with the same number and other times.
     fn first_conflict(
         &self,
@@ -161,7 +175,10 @@ impl Archive<'_> {
         other: &Course,
         cancel: &Cancel,
     ) -> Result<Option<Conflict>> {
-        if one.trail == other.trail {
+        // Their ends tell whether they part at all: everything is read only where they do.
+        let parts =
+            self.ends_otherwise(one, other, cancel)? || self.ends_otherwise(other, one, cancel)?;
+        if one.trail == other.trail || !parts {
             return Ok(None);
         }
         let (ours, theirs) = (self.times(one, cancel)?, self.times(other, cancel)?);

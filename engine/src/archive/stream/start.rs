@@ -16,6 +16,9 @@ use crate::archive::layout::number_of;
 use crate::server::feed::Wanted;
 use crate::{Error, ErrorKind, Reporter, Result};
 
+/// Servers number their files up to here; who says more is not asked for ever.
+const GREATEST: u64 = i32::MAX as u64;
+
 /// Where a stream begins.
 pub(super) struct First {
     /// The file.
@@ -99,11 +102,11 @@ fn last_of(
     let at = |number: u64| ask(&format!("{base}.{number:06}"));
     // The number behind the last: twice as far each time, then in halves.
     let (mut there, mut step) = (begin, 1);
-    while at(there + step)?.is_some() {
+    while there <= GREATEST && at(there + step)?.is_some() {
         there += step;
         step *= 2;
     }
-    let mut absent = there + step;
+    let mut absent = there.saturating_add(step);
     while absent - there > 1 {
         let middle = there + (absent - there) / 2;
         if at(middle)?.is_some() { there = middle } else { absent = middle }
@@ -131,6 +134,19 @@ mod tests {
             server: 1,
             before: binlog::GtidState::default(),
             identity: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_server_that_has_every_file_is_not_asked_for_ever() {
+        for begin in [1, GREATEST + 1, u64::MAX] {
+            let asked = Cell::new(0);
+            let ask = |name: &str| {
+                asked.set(asked.get() + 1);
+                Ok(Some(file(number_of(name)?)))
+            };
+            assert!(last_of(&file(begin), &ask, |_| true).unwrap().is_some());
+            assert!(asked.get() < 100, "{begin}: {}", asked.get());
         }
     }
 
