@@ -33,31 +33,45 @@ fn recovered(repo: &Repo, source: &Server, name: &str, until: &[&str]) -> Result
     Ok(server)
 }
 
+/// A server that lost rows, and one that was recovered to before that.
+struct Parted {
+    source: Server,
+    copy: Server,
+    /// The last transaction that both have, and the one that was not wanted.
+    good: String,
+    bad: String,
+}
+
+fn parted(repo: &Repo) -> Result<Parted> {
+    let source = harness::ServerOptions::default().start()?;
+    let mut client = source.client()?;
+    client.run("CREATE DATABASE d")?;
+    client.run("CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(9))")?;
+    client.run("INSERT INTO d.t (v) VALUES ('a')")?;
+    repo.backup(&source, &[])?;
+    client.run("INSERT INTO d.t (v) VALUES ('b')")?;
+    let good = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
+    client.run("DELETE FROM d.t")?;
+    let bad = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
+    client.run("INSERT INTO d.t (v) VALUES ('old')")?;
+    client.run("FLUSH BINARY LOGS")?;
+    repo.run("binlog push", &[source.datadir().to_str().unwrap()])?.success()?;
+    // The times of both histories differ by a second at least.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let copy = recovered(repo, &source, "copy", &["--until", &bad, "--before"])?;
+    let there = rows(&mut copy.client()?)?;
+    ensure!(there == "a,b", "{there}");
+    Ok(Parted { source, copy, good, bad })
+}
+
 #[test]
 fn what_was_written_after_a_recovery_is_another_history() {
     ok((|| -> Result<()> {
         // The new history has fewer transactions than the old one, or more.
         for new in [1, 6] {
             let repo = Repo::init(false)?;
-            let source = harness::ServerOptions::default().start()?;
-            let mut client = source.client()?;
-            client.run("CREATE DATABASE d")?;
-            client.run("CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(9))")?;
-            client.run("INSERT INTO d.t (v) VALUES ('a')")?;
-            repo.backup(&source, &[])?;
-            client.run("INSERT INTO d.t (v) VALUES ('b')")?;
-            let good = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
-            client.run("DELETE FROM d.t")?;
-            let bad = client.scalar("SELECT @@last_gtid")?.context("no GTID")?;
-            client.run("INSERT INTO d.t (v) VALUES ('old')")?;
-            client.run("FLUSH BINARY LOGS")?;
-            repo.run("binlog push", &[source.datadir().to_str().unwrap()])?.success()?;
-
-            // The times of both histories differ by a second at least.
-            std::thread::sleep(std::time::Duration::from_millis(1100));
-            let copy = recovered(&repo, &source, "copy", &["--until", &bad, "--before"])?;
+            let Parted { source, copy, good, bad } = parted(&repo)?;
             let mut client = copy.client()?;
-            ensure!(rows(&mut client)? == "a,b", "{}", rows(&mut client)?);
             for _ in 0..new {
                 client.run("INSERT INTO d.t (v) VALUES ('new')")?;
             }
@@ -99,6 +113,35 @@ fn what_was_written_after_a_recovery_is_another_history() {
             let server = recovered(&repo, &source, "last", &["--until=end"])?;
             let rows = rows(&mut server.client()?)?;
             ensure!(rows == format!("a,b,{news},last"), "{rows}");
+        }
+        Ok(())
+    })());
+}
+
+/// With a backup that was taken at once, before anybody wrote, there is nothing to choose, either; and while
+/// the log behind it is not archived, that of the old server does not take its place.
+#[test]
+fn a_backup_at_once_is_of_the_new_history_only() {
+    ok((|| -> Result<()> {
+        let repo = Repo::init(false)?;
+        let Parted { source, copy, bad, .. } = parted(&repo)?;
+        let first = repo.backup(&copy, &["--accept-new-server"])?;
+        let refused = repo.run("restore", &["--until=end", "--to=/nowhere/at/all", "--plan"])?;
+        common::assert_failed(&refused, exit::GAP, &["is another history"]);
+        let mut client = copy.client()?;
+        client.run("INSERT INTO d.t (v) VALUES ('new')")?;
+        client.run("FLUSH BINARY LOGS")?;
+        let push = [copy.datadir().to_str().unwrap(), "--accept-new-server"];
+        repo.run("binlog push", &push)?.success()?;
+        for (name, until) in
+            [("end", &["--until=end"][..]), ("gtid", &["--until", &bad, "--after"])]
+        {
+            let plan = [until, &["--to=/nowhere/at/all", "--plan"]].concat();
+            let plan = repo.json("restore", &plan)?;
+            ensure!(plan["recovery"]["backup"] == first["name"], "{plan}");
+            let server = recovered(&repo, &source, name, until)?;
+            let rows = rows(&mut server.client()?)?;
+            ensure!(rows == "a,b,new", "{name}: {rows}");
         }
         Ok(())
     })());

@@ -36,7 +36,7 @@ pub fn is_scattered(file: &File) -> bool {
 impl<'r> Archive<'r> {
     /// Access to the bytes of files that are known otherwise.
     pub(super) fn without_catalog(repository: &'r Repository) -> Self {
-        Self { repository, logs: Vec::new(), history: None }
+        Self { repository, logs: Vec::new(), history: None, unlogged: Default::default() }
     }
 
     /// Puts a file into a repository as if it came there from its server.

@@ -25,6 +25,7 @@ pub fn repository() -> (tempfile::TempDir, Repository) {
 }
 
 /// A file of a binary log that is being made up.
+#[derive(Clone)]
 pub struct Canned {
     server: u32,
     created: u32,

@@ -143,7 +143,7 @@ impl<'r> Archive<'r> {
                 }),
             }
         }
-        Ok(Self { repository, logs, history: None })
+        Ok(Self { repository, logs, history: None, unlogged: Default::default() })
     }
 
     /// All files.

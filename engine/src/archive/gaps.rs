@@ -2,14 +2,14 @@
 //! archive has.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use binlog::{Gtid, GtidState};
 
 use super::catalog::follows;
 use super::part::Part;
 use super::{Archive, Log};
-use crate::repo::Repository;
-use crate::{Cancel, Result};
+use crate::{Cancel, ErrorKind, Result};
 
 /// Transactions of one domain and server.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -70,14 +70,17 @@ impl std::fmt::Display for Gap {
 struct Coverage(BTreeMap<(u32, u32), Vec<(u64, u64)>>);
 
 impl Coverage {
-    fn of<'a>(logs: impl Iterator<Item = &'a Log>, unlogged: &mut Unlogged<'_>) -> Result<Self> {
+    fn of<'a>(
+        logs: impl Iterator<Item = &'a Log>,
+        unlogged: &dyn Fn(&Part, Gtid) -> Result<u64>,
+    ) -> Result<Self> {
         let mut coverage = Self::default();
         for part in logs.flat_map(|log| &log.files).flat_map(|file| &file.parts) {
             let about = &part.head.about;
             for gtid in about.after.entries() {
                 let before = match about.before.of(gtid.domain, gtid.server) {
                     Some(before) => before.sequence,
-                    None => unlogged.of(part, *gtid)?,
+                    None => unlogged(part, *gtid)?,
                 };
                 let runs = coverage.0.entry((gtid.domain, gtid.server)).or_default();
                 match runs.last_mut() {
@@ -118,39 +121,35 @@ impl Coverage {
     }
 }
 
-/// The numbers before the first ones that servers logged in a domain, in parts before which they had logged
-/// nothing there: a replica that was made from a backup does not begin with the first number.
-struct Unlogged<'a> {
-    repository: &'a Repository,
-    cancel: &'a Cancel,
-    /// What was read already, by object, domain and server.
-    known: BTreeMap<(String, u32, u32), u64>,
-}
-
-impl<'a> Unlogged<'a> {
-    fn new(repository: &'a Repository, cancel: &'a Cancel) -> Self {
-        Self { repository, cancel, known: BTreeMap::new() }
-    }
-
-    /// Of the domain and server of the last transaction of a part.
-    fn of(&mut self, part: &Part, last: Gtid) -> Result<u64> {
-        if part.head.transactions == last.sequence {
-            return Ok(0);
-        }
-        let key = (part.key.to_string(), last.domain, last.server);
-        if let Some(known) = self.known.get(&key) {
-            return Ok(*known);
-        }
-        let index = part.index(self.repository, self.cancel)?;
-        let of_both = |gtid: &Gtid| (gtid.domain, gtid.server) == (last.domain, last.server);
-        let gtids = index.transactions.iter().map(|transaction| transaction.gtid).filter(of_both);
-        let before = gtids.map(|gtid| gtid.sequence).min().unwrap_or(1).saturating_sub(1);
-        self.known.insert(key, before);
-        Ok(before)
-    }
-}
+/// What [`Archive`] remembers of the numbers before the first ones that servers logged in a domain, by object,
+/// domain and server.
+pub(super) type Unlogged = Mutex<BTreeMap<(String, u32, u32), u64>>;
 
 impl Archive<'_> {
+    /// The number before the first one that a server logged in a domain, in a part before which it had logged
+    /// nothing there: a replica that was made from a backup does not begin with the first number. Where it
+    /// cannot be read, as without the key, it is taken to.
+    fn unlogged(&self, part: &Part, last: Gtid, cancel: &Cancel) -> Result<u64> {
+        let of_both = |gtid: &Gtid| (gtid.domain, gtid.server) == (last.domain, last.server);
+        let before = |first: Gtid| first.sequence.saturating_sub(1);
+        if let Some(first) = part.head.first.filter(of_both) {
+            return Ok(before(first));
+        }
+        let key = (part.key.to_string(), last.domain, last.server);
+        let known = || self.unlogged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&key) {
+            return Ok(*known);
+        }
+        let first = match part.index(self.repository, cancel) {
+            Ok(index) => index.transactions.iter().map(|it| it.gtid).find(of_both),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+            Err(_) => None,
+        };
+        let before = first.map_or(0, before);
+        known().insert(key, before);
+        Ok(before)
+    }
+
     /// Whether what was logged between two states is in other logs than this one.
     pub(super) fn has_elsewhere(
         &self,
@@ -160,8 +159,8 @@ impl Archive<'_> {
         cancel: &Cancel,
     ) -> Result<bool> {
         let is_other = |other: &&Log| log.is_none_or(|log| !std::ptr::eq(log, *other));
-        let mut unlogged = Unlogged::new(self.repository, cancel);
-        let others = Coverage::of(self.logs.iter().filter(is_other), &mut unlogged)?;
+        let unlogged = |part: &Part, last: Gtid| self.unlogged(part, last, cancel);
+        let others = Coverage::of(self.logs.iter().filter(is_other), &unlogged)?;
         Ok(between(last, next).iter().all(|missing| others.has(missing)))
     }
 
@@ -171,16 +170,16 @@ impl Archive<'_> {
     /// What reading the archive meets.
     pub fn gaps(&self, cancel: &Cancel) -> Result<Vec<Gap>> {
         let mut gaps = Vec::new();
-        let mut unlogged = Unlogged::new(self.repository, cancel);
+        let unlogged = |part: &Part, last: Gtid| self.unlogged(part, last, cancel);
         for (index, log) in self.logs.iter().enumerate() {
             let others = || self.logs.iter().enumerate().filter(|(other, _)| *other != index);
             let others = others().map(|(_, log)| log);
-            let others = Coverage::of(others, &mut unlogged)?;
+            let others = Coverage::of(others, &unlogged)?;
             // A later history may have the same numbers again.
             let begun = |log: &Log| log.files.first().and_then(super::File::created);
             let is_older = |other: &&Log| begun(other) < begun(log);
             let older = self.logs.iter().filter(is_older);
-            let older = Coverage::of(older, &mut unlogged)?;
+            let older = Coverage::of(older, &unlogged)?;
             let mut last: Option<(String, &GtidState)> = None;
             for file in &log.files {
                 let mut end = 0;

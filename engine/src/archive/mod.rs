@@ -90,6 +90,7 @@ pub struct Archive<'r> {
     pub logs: Vec<Log>,
     /// The epoch that ways are to go through, if one was chosen.
     history: Option<String>,
+    unlogged: gaps::Unlogged,
 }
 
 /// Files that follow one another.

@@ -16,6 +16,7 @@ use binlog::{Gtid, GtidPosition, GtidState};
 
 use super::catalog::{File, follows};
 use super::gaps::{Gap, between};
+use super::part::Part;
 use super::{Archive, Log};
 use crate::{Cancel, Error, ErrorKind, Result};
 use histories::unreachable;
@@ -31,6 +32,8 @@ pub struct Start {
     pub server: Option<u32>,
     /// When that was, in seconds since 1970: a file of that name that was begun later is another one.
     pub read: Option<u32>,
+    /// A time before that, from which on the server had begun no file behind that one.
+    pub began: Option<u32>,
 }
 
 /// Where to end. Who reads decides exactly; files that lie behind it are not in the plan.
@@ -144,13 +147,17 @@ impl Course {
         self.plan.steps.iter().map(|step| step.file.transactions()).sum()
     }
 
+    /// The parts that it reads.
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.plan
+            .steps
+            .iter()
+            .flat_map(|step| step.file.parts.iter().filter(|part| part.head.about.end <= step.end))
+    }
+
     /// When the last of its transactions was written.
     fn newest(&self) -> u32 {
-        let parts =
-            self.plan.steps.iter().flat_map(|step| {
-                step.file.parts.iter().filter(|part| part.head.about.end <= step.end)
-            });
-        parts.filter_map(|part| part.head.times).map(|times| times.1).max().unwrap_or(0)
+        self.parts().filter_map(|part| part.head.times).map(|times| times.1).max().unwrap_or(0)
     }
 
     /// Goes on to what a log has up to its end, or up to a gap; `false` if that adds nothing.
@@ -180,7 +187,7 @@ impl Archive<'_> {
             // A later number of that server does not make it one that there is.
             course.plan.reaches = self.time_on(&course.trail, *gtid, cancel)?.is_some();
         }
-        match self.beyond(&course, until, cancel)? {
+        match self.beyond(&course, start, until, cancel)? {
             Some((log, gtid)) => Err(unreachable(&course, log, gtid)),
             None => Ok(course.plan),
         }
@@ -200,6 +207,9 @@ impl Archive<'_> {
         let read_at = self.read_at(start);
         for (index, log) in self.logs.iter().enumerate() {
             let Some(place) = entry(log, &start.position) else { continue };
+            if self.contradicts(log, start, cancel)? {
+                continue;
+            }
             if let Some(there) = read_at.and_then(|there| self.logs.get(there))
                 && self.is_another_history(there, log, &start.position, cancel)?
             {
@@ -319,6 +329,13 @@ impl Archive<'_> {
 
     fn nowhere(&self, start: &Start) -> Error {
         let position = &start.position;
+        if let Some(epoch) = &self.history {
+            let message = format!("the log of epoch {epoch} does not lead on from '{position}'");
+            return Error::new(ErrorKind::Gap, message).advise(
+                "use a backup of that history; the data of an earlier one leads there only if that log \
+                 has all that follows",
+            );
+        }
         let mut ends: Vec<String> = Vec::new();
         for log in &self.logs {
             let first = log.files.first().and_then(File::before);
@@ -534,7 +551,7 @@ fn follow(
     None
 }
 
-fn part(log: &Log, place: Place) -> Option<&super::part::Part> {
+fn part(log: &Log, place: Place) -> Option<&Part> {
     log.files.get(place.0)?.parts.get(place.1)
 }
 

@@ -120,7 +120,7 @@ pub fn push(
             Err(error) if chosen.list.is_none() || !chosen.is_gone() => return Err(error),
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
             // The server removes logs while this runs, and then its list does not name them any more.
-            Err(_) => {
+            Err(error) => {
                 if let Some(list) = chosen.still_in() {
                     let name = chosen.path.display().to_string();
                     reporter.warn(format!(
@@ -128,6 +128,8 @@ pub fn push(
                         list.display()
                     ));
                     summary.missing.push(name);
+                } else {
+                    reporter.info(format!("{} is gone: {error}", chosen.path.display()));
                 }
                 continue;
             }

@@ -12,11 +12,11 @@ use jiff::Timestamp;
 
 use super::ReplayOptions;
 use super::plan::Anchor;
-use super::source::{Log, LogSource};
+use super::source::{Log as SourceLog, LogSource};
 use super::target::Target;
-use crate::archive::Archive;
 use crate::archive::plan::{Plan, Start, Step, Until};
 use crate::archive::unreadable;
+use crate::archive::{Archive, Log};
 use crate::metadata::haulout_info::Replication;
 use crate::repo::Repository;
 use crate::repo::manifest::Manifest;
@@ -26,7 +26,7 @@ use crate::{Cancel, Error, ErrorKind, Result};
 pub struct ArchivedLogs<'a> {
     archive: &'a Archive<'a>,
     steps: Vec<Step>,
-    logs: Vec<Log>,
+    logs: Vec<SourceLog>,
     cancel: Cancel,
 }
 
@@ -72,8 +72,9 @@ impl Anchor {
     fn of_manifest(manifest: &Manifest) -> Result<Self> {
         let anchor = Self::of_replication(manifest.name.as_str(), manifest.replication.as_ref())?;
         let server = Some(manifest.server.server_id);
-        let read = u32::try_from(manifest.ended.as_second()).ok();
-        Ok(Self { server, read, ..anchor })
+        let seconds = |time: Timestamp| u32::try_from(time.as_second()).ok();
+        let (read, began) = (seconds(manifest.ended), seconds(manifest.began));
+        Ok(Self { server, read, began, ..anchor })
     }
 }
 
@@ -97,19 +98,24 @@ fn until(target: &Target) -> Until {
     }
 }
 
+fn start(anchor: &Anchor, server: Option<u32>) -> Start {
+    let place = anchor.position.as_ref();
+    Start {
+        position: anchor.gtid.clone(),
+        place: place.map(|place| (place.file().to_owned(), place.offset())),
+        server,
+        read: anchor.read,
+        began: anchor.began,
+    }
+}
+
 fn steps(
     archive: &Archive<'_>,
     (anchor, server): (&Anchor, Option<u32>),
     target: &Target,
     cancel: &Cancel,
 ) -> Result<Plan> {
-    let place = anchor.position.as_ref();
-    let start = Start {
-        position: anchor.gtid.clone(),
-        place: place.map(|place| (place.file().to_owned(), place.offset())),
-        server,
-        read: anchor.read,
-    };
+    let start = start(anchor, server);
     if matches!(target, Target::Position { .. }) {
         let names = archive.names_from(&start, cancel)?;
         target.is_in_one(names.iter().map(String::as_str))?;
@@ -147,7 +153,7 @@ impl<'a> ArchivedLogs<'a> {
             let event = reader.next_event().map_err(unreadable)?;
             let begun = event.map_or(0, |event| event.header.timestamp);
             let version = reader.format().map(|format| format.server_version.clone());
-            logs.push(Log {
+            logs.push(SourceLog {
                 name: file.name.clone(),
                 bytes: step.end,
                 begun,
@@ -166,7 +172,7 @@ impl<'a> ArchivedLogs<'a> {
 }
 
 impl LogSource for ArchivedLogs<'_> {
-    fn logs(&self) -> &[Log] {
+    fn logs(&self) -> &[SourceLog] {
         &self.logs
     }
 
@@ -197,9 +203,15 @@ pub fn choose(
     };
     manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.order()));
     let mut why = None;
-    for manifest in &manifests {
+    for (newer, manifest) in manifests.iter().enumerate() {
         match lead(archive, manifest, (target, skip), cancel) {
-            Ok(Some(recovery)) => return Ok(recovery),
+            Ok(Some((recovery, plan))) => {
+                // What newer backups have is not left for what the server before them wrote.
+                for newer in manifests.get(..newer).unwrap_or_default() {
+                    refuse_another_history(archive, newer, (&recovery, &plan), target, cancel)?;
+                }
+                return Ok(recovery);
+            }
             Ok(None) => {}
             // The reason of the newest one is what there is to mend.
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
@@ -233,7 +245,7 @@ fn lead(
     manifest: &Manifest,
     (target, skip): (&Target, &BTreeSet<Gtid>),
     cancel: &Cancel,
-) -> Result<Option<Recovery>> {
+) -> Result<Option<(Recovery, Plan)>> {
     let anchor = Anchor::of_manifest(manifest)?;
     let has = |gtid: &Gtid| {
         anchor.gtid.get(gtid.domain).is_some_and(|there| there.sequence >= gtid.sequence)
@@ -243,8 +255,14 @@ fn lead(
         Target::Gtid(gtid) => has(gtid),
         Target::Position { .. } | Target::End => false,
     };
-    if is_behind || skip.iter().any(has) {
+    if is_behind {
         return Ok(None);
+    }
+    if let Some(gtid) = skip.iter().find(|gtid| has(gtid)) {
+        let message =
+            format!("the backup {} has {gtid} already, which is to be left out", manifest.name);
+        return Err(Error::new(ErrorKind::NothingMatches, message)
+            .advise("begin with a backup from before it"));
     }
     let plan = steps(archive, (&anchor, Some(manifest.server.server_id)), target, cancel)?;
     // A time that is behind everything is a matter of opinion; a place that is not there is not.
@@ -270,7 +288,7 @@ fn lead(
     }
     let times = plan.steps.iter().flat_map(|step| &step.file.parts).filter_map(|it| it.head.times);
     let last = times.map(|(_, last)| last).max();
-    Ok(Some(Recovery {
+    let recovery = Recovery {
         format: 1,
         backup: manifest.name.to_string(),
         ended: manifest.ended,
@@ -280,5 +298,46 @@ fn lead(
         last_time: last.and_then(|time| Timestamp::from_second(time.into()).ok()),
         logs: plan.steps.iter().map(|step| step.file.name.clone()).collect(),
         stored_bytes: plan.steps.iter().map(|step| step.stored).sum(),
-    }))
+    };
+    Ok(Some((recovery, plan)))
+}
+
+/// Refuses a way to the end, or to a time, that begins with an older backup and is of another history than
+/// a newer one: from that one nothing leads on yet, as after a recovery whose new log is not archived.
+fn refuse_another_history(
+    archive: &Archive<'_>,
+    newer: &Manifest,
+    (recovery, plan): (&Recovery, &Plan),
+    target: &Target,
+    cancel: &Cancel,
+) -> Result<()> {
+    let concerns = match target {
+        Target::End => true,
+        Target::Time(time) => newer.ended <= *time,
+        Target::Gtid(_) | Target::Position { .. } => false,
+    };
+    let Ok(anchor) = Anchor::of_manifest(newer) else { return Ok(()) };
+    if !concerns || archive.has_history() {
+        return Ok(());
+    }
+    let start = start(&anchor, anchor.server);
+    let is_on_the_way = |log: &&Log| {
+        let mut files = plan.steps.iter().map(|step| &step.file);
+        files.any(|file| (file.server, &file.epoch) == (log.server, &log.epoch))
+    };
+    for log in archive.logs.iter().filter(is_on_the_way) {
+        if archive.contradicts(log, &start, cancel)? {
+            let message = format!(
+                "nothing leads on from the newest backup {}, and what leads on from the older {} is another \
+                 history, that of epoch {}",
+                newer.name, recovery.backup, log.epoch
+            );
+            return Err(Error::new(ErrorKind::Gap, message).advise(format!(
+                "archive the log of the server that the newest backup is of (haulout binlog push), or \
+                 restore that backup as it is; if the other history is meant: --epoch {}",
+                log.epoch
+            )));
+        }
+    }
+    Ok(())
 }

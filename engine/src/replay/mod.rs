@@ -133,7 +133,7 @@ pub fn plan(
     let mut logged = None;
     if let Some(connect) = connect {
         let mut server = Server::connect(connect, cancel)?;
-        server.check(options, reporter)?;
+        server.check(options, connect, reporter)?;
         logged = Some(server.logged).filter(|state| !state.is_empty());
     }
     make_plan(source, options, logged, cancel, reporter)
@@ -235,7 +235,7 @@ pub fn replay(
     let mut server = Server::connect(connect, cancel)?;
     let mut pipeline = Pipeline::connect(connect, cancel)?;
     server.be_alone(&mut pipeline)?;
-    server.check(options, reporter)?;
+    server.check(options, connect, reporter)?;
     let logged = Some(server.logged.clone()).filter(|state| !state.is_empty());
     let plan = make_plan(source, options, logged, cancel, reporter)?;
     let plan_seconds = clock.elapsed().as_secs_f64();
@@ -338,7 +338,12 @@ impl Server {
     }
 
     /// Whether the server has the right data, and is set up so that a replay can be exact.
-    fn check(&mut self, options: &ReplayOptions, reporter: &dyn Reporter) -> Result<()> {
+    fn check(
+        &mut self,
+        options: &ReplayOptions,
+        connect: &ConnectOptions,
+        reporter: &dyn Reporter,
+    ) -> Result<()> {
         let wait = Wait::short("asking how the server is set up");
         let mut is_on = |variable: &str| -> Result<bool> {
             let value = self.session.value(&format!("SELECT @@GLOBAL.{variable}"), wait)?;
@@ -359,7 +364,7 @@ impl Server {
             .advise("SET GLOBAL event_scheduler=OFF until the replay is done"));
         }
         if self.logged.is_empty() {
-            origin::check(&mut self.session, &options.anchor, reporter)?;
+            origin::check(&mut self.session, connect, &options.anchor, reporter)?;
         }
         Ok(())
     }

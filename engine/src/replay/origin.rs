@@ -3,12 +3,13 @@
 //! What replays begin with is the place of a backup in a log, and a server that was just restored cannot
 //! tell it: its `gtid_binlog_state` is empty, whatever backup it was restored from. A restore leaves the
 //! backup's info file in the data directory, and that can. The server is asked for it, which needs FILE,
-//! and if it does not show it, this machine is, where the directory may be.
+//! and if it does not show it, its directory is looked into, where the server is on this host.
 
 use std::path::Path;
 
 use crate::metadata::{BackupInfo, BinlogInfo, Naming};
-use crate::server::{Session, Wait};
+use crate::server::connect::Endpoint;
+use crate::server::{ConnectOptions, Session, Wait};
 use crate::{Error, ErrorKind, Reporter, Result};
 
 use super::plan::Anchor;
@@ -25,12 +26,17 @@ enum Origin {
 }
 
 /// Refuses a server whose data is of another backup than the one that `anchor` is the place of, or of none.
-pub(super) fn check(session: &mut Session, anchor: &Anchor, reporter: &dyn Reporter) -> Result<()> {
+pub(super) fn check(
+    session: &mut Session,
+    connect: &ConnectOptions,
+    anchor: &Anchor,
+    reporter: &dyn Reporter,
+) -> Result<()> {
     let Some(place) = &anchor.position else { return Ok(()) };
     let wait = Wait::short("asking for the data directory");
     let datadir = session.value("SELECT @@GLOBAL.datadir", wait)?.unwrap_or_default();
     let wanted = place.to_string();
-    let message = match origin(session, Path::new(&datadir))? {
+    let message = match origin(session, connect, Path::new(&datadir))? {
         Origin::Backup(there) if there == wanted => return Ok(()),
         Origin::Backup(there) => format!(
             "the server's data in {datadir} was restored from the backup at {there}, and what is to be \
@@ -56,7 +62,7 @@ pub(super) fn check(session: &mut Session, anchor: &Anchor, reporter: &dyn Repor
     )))
 }
 
-fn origin(session: &mut Session, datadir: &Path) -> Result<Origin> {
+fn origin(session: &mut Session, connect: &ConnectOptions, datadir: &Path) -> Result<Origin> {
     let wait = Wait::short("asking for the backup's info file");
     for naming in Naming::PREFERRED_FIRST {
         let sql = format!("SELECT LOAD_FILE(CONCAT(@@GLOBAL.datadir, '{}'))", naming.info());
@@ -64,6 +70,12 @@ fn origin(session: &mut Session, datadir: &Path) -> Result<Origin> {
         if let Ok(Some(text)) = session.value(&sql, wait) {
             return Ok(of_info(&BackupInfo::parse(&text)));
         }
+    }
+    // A directory of that name on this host is the server's only if it runs here, and in no container.
+    let hostname = session.value("SELECT @@hostname", wait)?;
+    let is_here = hostname.as_deref() == rustix::system::uname().nodename().to_str().ok();
+    if !is_here || !matches!(connect.endpoint(), Endpoint::Socket(_)) {
+        return Ok(Origin::Hidden);
     }
     let is_data = datadir.is_absolute() && datadir.join("ibdata1").exists();
     match BackupInfo::read(datadir) {

@@ -33,6 +33,8 @@ pub struct Anchor {
     pub gtid: GtidPosition,
     /// When that was, in seconds since 1970, if it is known.
     pub read: Option<u32>,
+    /// When the backup began, likewise.
+    pub began: Option<u32>,
 }
 
 impl Anchor {

@@ -4,12 +4,13 @@
 //! The same numbers do not make the same transactions: a server that was restored and recovered to before
 //! a transaction goes on with the number that this one had. What tells them apart is their times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use binlog::{Gtid, GtidPosition};
 
-use super::{Archive, Course, Until};
-use crate::archive::Log;
+use super::{Archive, Course, Start, Until};
+use crate::archive::layout::number_of;
+use crate::archive::{File, Log};
 use crate::{Cancel, Error, ErrorKind, Result};
 
 /// A transaction that two histories have otherwise: its number, and its time in each.
@@ -28,6 +29,11 @@ impl Archive<'_> {
         }
         self.history = Some(epoch.to_owned());
         Ok(())
+    }
+
+    /// Whether a history was chosen.
+    pub(crate) fn has_history(&self) -> bool {
+        self.history.is_some()
     }
 
     /// Whether a log has other transactions than another one under the numbers of a position.
@@ -55,6 +61,7 @@ impl Archive<'_> {
     pub(super) fn beyond(
         &self,
         course: &Course,
+        start: &Start,
         until: &Until,
         cancel: &Cancel,
     ) -> Result<Option<(&Log, Gtid)>> {
@@ -99,9 +106,11 @@ impl Archive<'_> {
                     let is_other = !is_lost
                         && is_late
                         && !is_on_the_way
-                        && self.time_of(log, *gtid, cancel)?
-                            != self.time_on(&course.trail, *gtid, cancel)?;
-                    if is_lost || is_other {
+                        && self.has_another(course, log, *gtid, cancel)?;
+                    // What was there before the backup was taken of another history is behind no end of its.
+                    if (is_lost || is_other)
+                        && (is_on_the_way || !self.contradicts(log, start, cancel)?)
+                    {
                         found = Some((log, *gtid));
                         break;
                     }
@@ -109,6 +118,62 @@ impl Archive<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a log has a transaction of a way with another time.
+    fn has_another(&self, course: &Course, log: &Log, gtid: Gtid, cancel: &Cancel) -> Result<bool> {
+        let there = self.time_of(log, gtid, cancel)?;
+        let here = self.time_on(&course.trail, gtid, cancel)?;
+        Ok(there.zip(here).is_some_and(|(there, here)| there != here))
+    }
+
+    /// Whether a log cannot be of the history of what was read at a place: one of the same server that had
+    /// files behind that place before, or whose file of that name has something else there. A history that
+    /// was begun later may lead on from it all the same: that of a server that was recovered from it.
+    pub(crate) fn contradicts(&self, log: &Log, start: &Start, cancel: &Cancel) -> Result<bool> {
+        let (Some((name, offset)), Some(read)) = (&start.place, start.read) else {
+            return Ok(false);
+        };
+        if start.server != Some(log.server) {
+            return Ok(false);
+        }
+        let (number, base) = (number_of(name)?, base_of(name));
+        let was_there = |file: &File, before: u32| file.created() <= Some(before);
+        let is_ahead = |file: &File| file.number > number && base_of(&file.name) == base;
+        let began = start.began.unwrap_or(0);
+        if log.files.iter().any(|file| is_ahead(file) && was_there(file, began)) {
+            return Ok(true);
+        }
+        let same = log.files.iter().find(|file| file.name == *name && was_there(file, read));
+        let Some(file) = same else { return Ok(false) };
+        // Of domains in which another server wrote last the position tells nothing here.
+        let of = |gtid: Gtid| {
+            let there = start.position.get(gtid.domain)?;
+            (there.server == gtid.server).then_some(there.sequence)
+        };
+        let is_behind = |gtid: Gtid| of(gtid).is_some_and(|there| there < gtid.sequence);
+        for part in &file.parts {
+            let about = &part.head.about;
+            if about.end <= *offset {
+                if about.whole && part.head.last.is_some_and(is_behind) {
+                    return Ok(true);
+                }
+                continue;
+            }
+            if about.begin > *offset {
+                break;
+            }
+            for transaction in part.index(self.repository, cancel)?.transactions {
+                let is_before = transaction.end <= *offset;
+                let is_across = !is_before && transaction.begin < *offset;
+                let is_known =
+                    of(transaction.gtid).is_some_and(|it| it >= transaction.gtid.sequence);
+                if is_across || is_before && is_behind(transaction.gtid) || !is_before && is_known {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Refuses a target that two ways reach, and that is not the same in both.
@@ -181,7 +246,7 @@ impl Archive<'_> {
         if one.trail == other.trail || !parts {
             return Ok(None);
         }
-        let (ours, theirs) = (self.times(one, cancel)?, self.times(other, cancel)?);
+        let (ours, theirs) = (self.times(one, other, cancel)?, self.times(other, one, cancel)?);
         let conflicts = ours.into_iter().filter_map(|(gtid, one)| {
             let other = *theirs.get(&gtid)?;
             (one != other).then_some((gtid, one, other))
@@ -189,16 +254,18 @@ impl Archive<'_> {
         Ok(conflicts.min_by_key(|(_, one, other)| *one.min(other)))
     }
 
-    /// The times of all transactions of a way.
-    fn times(&self, course: &Course, cancel: &Cancel) -> Result<BTreeMap<Gtid, u32>> {
+    /// The times of the transactions of a way, in the parts that another one does not have.
+    fn times(
+        &self,
+        course: &Course,
+        other: &Course,
+        cancel: &Cancel,
+    ) -> Result<BTreeMap<Gtid, u32>> {
+        let others: BTreeSet<_> = other.parts().map(|part| &part.key).collect();
         let mut times = BTreeMap::new();
-        for step in &course.plan.steps {
-            for part in step.file.parts.iter().filter(|part| part.head.about.begin < step.end) {
-                let index = part.index(self.repository, cancel)?;
-                for transaction in index.transactions {
-                    times.insert(transaction.gtid, transaction.time);
-                }
-            }
+        for part in course.parts().filter(|part| !others.contains(&part.key)) {
+            let index = part.index(self.repository, cancel)?;
+            times.extend(index.transactions.iter().map(|it| (it.gtid, it.time)));
         }
         Ok(times)
     }
@@ -226,6 +293,11 @@ impl Archive<'_> {
              take a backup, from which only one history leads on",
         )
     }
+}
+
+/// The name of a file without its number.
+fn base_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(base, _)| base)
 }
 
 /// A way that ends before what was written later.

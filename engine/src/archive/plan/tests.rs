@@ -59,6 +59,7 @@ fn way(repository: &Repository, position: &str, until: &Until) -> Result<Plan> {
         place: Some(("binlog.000001".to_owned(), 4)),
         server: Some(1),
         read: None,
+        began: None,
     };
     Archive::read(repository, &Cancel::new()).unwrap().plan(&start, until, &Cancel::new())
 }
@@ -162,6 +163,7 @@ fn what_a_server_wrote_since_it_was_reset_is_behind_the_end() {
         place: Some(("binlog.000001".to_owned(), end)),
         server: Some(1),
         read: None,
+        began: None,
     };
     let error = archive.plan(&start, &Until::End, &cancel).unwrap_err();
     assert!(error.to_string().contains("0-1-2 of server 1"), "{error}");
@@ -184,7 +186,7 @@ fn up_to(repository: &Repository, position: &str, file: &str) -> Result<()> {
         position: BinlogPosition::new("binlog.000001", 4).ok(),
         server: Some(1),
         gtid: position.parse().unwrap(),
-        read: None,
+        ..Anchor::default()
     };
     let archive = Archive::read(repository, &Cancel::new()).unwrap();
     let target = Target::Position { file: file.to_owned(), offset: 300 };
@@ -220,15 +222,24 @@ fn after_a_recovery_there_are_two_histories() {
         let (_dir, repository) = repository();
         let old: &[&str] = &["0-1-1", "0-1-2", "0-1-3", "0-1-4", "0-1-5"];
         log(&repository, 1, 100, &[(1, "", old)]);
+        let first = Canned::new(1, 100, "binlog.000001", "");
+        let after = |file: &Canned, gtid: &str| {
+            let mut file = file.clone();
+            file = file.transactions(&[gtid]);
+            file.bytes().len() as u64
+        };
         // What was replayed has its old times.
         let file = Canned::new(1, 100, "binlog.000001", "0-1-1").transactions(&["0-1-2"]);
-        file.begun(1000).transactions(new).store(&repository, None);
+        let file = file.begun(1000);
+        let later = after(&file, "0-1-3");
+        file.transactions(new).store(&repository, None);
         let mut archive = Archive::read(&repository, &cancel).unwrap();
         let start = Start {
             position: "0-1-1".parse().unwrap(),
-            place: Some(("binlog.000001".to_owned(), 300)),
+            place: Some(("binlog.000001".to_owned(), after(&first, "0-1-1"))),
             server: Some(1),
             read: Some(500),
+            began: Some(500),
         };
         // Before they part there is nothing to choose.
         for until in [Until::Gtid("0-1-2".parse().unwrap()), Until::Time(103)] {
@@ -261,7 +272,8 @@ fn after_a_recovery_there_are_two_histories() {
         assert_eq!(archive.choose_history("none").unwrap_err().kind(), ErrorKind::Usage);
         // From a backup that was taken since then only the new one leads on.
         let archive = Archive::read(&repository, &cancel).unwrap();
-        let start = Start { position: "0-1-3".parse().unwrap(), read: Some(1500), ..start };
+        let place = Some(("binlog.000001".to_owned(), later));
+        let start = Start { position: "0-1-3".parse().unwrap(), read: Some(1500), place, ..start };
         let plan = archive.plan(&start, &Until::End, &cancel).unwrap();
         assert_eq!(told(&plan).1, new[new.len() - 1]);
         let plan = archive.plan(&start, &Until::Gtid("0-1-5".parse().unwrap()), &cancel).unwrap();
@@ -307,5 +319,50 @@ fn from_the_beginning_on_nothing_is_left_out() {
         let archive = Archive::read(&repository, &Cancel::new()).unwrap();
         let plan = archive.plan(&Start::default(), &Until::End, &Cancel::new()).unwrap();
         assert_eq!(plan.steps[0].file.server, servers[0]);
+    }
+}
+
+/// A backup that was taken right after a recovery, before anybody wrote: all that it has is in both logs.
+#[test]
+fn from_a_backup_of_the_new_history_the_old_one_does_not_lead_on() {
+    let cancel = Cancel::new();
+    for is_archived in [true, false] {
+        for old_files in [1, 2] {
+            let (_dir, repository) = repository();
+            let old: &[&str] = &["0-1-1", "0-1-2", "0-1-3", "0-1-4"];
+            match old_files {
+                1 => log(&repository, 1, 100, &[(1, "", old)]),
+                // The file of the same name has expired.
+                _ => log(&repository, 1, 100, &[(2, "0-1-1", &old[1..])]),
+            }
+            let file = Canned::new(1, 100, "binlog.000001", "0-1-1").transactions(&["0-1-2"]);
+            let end = file.bytes().len() as u64;
+            if is_archived {
+                let file = file.begun(1000).transactions(&["0-1-3", "0-1-4"]);
+                file.store(&repository, None);
+            }
+            let archive = Archive::read(&repository, &cancel).unwrap();
+            let start = Start {
+                position: "0-1-2".parse().unwrap(),
+                place: Some(("binlog.000001".to_owned(), end)),
+                server: Some(1),
+                read: Some(1002),
+                began: Some(1002),
+            };
+            let targets = [Until::End, Until::Gtid("0-1-4".parse().unwrap()), Until::Time(2000)];
+            for until in targets {
+                match archive.plan(&start, &until, &cancel) {
+                    Ok(plan) => {
+                        assert!(is_archived, "{until:?}");
+                        assert_eq!(plan.steps[0].file.created(), Some(1000), "{until:?}");
+                        assert_eq!(told(&plan).1, "0-1-4", "{until:?}");
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Gap, "{until:?}");
+                        assert!(!is_archived, "{until:?}: {error}");
+                    }
+                }
+            }
+        }
     }
 }
