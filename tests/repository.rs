@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use common::repo::{Repo, haulout, small_server};
 use common::{assert_failed, exit};
 use engine::repo::layout::BackupName;
@@ -159,6 +160,22 @@ fn is_one_backup(repo: &Repo, source: &Server, names: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until InnoDB has changed something: workers of a load may all wait for each other for a while.
+fn wait_for_changes(server: &Server) -> Result<()> {
+    let mut client = server.client()?;
+    let mut lsn = || -> Result<u64> {
+        let sql = "SELECT variable_value FROM information_schema.global_status \
+                   WHERE variable_name = 'Innodb_lsn_current'";
+        Ok(client.scalar(sql)?.context("no LSN")?.parse()?)
+    };
+    let (before, began) = (lsn()?, std::time::Instant::now());
+    while lsn()? < before + (128 << 10) {
+        ensure!(began.elapsed() < Duration::from_secs(60), "the load stands still");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// A full backup and three deltas with DDL between and during them: restored, merged on the way, they
 /// equal the source; what others are based on stays, goes along and is missed.
 #[test]
@@ -179,6 +196,7 @@ fn a_chain_becomes_a_replica() {
             [("--auto", None), ("--auto", Some(0)), ("--delta", Some(1)), ("--auto", Some(2))]
         {
             std::thread::sleep(Duration::from_millis(900));
+            wait_for_changes(&source)?;
             let stored = repo.backup(&source, &[basis, "--max-chain=3"])?;
             let expected = parent.and_then(|parent: usize| names.get(parent).cloned());
             assert_eq!(stored["parent"].as_str(), expected.as_deref(), "{stored}");

@@ -13,6 +13,9 @@ use crate::archive::layout::number_of;
 use crate::archive::{File, Log};
 use crate::{Cancel, Error, ErrorKind, Result};
 
+/// Seconds by which clocks of hosts may differ.
+const CLOCKS_DIFFER: u32 = 300;
+
 /// A transaction that two histories have otherwise: its number, and its time in each.
 type Conflict = (Gtid, u32, u32);
 
@@ -140,7 +143,8 @@ impl Archive<'_> {
         let (number, base) = (number_of(name)?, base_of(name));
         let was_there = |file: &File, before: u32| file.created() <= Some(before);
         let is_ahead = |file: &File| file.number > number && base_of(&file.name) == base;
-        let began = start.began.unwrap_or(0);
+        // The clock of the server may be behind that of who took the backup.
+        let began = start.began.unwrap_or(0).saturating_sub(CLOCKS_DIFFER);
         if log.files.iter().any(|file| is_ahead(file) && was_there(file, began)) {
             return Ok(true);
         }
