@@ -103,6 +103,14 @@ impl Error {
         self.source.as_deref()
     }
 
+    /// It in one line, with what can be done.
+    pub fn with_advice(&self) -> String {
+        match self.advice() {
+            Some(advice) => format!("{self} ({advice})"),
+            None => self.to_string(),
+        }
+    }
+
     /// What the user can do, when there is something.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref()

@@ -158,8 +158,8 @@ fn reconnecting(
         if !passes || !patient {
             return Err(error);
         }
-        let advice = error.advice().map(|advice| format!(" ({advice})")).unwrap_or_default();
-        reporter.warn(format!("{error}{advice}; trying again in {:.1} s", pause.as_secs_f64()));
+        let told = error.with_advice();
+        reporter.warn(format!("{told}; trying again in {:.1} s", pause.as_secs_f64()));
         let until = Instant::now() + pause;
         while Instant::now() < until && !cancel.is_cancelled() {
             std::thread::sleep(GLANCE);

@@ -127,7 +127,7 @@ pub fn serve(
                         match replica.talk(stream, number, &seat) {
                             Ok(()) => reporter.info(format!("{peer} has left")),
                             Err(error) => {
-                                reporter.warn(format!("{peer}: {}", with_advice(&error)));
+                                reporter.warn(format!("{peer}: {}", error.with_advice()));
                             }
                         }
                     };
@@ -154,14 +154,6 @@ pub fn serve(
         Ok(())
     })?;
     Ok(ServeSummary { format: 1, replicas: replicas.load(Ordering::Relaxed) })
-}
-
-/// An error in one line, with what can be done.
-fn with_advice(error: &Error) -> String {
-    match error.advice() {
-        Some(advice) => format!("{error} ({advice})"),
-        None => error.to_string(),
-    }
 }
 
 /// A connection.

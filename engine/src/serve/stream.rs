@@ -47,7 +47,7 @@ impl Replica<'_> {
             Ok(()) => Ok(()),
             Err(error) => {
                 // The replica shows it, and nothing else.
-                let _ = wire.error(CANNOT_DUMP, &super::with_advice(&error));
+                let _ = wire.error(CANNOT_DUMP, &error.with_advice());
                 Err(error)
             }
         }
